@@ -1,0 +1,124 @@
+"""The contract between descriptors and models."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gapkit.exceptions import SettingsError
+from gapkit.kernels import Kernel
+from gapkit.numerics import design_rows
+from gapkit.structures.neighbours import Structure
+
+#: a channel is what has its own sparse points: a centre species, a species pair, a species triple
+Channel = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class EnvironmentBatch:
+    r"""Environments e of one channel of one frame; each adds ``weight * g(x)`` to the energy of its atom.
+
+    Attributes
+    ----------
+    x : (e, f)
+        Features.
+    weight : (e,)
+        Smooth cutoff factor, 1 for descriptors that have theirs built in.
+    atom : (e,)
+        Atom that owns the environment's energy.
+    start : (e + 1,)
+        Derivatives of environment e are the rows ``start[e]`` to ``start[e + 1]`` of ``J``. Empty without derivatives.
+    target : (c,)
+        What each row derives by: ``3 a + axis`` for a position, ``3 n_atoms + v`` for the strain (Voigt, ASE order).
+    J : (c, f)
+        dx / d(target), in feature units per A (per unit strain).
+    dweight : (c,)
+        d(weight) / d(target).
+    """
+
+    x: np.ndarray
+    weight: np.ndarray
+    atom: np.ndarray
+    start: np.ndarray
+    target: np.ndarray
+    J: np.ndarray
+    dweight: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+
+class Descriptor(ABC):
+    """A map from environments to feature vectors, per channel.
+
+    Settings are set at construction; :meth:`for_species` gives the descriptor that knows its species, and only that
+    one can describe.
+    """
+
+    r_cut: float
+
+    @abstractmethod
+    def for_species(self, species: Iterable[int]) -> Descriptor:
+        """The same descriptor for these atomic numbers."""
+
+    @property
+    @abstractmethod
+    def channels(self) -> tuple[Channel, ...]:
+        """Channels with sparse points of their own."""
+
+    @abstractmethod
+    def environments(
+        self, structure: Structure, channel: Channel, derivatives: bool = True, atoms: np.ndarray | None = None
+    ) -> EnvironmentBatch:
+        """Environments of ``channel`` around ``atoms`` (default: all)."""
+
+    def add_prediction(
+        self,
+        structure: Structure,
+        channel: Channel,
+        kernel: Kernel,
+        points: np.ndarray,
+        weights: np.ndarray,
+        local: np.ndarray,
+        gradient: np.ndarray,
+        strain: np.ndarray,
+    ) -> None:
+        """Add this channel's mean prediction to local energies (eV), dE/dr (eV/A) and dE_a/d(strain) (eV).
+
+        ``points`` (m, f) are scaled by the kernel, ``weights`` (m,) in eV; ``local`` (n,), ``gradient`` (n, 3),
+        ``strain`` (n, 6, Voigt): the strain derivative of each atom's own local energy.
+        """
+        batch = self.environments(structure, channel)
+        design_rows.add_prediction(
+            kernel.scale(batch.x), batch.weight, batch.atom, batch.start, batch.target, kernel.scale(batch.J),
+            batch.dweight, points, weights, kernel.function, kernel.parameter, kernel.centred, structure.n_atoms,
+            local, gradient, strain,
+        )  # fmt: skip
+
+    @abstractmethod
+    def settings(self) -> dict[str, Any]:
+        """JSON-ready constructor arguments, with ``"name"``."""
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Arrays that a model file must keep, so that nothing is made again at load."""
+        return {}
+
+
+def check_cutoff(r_cut: float, smallest: float = 0.5) -> float:
+    """``r_cut`` as a float, or a :class:`SettingsError`."""
+    if not np.isfinite(r_cut) or r_cut <= smallest:
+        raise SettingsError(f"r_cut must be a finite distance above {smallest} A, not {r_cut!r}")
+    return float(r_cut)
+
+
+def smooth_cutoff(r: np.ndarray, r_cut: float, width: float) -> tuple[np.ndarray, np.ndarray]:
+    r"""Quintic step from 1 at ``r_cut - width`` to 0 at ``r_cut``, and its derivative (1/A).
+
+    :math:`1 - 10 s^3 + 15 s^4 - 6 s^5`, two continuous derivatives at both ends.
+    """
+    s = np.clip((r - (r_cut - width)) / width, 0.0, 1.0)
+    return 1 - s**3 * (10 - 15 * s + 6 * s * s), -30 * s**2 * (1 - s) ** 2 / width

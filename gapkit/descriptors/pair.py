@@ -1,0 +1,61 @@
+"""Pair distance."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from gapkit.descriptors.base import Channel, Descriptor, EnvironmentBatch, check_cutoff, smooth_cutoff
+from gapkit.numerics.chains import pair_columns
+from gapkit.structures.neighbours import Structure
+
+
+class PairDistance(Descriptor):
+    r"""One environment per pair of atoms: x = r_ij (A), weight = f_cut(r_ij) / 2.
+
+    Each pair is visited from both ends, so each atom owns half of the pair's energy.
+
+    Parameters
+    ----------
+    r_cut
+        Cutoff (A).
+    cutoff_width
+        Length over which the weight falls to zero (A).
+    """
+
+    def __init__(self, r_cut: float = 5.0, cutoff_width: float = 1.0) -> None:
+        self.r_cut = check_cutoff(r_cut)
+        self.cutoff_width = float(cutoff_width)
+
+    def for_species(self, species: Iterable[int]) -> PairDistance:
+        described = copy.copy(self)
+        described.species = tuple(sorted(int(z) for z in species))
+        return described
+
+    @property
+    def channels(self) -> tuple[Channel, ...]:
+        """Species pairs (Z <= Z')."""
+        return tuple((a, b) for k, a in enumerate(self.species) for b in self.species[k:])
+
+    def environments(
+        self, structure: Structure, channel: Channel, derivatives: bool = True, atoms: np.ndarray | None = None
+    ) -> EnvironmentBatch:
+        pairs = structure.pairs(self.r_cut)
+        z = structure.numbers
+        zi, zj = z[pairs.i], z[pairs.j]
+        keep = (np.minimum(zi, zj) == channel[0]) & (np.maximum(zi, zj) == channel[1])
+        if atoms is not None:
+            keep &= np.isin(pairs.i, atoms)
+        index = np.flatnonzero(keep)
+        r = pairs.distances[index]
+        weight, slope = smooth_cutoff(r, self.r_cut, self.cutoff_width)
+        start, target, J, dweight = pair_columns(
+            index, pairs.i, pairs.j, pairs.vectors, pairs.distances, 0.5 * slope, structure.n_atoms, derivatives
+        )
+        return EnvironmentBatch(r[:, None].copy(), 0.5 * weight, pairs.i[index], start, target, J, dweight)
+
+    def settings(self) -> dict[str, Any]:
+        return {"name": "pair", "r_cut": self.r_cut, "cutoff_width": self.cutoff_width}

@@ -1,0 +1,392 @@
+"""SOAP: the power spectrum of the smoothed neighbour density, with dscribe's numbers."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import ase
+import numpy as np
+from ase.data import atomic_numbers
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils.validation import check_is_fitted
+
+from gapkit.descriptors.base import Channel, Descriptor, EnvironmentBatch, check_cutoff
+from gapkit.exceptions import SettingsError, SpeciesError
+from gapkit.kernels import Kernel
+from gapkit.numerics import harmonics, radial
+from gapkit.numerics import soap as floor
+from gapkit.numerics.threads import map_blocks, thread_count
+from gapkit.structures.neighbours import Structure
+
+#: grid points of the radial table; interpolation error below 1e-10 of the largest value (tests/test_radial.py)
+TABLE_POINTS = 1500
+#: environments per block of the fused energy pass: enough for the matrix products to run at full rate
+BLOCK = 128
+
+
+@dataclass(frozen=True)
+class SoapBasis:
+    """Everything the compiled floor needs, made once per setting and set of species.
+
+    Attributes
+    ----------
+    species : tuple of int
+        Atomic numbers in ascending order.
+    table : (k,) float
+        Radial table (``gapkit.numerics.radial.hermite_table``), with the centre's f_n0(0) Y_00 in ``centre``.
+    blocks : (b, 4) int
+        Power-spectrum blocks (channel a, channel b, symmetric, first feature).
+    feature_scale : (f,)
+        dscribe's prefactor pi sqrt(8 / (2 l + 1)) of each feature.
+    multiplicity : (f,)
+        Square root of how often each feature stands in the full power spectrum: the factor that turns the plain dot
+        product of dscribe's vectors into the SOAP kernel.
+    """
+
+    species: tuple[int, ...]
+    table: np.ndarray
+    inverse_spacing: float
+    centre: np.ndarray
+    n_max: int
+    l_max: int
+    n_pad: int
+    n_channels: int
+    summed: int
+    merged: bool
+    blocks: np.ndarray
+    feature_scale: np.ndarray
+    multiplicity: np.ndarray
+
+    @property
+    def n_features(self) -> int:
+        return len(self.feature_scale)
+
+    def arrays(self) -> tuple:
+        """The tuple that ``gapkit.numerics.soap`` unpacks."""
+        return (
+            self.table,
+            self.inverse_spacing,
+            harmonics.normalisation(self.l_max),
+            self.centre,
+            self.l_max,
+            self.n_max,
+            self.n_pad,
+            self.n_channels,
+            self.summed,
+        )
+
+    def channel_of(self, numbers: np.ndarray) -> np.ndarray:
+        """Density channel of each atomic number; :class:`SpeciesError` for one that is not known."""
+        lookup = np.full(max(120, int(numbers.max(initial=0)) + 1), -1)
+        lookup[list(self.species)] = 0 if self.merged else np.arange(len(self.species))
+        channel = lookup[numbers]
+        if np.any(channel < 0):
+            unknown = sorted({ase.data.chemical_symbols[z] for z in np.unique(numbers[channel < 0])})
+            known = ", ".join(ase.data.chemical_symbols[z] for z in self.species)
+            raise SpeciesError(
+                f"species {', '.join(unknown)} not among those of the descriptor ({known}); "
+                "fit on frames that hold every species"
+            )
+        return channel
+
+
+def power_spectrum_blocks(n_species: int, n_max: int, l_max: int, compression: str):
+    """Blocks, prefactor and multiplicity of the feature vector, in dscribe's order.
+
+    Multiplicity: the full sum over species and n, n' visits a feature with (a, n) different from (b, n') twice where
+    only one of the two orders is kept (``off``: n < n' or a < b; ``mu2``: n < n'), and once where both are
+    (``mu1nu1`` keeps every (species, n, n')).
+    """
+    summed = n_species
+    if compression == "off":
+        pairs = [(a, b, a == b) for a in range(n_species) for b in range(a, n_species)]
+    elif compression == "mu1nu1":
+        pairs = [(a, summed, False) for a in range(n_species)]
+    else:
+        pairs = [(0, 0, True)]
+    blocks, prefactor, multiplicity = [], [], []
+    for a, b, symmetric in pairs:
+        blocks.append((a, b, int(symmetric), len(prefactor)))
+        for l in range(l_max + 1):
+            for n in range(n_max):
+                for n2 in range(n if symmetric else 0, n_max):
+                    prefactor.append(math.pi * math.sqrt(8 / (2 * l + 1)))
+                    single = n == n2 if symmetric else compression == "mu1nu1"
+                    multiplicity.append(1.0 if single else math.sqrt(2.0))
+    return np.array(blocks, dtype=np.int64), np.array(prefactor), np.array(multiplicity)
+
+
+class SOAP(TransformerMixin, BaseEstimator, Descriptor):
+    r"""Smooth overlap of atomic positions (Bartok, Kondor, Csanyi, Phys. Rev. B 87, 184115 (2013)).
+
+    A transformer from lists of frames to one feature vector per atom. The numbers are those of
+    ``dscribe.descriptors.SOAP`` with its GTO basis and polynomial weighting (r0 = r_cut, c = 1, m = cutoff_power),
+    to 1e-8 of the vector's norm; :meth:`to_dscribe` gives that object. Periodic, partly periodic and isolated frames
+    and any cell shape are treated alike, following ``atoms.pbc``.
+
+    Parameters
+    ----------
+    species
+        Chemical symbols or atomic numbers; default: those seen by :meth:`fit`.
+    r_cut
+        Cutoff (A), above 1.
+    n_max, l_max
+        Radial functions (at most 12: the basis is ill-conditioned beyond) and highest angular momentum (at most 12).
+    sigma
+        Width of the atomic density (A).
+    cutoff_power
+        m >= 1 in the weight w(r) = (1 + 2 (r/r_cut)^3 - 3 (r/r_cut)^2)^m. With the default 1, energy and forces are
+        continuous as a neighbour crosses the cutoff; force constants need 2.
+    compression
+        ``"off"`` (all species pairs), ``"mu1nu1"`` or ``"mu2"`` (Darby, Kermode, Csanyi, npj Comput. Mater. 8, 166
+        (2022)).
+    n_jobs
+        Threads; default: what the environment allows.
+
+    Attributes
+    ----------
+    basis_ : SoapBasis
+        Tables of the fitted descriptor.
+    """
+
+    def __init__(
+        self,
+        species: Sequence[str | int] | None = None,
+        r_cut: float = 5.0,
+        n_max: int = 8,
+        l_max: int = 6,
+        sigma: float = 0.5,
+        cutoff_power: int = 1,
+        compression: str = "off",
+        n_jobs: int | None = None,
+    ) -> None:
+        self.species = species
+        self.r_cut = r_cut
+        self.n_max = n_max
+        self.l_max = l_max
+        self.sigma = sigma
+        self.cutoff_power = cutoff_power
+        self.compression = compression
+        self.n_jobs = n_jobs
+
+    # -- scikit-learn ------------------------------------------------------------------------------------------
+
+    def fit(self, X: Sequence[ase.Atoms], y: Any = None) -> SOAP:
+        """Learn the species (unless given) and make the tables."""
+        found = self.species if self.species is not None else sorted({int(z) for a in X for z in a.numbers})
+        self.basis_ = self._make_basis(found)
+        return self
+
+    def transform(self, X: Sequence[ase.Atoms]) -> np.ndarray:
+        """dscribe's numbers for every atom of every frame, stacked: shape (atoms, features)."""
+        check_is_fitted(self)
+        return np.vstack([self._describe(Structure(a, self.r_cut), self.basis_.feature_scale) for a in _frames(X)])
+
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+        """Names such as ``soap_Si_Si_n0_n1_l2``."""
+        check_is_fitted(self)
+        symbols = [ase.data.chemical_symbols[z] for z in self.basis_.species]
+        symbols = ["all", "all"] if self.basis_.merged else [*symbols, "all"]
+        names = []
+        for a, b, symmetric, _ in self.basis_.blocks:
+            for l in range(self.l_max + 1):
+                for n in range(self.n_max):
+                    for n2 in range(n if symmetric else 0, self.n_max):
+                        names.append(f"soap_{symbols[a]}_{symbols[b]}_n{n}_n{n2}_l{l}")
+        return np.array(names, dtype=object)
+
+    def to_dscribe(self, periodic: bool = True):
+        """The ``dscribe.descriptors.SOAP`` object that gives the same numbers (isolated frames: ``periodic=False``)."""
+        check_is_fitted(self)
+        return self._dscribe(self.basis_.species, periodic)
+
+    # -- the contract with models ------------------------------------------------------------------------------
+
+    def for_species(self, species: Iterable[int]) -> SOAP:
+        described = copy.copy(self)
+        described.basis_ = self._make_basis(sorted(species))
+        return described
+
+    @property
+    def channels(self) -> tuple[Channel, ...]:
+        """Centre species."""
+        return tuple((z,) for z in self.basis_.species)
+
+    def environments(
+        self, structure: Structure, channel: Channel, derivatives: bool = True, atoms: np.ndarray | None = None
+    ) -> EnvironmentBatch:
+        """Unit SOAP vectors (with the kernel's multiplicities) of the atoms of one species, and their derivatives."""
+        centres = np.arange(structure.n_atoms) if atoms is None else np.asarray(atoms)
+        centres = centres[structure.numbers[centres] == channel[0]]
+        if not derivatives:
+            x = self.unit_vectors(structure, centres)
+            none = np.zeros(0)
+            start = np.zeros(len(centres) + 1, dtype=np.int64)
+            return EnvironmentBatch(
+                x, np.ones(len(x)), centres, start, none.astype(np.int64), none[:, None].repeat(x.shape[1], 1), none
+            )
+        pairs, arguments = self._floor_arguments(structure)
+        n_features = self.basis_.n_features
+        x = np.empty((len(centres), n_features))
+        start = np.zeros(len(centres) + 1, dtype=np.int64)
+        np.cumsum(floor.count_columns(centres, pairs.first, pairs.j, structure.n_atoms), out=start[1:])
+        target = np.empty(start[-1], dtype=np.int64)
+        J = np.empty((start[-1], n_features))
+        distance, unit, channels, centre_channel = arguments
+        floor.jacobians(
+            centres, pairs.first, pairs.j, distance, unit, channels, centre_channel, self.basis_.arrays(),
+            self.basis_.blocks, self._kernel_scale, structure.n_atoms, x, start, target, J,
+        )  # fmt: skip
+        return EnvironmentBatch(x, np.ones(len(x)), centres, start, target, J, np.zeros(len(J)))
+
+    def unit_vectors(self, structure: Structure, centres: np.ndarray) -> np.ndarray:
+        """Normalised descriptors of ``centres``, in the metric of the SOAP kernel: shape (centres, features)."""
+        return self._describe(structure, self._kernel_scale, centres, normalise=True)
+
+    def add_prediction(
+        self,
+        structure: Structure,
+        channel: Channel,
+        kernel: Kernel,
+        points: np.ndarray,
+        weights: np.ndarray,
+        local: np.ndarray,
+        gradient: np.ndarray,
+        strain: np.ndarray,
+    ) -> None:
+        """As in the base class, by the adjoint: no derivative of a descriptor is ever stored."""
+        centres = np.flatnonzero(structure.numbers == channel[0])
+        pairs, (distance, unit, channels, centre_channel) = self._floor_arguments(structure)
+        energy = np.zeros(structure.n_atoms)
+        pair_gradient = np.empty((len(distance), 3))
+        n_threads = thread_count(self.n_jobs)
+        size = max(1, min(8 * BLOCK, -(-len(centres) // n_threads)))
+        basis, blocks, scale = self.basis_.arrays(), self.basis_.blocks, self._kernel_scale
+
+        def evaluate(part: slice) -> None:
+            floor.energies_and_pair_gradients(
+                centres[part], pairs.first, distance, unit, channels, centre_channel, basis, blocks, scale, points,
+                weights, kernel.function, kernel.parameter, BLOCK, energy, pair_gradient,
+            )  # fmt: skip
+
+        map_blocks(evaluate, [slice(k, k + size) for k in range(0, len(centres), size)], n_threads)
+        local += energy
+        floor.scatter_pair_gradients(centres, pairs.first, pairs.j, pairs.vectors, pair_gradient, gradient, strain)
+
+    def settings(self) -> dict[str, Any]:
+        known = {name: getattr(self, name) for name in ("r_cut", "n_max", "l_max", "sigma", "cutoff_power")}
+        return {"name": "soap", **known, "compression": self.compression}
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return {"table": self.basis_.table, "centre": self.basis_.centre}
+
+    def with_arrays(self, species: Iterable[int], arrays: dict[str, np.ndarray]) -> SOAP:
+        """The descriptor of a model file: its stored tables, nothing made again."""
+        described = copy.copy(self)
+        described.basis_ = self._assemble_basis(sorted(species), arrays["table"], arrays["centre"])
+        return described
+
+    # -- making the tables -------------------------------------------------------------------------------------
+
+    def _check(self) -> None:
+        check_cutoff(self.r_cut, smallest=1.0)
+        if not 1 <= int(self.n_max) <= 12:
+            raise SettingsError(
+                f"n_max must be 1 to 12, not {self.n_max}: beyond 12 the GTO basis is so ill-conditioned that the "
+                "descriptor depends on the machine (4e-4 at 14)"
+            )
+        if not 0 <= int(self.l_max) <= 12:
+            raise SettingsError(f"l_max must be 0 to 12, not {self.l_max}")
+        if not self.sigma > 0:
+            raise SettingsError(f"sigma must be positive, not {self.sigma}")
+        if self.cutoff_power < 1:
+            raise SettingsError(f"cutoff_power must be at least 1, not {self.cutoff_power}: below it forces jump")
+        if self.compression not in ("off", "mu1nu1", "mu2"):
+            raise SettingsError(f"compression must be 'off', 'mu1nu1' or 'mu2', not {self.compression!r}")
+
+    def _dscribe(self, species, periodic: bool):
+        from dscribe.descriptors import SOAP as DscribeSOAP
+
+        return DscribeSOAP(
+            species=[int(z) for z in species],
+            n_max=self.n_max,
+            l_max=self.l_max,
+            sigma=self.sigma,
+            rbf="gto",
+            weighting={"function": "poly", "r0": self.r_cut, "c": 1, "m": self.cutoff_power},
+            compression={"mode": self.compression, "species_weighting": None},
+            periodic=periodic,
+        )
+
+    def _make_basis(self, species: Iterable[str | int]) -> SoapBasis:
+        self._check()
+        species = sorted({atomic_numbers[s] if isinstance(s, str) else int(s) for s in species})
+        if not species:
+            raise SettingsError("SOAP needs at least one species: give `species` or fit on frames")
+        oracle = self._dscribe(species, periodic=False)
+        r = np.linspace(0.0, self.r_cut, TABLE_POINTS)
+        value, slope = radial.gto_radial_functions(oracle._alphas, oracle._betas, self.sigma, r)
+        weight, weight_slope = radial.cutoff_weight(r, self.r_cut, self.cutoff_power)
+        slope = slope * weight[:, None, None] + value * weight_slope[:, None, None]
+        value = value * weight[:, None, None]
+        n_pad = -(-self.n_max // 8) * 8
+        centre = np.zeros(n_pad)
+        centre[: self.n_max] = value[0, 0] * math.sqrt(1 / (4 * math.pi))
+        table = radial.hermite_table(value, slope, r[1], n_pad)
+        return self._assemble_basis(species, table, centre)
+
+    def _assemble_basis(self, species, table: np.ndarray, centre: np.ndarray) -> SoapBasis:
+        blocks, prefactor, multiplicity = power_spectrum_blocks(
+            len(species), self.n_max, self.l_max, self.compression
+        )
+        merged = self.compression == "mu2"
+        summed = len(species) if self.compression == "mu1nu1" else -1
+        return SoapBasis(
+            species=tuple(int(z) for z in species),
+            table=table,
+            inverse_spacing=(TABLE_POINTS - 1) / self.r_cut,
+            centre=centre,
+            n_max=int(self.n_max),
+            l_max=int(self.l_max),
+            n_pad=len(centre),
+            n_channels=1 if merged else len(species) + (summed > 0),
+            summed=summed,
+            merged=merged,
+            blocks=blocks,
+            feature_scale=prefactor,
+            multiplicity=multiplicity,
+        )
+
+    @property
+    def _kernel_scale(self) -> np.ndarray:
+        return self.basis_.feature_scale * self.basis_.multiplicity
+
+    def _floor_arguments(self, structure: Structure):
+        pairs = structure.pairs(self.r_cut)
+        centre_channel = self.basis_.channel_of(structure.numbers)
+        unit = (pairs.vectors / pairs.distances[:, None]).ravel()
+        return pairs, (pairs.distances, unit, centre_channel[pairs.j], centre_channel)
+
+    def _describe(self, structure: Structure, scale, centres=None, normalise: bool = False) -> np.ndarray:
+        pairs, (distance, unit, channel, centre_channel) = self._floor_arguments(structure)
+        centres = np.arange(structure.n_atoms) if centres is None else np.asarray(centres)
+        out = np.empty((len(centres), self.basis_.n_features))
+        basis, blocks = self.basis_.arrays(), self.basis_.blocks
+
+        def describe(part: slice) -> None:
+            floor.descriptors(
+                centres[part], pairs.first, distance, unit, channel, centre_channel, basis, blocks, scale,
+                normalise, out[part],
+            )  # fmt: skip
+
+        parts = [slice(k, k + BLOCK) for k in range(0, len(centres), BLOCK)]
+        map_blocks(describe, parts, thread_count(self.n_jobs))
+        return out
+
+
+def _frames(X: Sequence[ase.Atoms]) -> Sequence[ase.Atoms]:
+    return [X] if isinstance(X, ase.Atoms) else X

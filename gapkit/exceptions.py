@@ -1,0 +1,37 @@
+"""What can go wrong, by name.
+
+Every message says what was wrong, where (frame, key, atom), and what to do. All errors also derive from the
+builtin that a caller would expect, so ``except ValueError`` keeps working.
+"""
+
+
+class GapkitError(Exception):
+    """Base class of every error that gapkit raises on purpose."""
+
+
+class DataError(GapkitError, ValueError):
+    """A frame, a label or a data file cannot be used as it is."""
+
+
+class SpeciesError(DataError):
+    """A frame holds a chemical species that the model or descriptor does not know."""
+
+
+class SettingsError(GapkitError, ValueError):
+    """A parameter has a value that cannot work."""
+
+
+class ModelFileError(GapkitError, ValueError):
+    """A model file is truncated, altered, of a newer format, or not a gapkit model at all."""
+
+
+class NumericsError(GapkitError, ArithmeticError):
+    """A factorisation or a variance came out impossible: the numbers cannot be trusted."""
+
+
+class GapkitWarning(UserWarning):
+    """Something works, but the user should know about it."""
+
+
+class OutOfDomainWarning(GapkitWarning):
+    """A prediction is made for an environment far from the training data."""

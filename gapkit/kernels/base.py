@@ -1,0 +1,77 @@
+"""What every kernel shares: call, diagonal, gradient, mixed second derivative, written once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from gapkit.numerics import kernel_functions
+
+
+@dataclass(frozen=True)
+class Kernel:
+    r"""A positive-definite function :math:`k(x, x') = \phi(t(x, x'))` of two feature vectors.
+
+    A subclass states which scalar function it uses (:attr:`function`, :attr:`parameter`), whether the argument
+    ``t`` is a plain dot product or minus half a squared distance (:attr:`centred`), and how it scales its input
+    (:meth:`scale`). Everything else follows here. See ``gapkit.numerics.kernel_functions`` for the formulas.
+    """
+
+    @property
+    def function(self) -> int:
+        """Code of the scalar function in the compiled floor."""
+        raise NotImplementedError  # abstract
+
+    @property
+    def parameter(self) -> int:
+        """Integer parameter of the scalar function (the power, for dot products)."""
+        return 0
+
+    @property
+    def centred(self) -> bool:
+        """True where ``t = -|x - x'|^2 / 2``; False where ``t = x . x'``."""
+        raise NotImplementedError  # abstract
+
+    def scale(self, X: np.ndarray) -> np.ndarray:
+        """Features (n, f) in the units in which ``t`` is taken."""
+        return np.ascontiguousarray(X, dtype=np.float64)
+
+    def argument(self, X: np.ndarray, Y: np.ndarray) -> np.ndarray:
+        """``t`` for all rows of scaled ``X`` (n, f) and ``Y`` (m, f): shape (n, m)."""
+        t = X @ Y.T
+        if self.centred:
+            t -= 0.5 * np.einsum("nf,nf->n", X, X)[:, None]
+            t -= 0.5 * np.einsum("mf,mf->m", Y, Y)[None, :]
+            np.minimum(t, 0.0, out=t)
+        return t
+
+    def __call__(self, X: np.ndarray, Y: np.ndarray | None = None) -> np.ndarray:
+        """Kernel matrix (n, m) between rows of ``X`` (n, f) and ``Y`` (m, f), or ``X`` and itself."""
+        X = self.scale(X)
+        Y_scaled = X if Y is None else self.scale(Y)
+        t = self.argument(X, Y_scaled)
+        if Y is None and self.centred:
+            np.fill_diagonal(t, 0.0)
+        kernel_functions.apply(self.function, self.parameter, t, t, np.empty_like(t))
+        return t
+
+    def diagonal(self, X: np.ndarray) -> np.ndarray:
+        """``k(x, x)`` for each row of ``X`` (n, f): shape (n,)."""
+        X = self.scale(X)
+        t = np.zeros((len(X), 1)) if self.centred else np.einsum("nf,nf->n", X, X)[:, None]
+        kernel_functions.apply(self.function, self.parameter, t, t, np.empty_like(t))
+        return t[:, 0]
+
+    def gradient(self, X: np.ndarray, Y: np.ndarray) -> np.ndarray:
+        r""":math:`\partial k(x, y)/\partial x` for all pairs: shape (n, m, f)."""
+        Xs, Ys = self.scale(X), self.scale(Y)
+        t = self.argument(Xs, Ys)
+        dk = np.empty_like(t)
+        kernel_functions.apply(self.function, self.parameter, t, t, dk)
+        direction = Ys[None, :, :] - (Xs[:, None, :] if self.centred else 0.0)
+        return dk[:, :, None] * self._unscale_gradient(direction)
+
+    def _unscale_gradient(self, gradient: np.ndarray) -> np.ndarray:
+        """Chain rule of :meth:`scale` for an array whose last axis is the feature axis."""
+        return gradient

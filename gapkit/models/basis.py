@@ -1,0 +1,203 @@
+r"""The sparse functionals of a model and the covariances of frames with them.
+
+A *term* is a descriptor with a kernel; each of its channels has its own sparse points, together the columns m of
+:math:`K_{nm}`. Rows are whitened, :math:`A = K_{nm} L^{-T}` with :math:`L L^T = K_{mm} + \text{jitter}`, so that the
+weights have the prior :math:`w \sim N(0, 1)`; :math:`K_{mm}` is block-diagonal over channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.linalg
+
+from gapkit.descriptors import Descriptor
+from gapkit.descriptors.base import Channel
+from gapkit.exceptions import NumericsError
+from gapkit.kernels import Kernel
+from gapkit.numerics import design_rows
+from gapkit.structures.neighbours import Structure
+
+#: jitters tried, relative to the largest diagonal element of K_mm
+JITTERS = (1e-13, 1e-12, 1e-11, 1e-10, 1e-9, 1e-8, 1e-7)
+
+
+def whitening_factor(K_mm: np.ndarray) -> tuple[np.ndarray, float]:
+    """Lower Cholesky factor of ``K_mm + jitter``, and the jitter: as small as the factorisation allows."""
+    scale = float(K_mm.diagonal().max(initial=0.0))
+    for relative in JITTERS:
+        shifted = K_mm.copy()
+        shifted[np.diag_indices_from(shifted)] += relative * scale
+        try:
+            return scipy.linalg.cholesky(shifted, lower=True, check_finite=False), relative * scale
+        except np.linalg.LinAlgError:
+            continue
+    raise NumericsError(
+        f"the kernel matrix of {len(K_mm)} sparse points is not positive definite even with a jitter of "
+        f"{JITTERS[-1]:g}: duplicated sparse points or features that are not finite; use fewer sparse points"
+    )
+
+
+@dataclass(frozen=True)
+class SparseBlock:
+    """Sparse points of one channel of one term.
+
+    Attributes
+    ----------
+    term : int
+        Index of the term.
+    points : (m, f)
+        Features, scaled by the kernel.
+    factor : (m, m)
+        L, lower.
+    jitter : float
+        Added to the diagonal of K_mm before the factorisation.
+    columns : slice
+        Place among all columns.
+    """
+
+    term: int
+    descriptor: Descriptor
+    kernel: Kernel
+    channel: Channel
+    points: np.ndarray
+    factor: np.ndarray
+    jitter: float
+    columns: slice
+
+    def kernel_arguments(self) -> tuple[int, int, bool]:
+        return self.kernel.function, self.kernel.parameter, self.kernel.centred
+
+
+@dataclass(frozen=True)
+class FrameRows:
+    """Covariances of one frame: row 0 its energy, rows 1 to 3N + 6 the derivatives by positions and strain.
+
+    Attributes
+    ----------
+    K : (rows, m)
+        With the sparse functionals, not whitened.
+    prior : (rows, terms)
+        Prior variances of the unit kernels.
+    """
+
+    K: np.ndarray
+    prior: np.ndarray
+
+
+class SparseBasis:
+    """All sparse functionals of a model.
+
+    Parameters
+    ----------
+    blocks
+        Sparse points, as made by :meth:`build`.
+    n_terms
+        Number of terms.
+    """
+
+    def __init__(self, blocks: Sequence[SparseBlock], n_terms: int) -> None:
+        self.blocks = tuple(blocks)
+        self.n_terms = n_terms
+        self.n_columns = sum(len(b.points) for b in self.blocks)
+        self.r_cut = max(b.descriptor.r_cut for b in self.blocks)
+
+    @classmethod
+    def build(
+        cls, chosen: Sequence[tuple[int, Descriptor, Kernel, Channel, np.ndarray]], n_terms: int
+    ) -> SparseBasis:
+        """From (term, descriptor, kernel, channel, features of the sparse points (m, f)) each."""
+        blocks, begin = [], 0
+        for term, descriptor, kernel, channel, features in chosen:
+            factor, jitter = whitening_factor(kernel(features))
+            columns = slice(begin, begin + len(features))
+            blocks.append(
+                SparseBlock(term, descriptor, kernel, channel, kernel.scale(features), factor, jitter, columns)
+            )
+            begin = columns.stop
+        return cls(blocks, n_terms)
+
+    def column_terms(self) -> np.ndarray:
+        """Term of each column: shape (m,)."""
+        terms = np.empty(self.n_columns, dtype=np.int64)
+        for b in self.blocks:
+            terms[b.columns] = b.term
+        return terms
+
+    def leading_columns(self, n: int) -> np.ndarray:
+        """Columns of the ``n`` first sparse points, shared among blocks in proportion.
+
+        Because L is lower triangular these whitened columns are those of the model with fewer points, exactly.
+        """
+        share = min(1.0, n / self.n_columns)
+        return np.concatenate(
+            [np.arange(b.columns.start, b.columns.start + max(1, round(share * len(b.points)))) for b in self.blocks]
+        )
+
+    def structure(self, atoms) -> Structure:
+        """The frame with its pair lists."""
+        return Structure(atoms, self.r_cut)
+
+    def rows(self, structure: Structure, derivatives: bool = True, prior: bool = True) -> FrameRows:
+        """Covariances of a frame's energy, and of the derivatives by positions and strain."""
+        n = 1 + (3 * structure.n_atoms + 6 if derivatives else 0)
+        K = np.zeros((n, self.n_columns))
+        variance = np.zeros((n, self.n_terms))
+        for b in self.blocks:
+            batch = b.descriptor.environments(structure, b.channel, derivatives)
+            if len(batch) == 0:
+                continue
+            x, J = b.kernel.scale(batch.x), b.kernel.scale(batch.J)
+            own = np.zeros((n, len(b.points)))
+            arguments = b.kernel_arguments()
+            design_rows.add_rows(
+                x, batch.weight, batch.start, batch.target, J, batch.dweight, b.points, *arguments, own
+            )
+            K[:, b.columns] = own
+            if prior:
+                add = np.zeros(n)
+                design_rows.prior_variances(
+                    x, batch.weight, batch.start, batch.target, J, batch.dweight, *arguments, add
+                )
+                variance[:, b.term] += add
+        return FrameRows(K, variance)
+
+    def local_rows(self, structure: Structure, atoms: np.ndarray | None = None) -> FrameRows:
+        """Covariances of the local energies of ``atoms`` (default: all): one row each."""
+        atoms = np.arange(structure.n_atoms) if atoms is None else np.asarray(atoms)
+        K = np.zeros((len(atoms), self.n_columns))
+        variance = np.zeros((len(atoms), self.n_terms))
+        place = np.full(structure.n_atoms, -1)
+        place[atoms] = np.arange(len(atoms))
+        for b in self.blocks:
+            batch = b.descriptor.environments(structure, b.channel, derivatives=False, atoms=atoms)
+            if len(batch) == 0:
+                continue
+            x, row = b.kernel.scale(batch.x), place[batch.atom]
+            own = np.zeros((len(atoms), len(b.points)))
+            add = np.zeros(len(atoms))
+            design_rows.add_local_rows(x, batch.weight, row, b.points, *b.kernel_arguments(), own)
+            design_rows.local_variances(x, batch.weight, row, *b.kernel_arguments(), add)
+            K[:, b.columns] = own
+            variance[:, b.term] += add
+        return FrameRows(K, variance)
+
+    def whiten(self, K: np.ndarray) -> np.ndarray:
+        """A = K L^-T, block by block: shape (rows, m), Fortran order."""
+        A = np.empty(K.shape, order="F")
+        for b in self.blocks:
+            A[:, b.columns] = scipy.linalg.solve_triangular(
+                b.factor, K[:, b.columns].T, lower=True, check_finite=False
+            ).T
+        return A
+
+    def unwhiten(self, w: np.ndarray) -> np.ndarray:
+        """Weights of the sparse functionals, alpha = L^-T w."""
+        alpha = np.empty_like(w)
+        for b in self.blocks:
+            alpha[b.columns] = scipy.linalg.solve_triangular(
+                b.factor, w[b.columns], lower=True, trans="T", check_finite=False
+            )
+        return alpha

@@ -1,0 +1,141 @@
+"""Choosing sparse points from a pool of candidate environments: one small class per strategy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import scipy.linalg
+
+from gapkit.exceptions import SettingsError
+from gapkit.kernels import Kernel
+
+
+class Selection(Protocol):
+    """Chooses at most ``n`` rows of ``candidates`` (c, f); returns their indices, best first."""
+
+    def __call__(
+        self, candidates: np.ndarray, kernel: Kernel, n: int, rng: np.random.Generator
+    ) -> np.ndarray: ...
+
+
+def pivoted_cholesky(X: np.ndarray, kernel: Kernel, n: int, tolerance: float = 1e-10) -> tuple[np.ndarray, np.ndarray]:
+    r"""Greedy variance: each step takes the candidate whose prior variance, given those taken, is largest.
+
+    Harbrecht, Peters, Schneider, Appl. Numer. Math. 62, 428 (2012), algorithm 1. Kernel columns are made as needed,
+    the memory is c x n.
+
+    Returns
+    -------
+    indices : (k,) with k <= n
+        Pivots, in order; fewer than ``n`` when the largest residual variance falls below ``tolerance`` times the
+        largest prior variance.
+    residual : (c,)
+        Prior variance of each candidate that the chosen points leave.
+    """
+    X = np.ascontiguousarray(X, dtype=np.float64)
+    n = min(n, len(X))
+    residual = kernel.diagonal(X).copy()
+    floor = tolerance * residual.max(initial=0.0)
+    columns = np.empty((n, len(X)))
+    indices: list[int] = []
+    for k in range(n):
+        pivot = int(np.argmax(residual))
+        if residual[pivot] <= floor:
+            break
+        column = kernel(X, X[pivot : pivot + 1])[:, 0] - columns[:k, pivot] @ columns[:k]
+        column /= np.sqrt(residual[pivot])
+        columns[k] = column
+        residual -= column**2
+        residual[pivot] = 0.0
+        np.maximum(residual, 0.0, out=residual)
+        indices.append(pivot)
+    return np.array(indices, dtype=np.int64), residual
+
+
+@dataclass(frozen=True)
+class GreedyVariance:
+    """Pivoted Cholesky (:func:`pivoted_cholesky`), the default: deterministic, and it stops by itself."""
+
+    tolerance: float = 1e-10
+
+    def __call__(self, candidates, kernel, n, rng):
+        return pivoted_cholesky(candidates, kernel, n, self.tolerance)[0]
+
+
+@dataclass(frozen=True)
+class RandomPoints:
+    """Uniformly random candidates."""
+
+    def __call__(self, candidates, kernel, n, rng):
+        return rng.permutation(len(candidates))[:n]
+
+
+@dataclass(frozen=True)
+class Leverage:
+    """Random candidates with probability proportional to their ridge leverage score.
+
+    Scores :math:`K(K + \\lambda)^{-1}` (Alaoui and Mahoney, NIPS 2015) from a Nystrom approximation on a random
+    subset; without replacement, by exponential races.
+    """
+
+    ridge: float = 1e-4
+
+    def __call__(self, candidates, kernel, n, rng):
+        landmarks = candidates[rng.permutation(len(candidates))[: min(n, len(candidates))]]
+        K_mm = kernel(landmarks)
+        K_mm[np.diag_indices_from(K_mm)] += 1e-10 * np.trace(K_mm) / len(K_mm)
+        A = scipy.linalg.solve_triangular(
+            scipy.linalg.cholesky(K_mm, lower=True), kernel(landmarks, candidates), lower=True
+        )
+        H = A @ A.T / len(candidates)
+        H[np.diag_indices_from(H)] += self.ridge
+        B = scipy.linalg.solve_triangular(scipy.linalg.cholesky(H, lower=True), A, lower=True)
+        score = np.einsum("mc,mc->c", B, B) + 1e-12
+        return np.argsort(rng.exponential(size=len(candidates)) / score)[:n]
+
+
+@dataclass(frozen=True)
+class FarthestPoint:
+    """Farthest point sampling in feature space, by scikit-matter."""
+
+    def __call__(self, candidates, kernel, n, rng):
+        from skmatter.sample_selection import FPS
+
+        n = min(n, len(candidates))
+        if n == len(candidates):
+            return np.arange(n)
+        start = int(rng.integers(len(candidates)))
+        return np.asarray(FPS(n_to_select=n, initialize=start).fit(candidates).selected_idx_)
+
+
+@dataclass(frozen=True)
+class CUR:
+    """CUR decomposition (Mahoney and Drineas, PNAS 106, 697 (2009)), by scikit-matter; not iterated, for speed."""
+
+    def __call__(self, candidates, kernel, n, rng):
+        from skmatter.sample_selection import CUR as SkmatterCUR
+
+        n = min(n, len(candidates))
+        if n == len(candidates):
+            return np.arange(n)
+        return np.asarray(SkmatterCUR(n_to_select=n, recompute_every=0).fit(candidates).selected_idx_)
+
+
+SELECTIONS: dict[str, type] = {
+    "greedy": GreedyVariance,
+    "leverage": Leverage,
+    "cur": CUR,
+    "fps": FarthestPoint,
+    "random": RandomPoints,
+}
+
+
+def selection(name: str | Selection) -> Selection:
+    """The strategy of that name, or the object itself."""
+    if not isinstance(name, str):
+        return name
+    if name not in SELECTIONS:
+        raise SettingsError(f"sparse selection must be one of {', '.join(SELECTIONS)}, not {name!r}")
+    return SELECTIONS[name]()

@@ -1,0 +1,87 @@
+"""Terms of the energy: a descriptor, a kernel, and how many sparse points."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gapkit.descriptors import SOAP, Descriptor, PairDistance, Triplet
+from gapkit.exceptions import SettingsError
+from gapkit.kernels import DotProduct, Kernel, SquaredExponential
+from gapkit.models.sparse_points import Selection, selection
+
+DESCRIPTORS: dict[str, type] = {"soap": SOAP, "pair": PairDistance, "triplet": Triplet}
+
+
+@dataclass(frozen=True)
+class Term:
+    """One sum over environments in the energy.
+
+    Attributes
+    ----------
+    descriptor, kernel
+        For example ``SOAP(r_cut=5)`` with ``DotProduct(zeta=4)``; pair distances and triplets take
+        ``SquaredExponential``, whose length scales are in the descriptor's units.
+    n_sparse
+        Largest number of sparse points, shared among the descriptor's channels in proportion to the training
+        environments of each.
+    selection
+        ``"greedy"``, ``"leverage"``, ``"cur"``, ``"fps"``, ``"random"``, or an object of
+        ``gapkit.models.sparse_points``.
+    signal
+        Prior standard deviation of the term's local function (eV); None: from held-out error.
+    """
+
+    descriptor: Descriptor
+    kernel: Kernel
+    n_sparse: int = 1000
+    selection: str | Selection = "greedy"
+    signal: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.n_sparse < 1:
+            raise SettingsError(f"n_sparse must be at least 1, not {self.n_sparse}")
+        if self.signal is not None and not self.signal > 0:
+            raise SettingsError(f"signal must be positive (eV), not {self.signal}")
+        selection(self.selection)
+
+    def settings(self) -> dict[str, Any]:
+        """JSON-ready description; :func:`term_from_settings` makes the term again."""
+        settings = self.descriptor.settings()
+        if isinstance(self.kernel, DotProduct):
+            settings["zeta"] = self.kernel.zeta
+        elif isinstance(self.kernel, SquaredExponential):
+            settings["length_scale"] = self.kernel.length_scale
+        settings["n_sparse"] = self.n_sparse
+        settings["selection"] = self.selection if isinstance(self.selection, str) else "custom"
+        settings["signal"] = self.signal
+        return settings
+
+
+def term_from_settings(settings: Mapping[str, Any]) -> Term:
+    """A term from a table such as ``{"name": "soap", "r_cut": 5.0, "zeta": 4, "n_sparse": 800}``.
+
+    Raises
+    ------
+    SettingsError
+        For an unknown name or key.
+    """
+    known = dict(settings)
+    name = known.pop("name", None)
+    if name not in DESCRIPTORS:
+        raise SettingsError(f"a term's name must be one of {', '.join(DESCRIPTORS)}, not {name!r}")
+    of_term = {key: known.pop(key) for key in ("n_sparse", "selection", "signal") if key in known}
+    if of_term.get("selection") == "custom":
+        del of_term["selection"]
+    kernel: Kernel
+    if name == "soap":
+        kernel = DotProduct(known.pop("zeta", 4))
+    else:
+        length = known.pop("length_scale", 1.0)
+        kernel = SquaredExponential(tuple(length) if isinstance(length, list | tuple) else length)
+    try:
+        descriptor = DESCRIPTORS[name](**known)
+    except TypeError as error:
+        raise SettingsError(f"term {name!r}: {error}") from None
+    return Term(descriptor, kernel, **of_term)

@@ -1,0 +1,148 @@
+r"""Streaming QR: any number of rows in, one small triangle per noise group and fold out.
+
+For each key (group, fold) the rows [A | y] seen so far are kept as the trapezoid R of their QR decomposition, at most
+(m + 1) x (m + 1), because :math:`\|A w - y\|^2 = \|R\,[w; -1]\|^2` for every w. Rows wait in a buffer until there
+are enough of them for the matrix products to be efficient; memory is O(keys m^2), whatever the number of rows.
+Triangles merge in pairs (Demmel, Grigori, Hoemmen, Langou, SIAM J. Sci. Comput. 34, A206 (2012)).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import scipy.linalg
+
+from gapkit.exceptions import NumericsError
+
+Key = tuple[str, int]
+
+
+def triangle_of(rows: np.ndarray) -> np.ndarray:
+    """R of the QR decomposition of ``rows`` (n, k), as (min(n, k), k)."""
+    if len(rows) == 0:
+        return rows
+    (r,) = scipy.linalg.qr(rows, mode="r", check_finite=False, overwrite_a=True)
+    return np.asarray(r[: rows.shape[1]])
+
+
+@dataclass
+class Triangle:
+    """What is kept of all rows of one key.
+
+    Attributes
+    ----------
+    R : (r, m + 1)
+        Trapezoid of [A | y], r <= m + 1.
+    n_rows : int
+    log_scale : float
+        Sum of the logarithms of the factors that the rows were divided by.
+    prior : (terms,)
+        Per term, the sum of the rows' prior variances under the unit kernel, S = sum_n k(n, n).
+    """
+
+    R: np.ndarray
+    n_rows: int = 0
+    log_scale: float = 0.0
+    prior: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    waiting: list[np.ndarray] = field(default_factory=list)
+    n_waiting: int = 0
+
+    def reduce(self) -> np.ndarray:
+        """Fold the buffer into R."""
+        if self.waiting:
+            stacked = np.empty((len(self.R) + self.n_waiting, self.R.shape[1]), order="F")
+            stacked[: len(self.R)] = self.R
+            begin = len(self.R)
+            for rows in self.waiting:
+                stacked[begin : begin + len(rows)] = rows
+                begin += len(rows)
+            self.waiting, self.n_waiting = [], 0
+            self.R = triangle_of(stacked) if len(stacked) > stacked.shape[1] else stacked
+        return self.R
+
+
+class Triangles:
+    """Triangles of all noise groups and folds.
+
+    Parameters
+    ----------
+    n_columns
+        m, the number of whitened columns.
+    n_terms
+        Number of terms (prior variances are kept per term).
+    """
+
+    def __init__(self, n_columns: int, n_terms: int) -> None:
+        self.n_columns = n_columns
+        self.n_terms = n_terms
+        self.items: dict[Key, Triangle] = {}
+
+    def _triangle(self, key: Key) -> Triangle:
+        if key not in self.items:
+            self.items[key] = Triangle(np.zeros((0, self.n_columns + 1)), prior=np.zeros(self.n_terms))
+        return self.items[key]
+
+    def update(
+        self,
+        rows: np.ndarray,
+        targets: np.ndarray,
+        prior_variances: np.ndarray,
+        group: str,
+        fold: int,
+        log_scale: float = 0.0,
+    ) -> None:
+        """Add whitened rows (n, m), targets (n,), and prior variances (n, terms), all divided by their row scale."""
+        both = np.empty((len(rows), self.n_columns + 1))
+        both[:, :-1] = rows
+        both[:, -1] = targets
+        if not np.isfinite(both).all():
+            raise NumericsError(
+                f"rows of noise group {group!r} are not finite: two atoms too close, or a baseline that failed"
+            )
+        triangle = self._triangle((group, fold))
+        triangle.n_rows += len(rows)
+        triangle.log_scale += log_scale
+        triangle.prior = triangle.prior + prior_variances.sum(axis=0)
+        triangle.waiting.append(both)
+        triangle.n_waiting += len(rows)
+        if triangle.n_waiting >= 2 * (self.n_columns + 1):
+            triangle.reduce()
+
+    def merge(self, other: Triangles) -> Triangles:
+        """All rows of both: a new object; equal to one made from all rows, to rounding."""
+        merged = Triangles(self.n_columns, self.n_terms)
+        for part in (self, other):
+            for key, t in part.items.items():
+                here = merged._triangle(key)
+                here.waiting.append(t.reduce())
+                here.n_waiting += len(t.R)
+                here.n_rows += t.n_rows
+                here.log_scale += t.log_scale
+                here.prior = here.prior + t.prior
+        for t in merged.items.values():
+            t.reduce()
+        return merged
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Names of the noise groups."""
+        return tuple(sorted({g for g, _ in self.items}))
+
+    @property
+    def folds(self) -> tuple[int, ...]:
+        """Folds that may be left out (those that are not negative)."""
+        return tuple(sorted({f for _, f in self.items if f >= 0}))
+
+    def count(self, group: str) -> int:
+        """Rows of a group."""
+        return sum(t.n_rows for (g, _), t in self.items.items() if g == group)
+
+    def select(self, columns: np.ndarray) -> Triangles:
+        """The triangles of a model that has only these whitened columns (and the targets)."""
+        smaller = Triangles(len(columns), self.n_terms)
+        keep = np.append(columns, self.n_columns)
+        for key, t in self.items.items():
+            R = triangle_of(np.asfortranarray(t.reduce()[:, keep]))
+            smaller.items[key] = Triangle(R, t.n_rows, t.log_scale, t.prior)
+        return smaller

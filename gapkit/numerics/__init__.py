@@ -1,0 +1,1 @@
+"""Pure and compiled functions on arrays: no ASE, no state (floor F1)."""

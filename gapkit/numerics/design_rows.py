@@ -1,0 +1,219 @@
+r"""The chain rule from kernels to energies, forces and virials: the only place where it is written.
+
+Each environment e of a frame adds :math:`w_e\, g(x_e)` to the energy, with :math:`g \sim GP(0, k)`,
+:math:`k(x, x') = \phi(t)`, :math:`\partial t/\partial x = x' - s x` (s = 1 for squared-distance kernels, else 0) and
+:math:`\partial^2 t/\partial x \partial x' = 1` (see ``kernel_functions``). With :math:`J = dx/d\theta` and
+:math:`w' = dw/d\theta` for a position or strain component theta, covariances with the value at a sparse point x_m are
+
+.. math::
+    \langle E, g_m \rangle = \sum_e w_e \phi(t_{em}), \qquad
+    \langle \partial_\theta E, g_m \rangle = \sum_e w'_e \phi(t_{em}) + w_e \phi'(t_{em}) J_e \cdot (x_m - s x_e)
+
+and prior variances follow from both arguments alike (:func:`prior_variance`).
+"""
+
+import numpy as np
+from numba import njit
+
+from gapkit.numerics import kernel_functions
+
+
+@njit(cache=True, nogil=True)
+def _half_squares(x):
+    out = np.empty(len(x))
+    for i in range(len(x)):
+        acc = 0.0
+        for f in range(x.shape[1]):
+            acc += x[i, f] ** 2
+        out[i] = 0.5 * acc
+    return out
+
+
+@njit(cache=True, nogil=True)
+def arguments(x, y, centred):
+    """Kernel arguments t (n, m) of scaled features ``x`` (n, f) and ``y`` (m, f)."""
+    t = np.dot(x, y.T)
+    if centred:
+        hx = _half_squares(x)
+        hy = _half_squares(y)
+        for i in range(len(x)):
+            for k in range(len(y)):
+                t[i, k] = min(t[i, k] - hx[i] - hy[k], 0.0)
+    return t
+
+
+@njit(cache=True, nogil=True)
+def add_rows(x, weight, start, target, J, dweight, sparse, function, parameter, centred, rows):
+    """Add one batch of environments to the covariances of a frame with the sparse points.
+
+    Parameters
+    ----------
+    x, J : (e, f), (c, f)
+        Features and their derivatives, scaled by the kernel.
+    weight, start, target, dweight
+        As in ``gapkit.descriptors.EnvironmentBatch``.
+    sparse : (m, f)
+        Scaled features of the sparse points.
+    rows : (1 + targets, m)
+        Row 0: the energy; row 1 + target: its derivative by that target. Without targets, only the energy.
+    """
+    t = arguments(x, sparse, centred)
+    slope = np.empty_like(t)
+    kernel_functions.apply(function, parameter, t, t, slope)
+    m = len(sparse)
+    for e in range(len(x)):
+        for k in range(m):
+            rows[0, k] += weight[e] * t[e, k]
+    if len(rows) == 1:
+        return
+    for e in range(len(x)):
+        top, bottom = start[e], start[e + 1]
+        projected = np.dot(J[top:bottom], sparse.T)
+        for c in range(top, bottom):
+            shift = 0.0
+            if centred:
+                for f in range(x.shape[1]):
+                    shift += J[c, f] * x[e, f]
+            row = 1 + target[c]
+            we = weight[e]
+            if dweight[c] == 0.0:
+                for k in range(m):
+                    rows[row, k] += we * slope[e, k] * (projected[c - top, k] - shift)
+            else:
+                for k in range(m):
+                    rows[row, k] += we * slope[e, k] * (projected[c - top, k] - shift) + dweight[c] * t[e, k]
+
+
+@njit(cache=True, nogil=True)
+def add_local_rows(x, weight, atom, sparse, function, parameter, centred, rows):
+    """Add one batch to the covariances of local energies with the sparse points, ``rows`` (n_atoms, m)."""
+    t = arguments(x, sparse, centred)
+    slope = np.empty_like(t)
+    kernel_functions.apply(function, parameter, t, t, slope)
+    for e in range(len(x)):
+        for k in range(len(sparse)):
+            rows[atom[e], k] += weight[e] * t[e, k]
+
+
+@njit(cache=True, nogil=True)
+def energy_variance(x, weight, y, weight_y, function, parameter, centred):
+    """Prior covariance of two sums of environments, sum_ee' w_e w_e' k(x_e, y_e'), in blocks."""
+    acc = 0.0
+    for begin in range(0, len(x), 256):
+        end = min(begin + 256, len(x))
+        t = arguments(x[begin:end], y, centred)
+        for i in range(end - begin):
+            inner = 0.0
+            for k in range(len(y)):
+                inner += weight_y[k] * kernel_functions.value(function, parameter, t[i, k])
+            acc += weight[begin + i] * inner
+    return acc
+
+
+@njit(cache=True, nogil=True)
+def local_variances(x, weight, atom, function, parameter, centred, out):
+    """Add prior variances of local energies to ``out`` (n_atoms,); environments are grouped by atom."""
+    begin = 0
+    while begin < len(x):
+        end = begin + 1
+        while end < len(x) and atom[end] == atom[begin]:
+            end += 1
+        out[atom[begin]] += energy_variance(
+            x[begin:end], weight[begin:end], x[begin:end], weight[begin:end], function, parameter, centred
+        )
+        begin = end
+
+
+@njit(cache=True, nogil=True)
+def prior_variances(x, weight, start, target, J, dweight, function, parameter, centred, out):
+    """Add the prior variances of a frame's energy and derivatives to ``out`` (1 + targets,).
+
+    For derivatives by theta, with a_ee' = J_e . (x_e' - s x_e):
+    sum_ee' [w' w' phi + w' w a_e'e phi' + w w' a_ee' phi' + w w (phi'' a_ee' a_e'e + phi' J_e . J_e')].
+    """
+    out[0] += energy_variance(x, weight, x, weight, function, parameter, centred)
+    n_targets = len(out) - 1
+    if n_targets == 0:
+        return
+    n_columns = len(target)
+    owner = np.empty(n_columns, dtype=np.int64)
+    for e in range(len(x)):
+        owner[start[e] : start[e + 1]] = e
+    order = np.argsort(target, kind="mergesort")
+    width = x.shape[1]
+    begin = 0
+    while begin < n_columns:
+        row = target[order[begin]]
+        end = begin
+        while end < n_columns and target[order[end]] == row:
+            end += 1
+        n = end - begin
+        xs = np.empty((n, width))
+        js = np.empty((n, width))
+        w = np.empty(n)
+        dw = np.empty(n)
+        shift = np.zeros(n)
+        for k in range(n):
+            c = order[begin + k]
+            xs[k] = x[owner[c]]
+            js[k] = J[c]
+            w[k] = weight[owner[c]]
+            dw[k] = dweight[c]
+            if centred:
+                for f in range(width):
+                    shift[k] += J[c, f] * x[owner[c], f]
+        acc = 0.0
+        for low in range(0, n, 256):
+            high = min(low + 256, n)
+            t = arguments(xs[low:high], xs, centred)
+            jx = np.dot(js[low:high], xs.T)
+            xj = np.dot(xs[low:high], js.T)
+            jj = np.dot(js[low:high], js.T)
+            for i in range(high - low):
+                p = low + i
+                for q in range(n):
+                    phi = kernel_functions.value(function, parameter, t[i, q])
+                    phi1 = kernel_functions.slope(function, parameter, t[i, q])
+                    phi2 = kernel_functions.curvature(function, parameter, t[i, q])
+                    a = jx[i, q] - shift[p]
+                    b = xj[i, q] - shift[q]
+                    acc += dw[p] * dw[q] * phi + (dw[p] * w[q] * b + w[p] * dw[q] * a) * phi1
+                    acc += w[p] * w[q] * (phi2 * a * b + phi1 * jj[i, q])
+        out[1 + row] += acc
+        begin = end
+
+
+@njit(cache=True, nogil=True)
+def add_prediction(
+    x, weight, atom, start, target, J, dweight, sparse, weights, function, parameter, centred, n_atoms, local,
+    derivative, atom_strain,
+):  # fmt: skip
+    """Add one batch's mean to local energies (n_atoms,), dE/dr (n_atoms, 3) and dE_a/d(strain) (n_atoms, 6).
+
+    ``weights`` (m,): the sparse points' weights (eV). Directly, without rows: for descriptors with few features.
+    """
+    m, width = sparse.shape
+    t = arguments(x, sparse, centred)
+    gradient = np.empty(width)
+    for e in range(len(x)):
+        g = 0.0
+        gradient[:] = 0.0
+        total_slope = 0.0
+        for k in range(m):
+            g += weights[k] * kernel_functions.value(function, parameter, t[e, k])
+            s = weights[k] * kernel_functions.slope(function, parameter, t[e, k])
+            total_slope += s
+            for f in range(width):
+                gradient[f] += s * sparse[k, f]
+        if centred:
+            for f in range(width):
+                gradient[f] -= total_slope * x[e, f]
+        local[atom[e]] += weight[e] * g
+        for c in range(start[e], start[e + 1]):
+            d = dweight[c] * g
+            for f in range(width):
+                d += weight[e] * J[c, f] * gradient[f]
+            if target[c] < 3 * n_atoms:
+                derivative[target[c] // 3, target[c] % 3] += d
+            else:
+                atom_strain[atom[e], target[c] - 3 * n_atoms] += d

@@ -1,0 +1,468 @@
+r"""Expansion coefficients, power spectrum, adjoint and Jacobian of SOAP: the compiled floor.
+
+Coefficients are kept as ``c[channel][lm][n]`` with n padded to a multiple of eight, so that n is the SIMD axis.
+The *channels* are the species' densities; compression ``mu2`` has one channel for all species, ``mu1nu1`` one more
+that sums them. The power spectrum is a list of *blocks* (a, b): channels a and b, multiplied
+
+.. math:: p^{ab}_{l n n'} = \sum_m c^a_{nlm} c^b_{n'lm}
+
+(Bartok, Kondor, Csanyi, Phys. Rev. B 87, 184115 (2013), eq. 31; Darby, Kermode, Csanyi, npj Comput. Mater. 8, 166
+(2022) for the compressed forms), n' >= n only where a = b. ``blocks`` has rows (a, b, symmetric, offset of its
+first feature). Feature order is dscribe's; ``scale`` multiplies feature by feature.
+"""
+
+import math
+
+import numpy as np
+from numba import njit
+
+from gapkit.numerics import harmonics as _harmonics
+from gapkit.numerics import kernel_functions
+from gapkit.numerics.radial import interpolate
+from gapkit.numerics.simd import add, fma, load, multiply, splat, store, total
+
+STRIDE = _harmonics.STRIDE
+_evaluate_harmonics = _harmonics.harmonics
+
+
+@njit(cache=True, nogil=True)
+def pair_basis(first, count, distance, unit, radial, inverse_spacing, norm, l_max, n_pad, gradient, f, df, y, work):
+    """Radial functions and harmonics of one environment's neighbours.
+
+    ``distance`` (p,) and ``unit`` (flat 3p) are those of all pairs; this environment's are ``first`` to
+    ``first + count``. Fills ``f``, ``df`` per neighbour ((l_max + 1) n_pad doubles each) and ``y`` per group of
+    eight neighbours (``(l_max + 1)^2`` x STRIDE doubles).
+    """
+    n_l = l_max + 1
+    n_lm = n_l * n_l
+    for k in range(count):
+        interpolate(radial, inverse_spacing, n_l, n_pad, distance[first + k], f, df, k * n_l * n_pad)
+    for group in range((count + 7) // 8):
+        for lane in range(8):
+            k = 8 * group + lane
+            if k >= count:
+                k = count - 1
+            p = 3 * (first + k)
+            work[lane] = unit[p]
+            work[8 + lane] = unit[p + 1]
+            work[16 + lane] = unit[p + 2]
+        _evaluate_harmonics(l_max, norm, work, 0, gradient, work[24:], y, group * n_lm * STRIDE)
+
+
+@njit(cache=True, nogil=True)
+def expand(count, channel, n_channels, summed, centre_channel, centre, f, y, l_max, n_pad, c):
+    """Coefficients of one environment: its neighbours and the central atom itself (l = 0 only).
+
+    ``channel`` (count,) is each neighbour's channel; ``summed`` is the channel that adds all species, or -1;
+    ``centre`` (n_pad,) holds f_n0(0) Y_00.
+    """
+    n_l = l_max + 1
+    n_lm = n_l * n_l
+    c[: n_channels * n_lm * n_pad] = 0.0
+    for n in range(n_pad):
+        c[centre_channel * n_lm * n_pad + n] = centre[n]
+    for k in range(count):
+        base = channel[k] * n_lm * n_pad
+        y_base = (k // 8) * n_lm * STRIDE + k % 8
+        for l in range(n_l):
+            for n in range(0, n_pad, 8):
+                radial = load(f, (k * n_l + l) * n_pad + n)
+                for lm in range(l * l, (l + 1) * (l + 1)):
+                    at = base + lm * n_pad + n
+                    store(c, at, fma(splat(y[y_base + lm * STRIDE]), radial, load(c, at)))
+    if summed >= 0:
+        for at in range(0, n_lm * n_pad, 8):
+            acc = splat(0.0)
+            for s in range(summed):
+                acc = add(acc, load(c, s * n_lm * n_pad + at))
+            store(c, summed * n_lm * n_pad + at, acc)
+
+
+@njit(cache=True, nogil=True)
+def power_spectrum(c, blocks, l_max, n_max, n_pad, scale, p, row):
+    """Packed features of one environment, times ``scale``, into ``p`` (n_features,). ``row``: n_pad doubles."""
+    n_lm = (l_max + 1) * (l_max + 1)
+    for block in range(len(blocks)):
+        a = blocks[block, 0] * n_lm * n_pad
+        b = blocks[block, 1] * n_lm * n_pad
+        feature = blocks[block, 3]
+        for l in range(l_max + 1):
+            for n in range(n_max):
+                start = n if blocks[block, 2] == 1 else 0
+                for tail in range(start // 8 * 8, n_pad, 8):
+                    acc = splat(0.0)
+                    for lm in range(l * l, (l + 1) * (l + 1)):
+                        acc = fma(splat(c[a + lm * n_pad + n]), load(c, b + lm * n_pad + tail), acc)
+                    store(row, tail, acc)
+                for n2 in range(start, n_max):
+                    p[feature] = row[n2] * scale[feature]
+                    feature += 1
+
+
+@njit(cache=True, nogil=True)
+def power_spectrum_adjoint(g, c, blocks, n_channels, summed, l_max, n_max, n_pad, scale, q, square):
+    """dE/dc into ``q`` from dE/dp = ``g`` (n_features,). ``square``: 2 n_pad^2 doubles of scratch space."""
+    n_lm = (l_max + 1) * (l_max + 1)
+    q[: n_channels * n_lm * n_pad] = 0.0
+    size = n_pad * n_pad
+    square[: 2 * size] = 0.0
+    for block in range(len(blocks)):
+        a = blocks[block, 0] * n_lm * n_pad
+        b = blocks[block, 1] * n_lm * n_pad
+        symmetric = blocks[block, 2] == 1
+        feature = blocks[block, 3]
+        for l in range(l_max + 1):
+            for n in range(n_max):
+                for n2 in range(n if symmetric else 0, n_max):
+                    value = g[feature] * scale[feature]
+                    feature += 1
+                    if symmetric:
+                        square[n * n_pad + n2] = value if n2 > n else 2 * value
+                        square[n2 * n_pad + n] = square[n * n_pad + n2]
+                    else:
+                        square[n * n_pad + n2] = value
+                        square[size + n2 * n_pad + n] = value
+            for lm in range(l * l, (l + 1) * (l + 1)):
+                for tail in range(0, n_pad, 8):
+                    acc = load(q, b + lm * n_pad + tail)
+                    for n in range(n_max):
+                        acc = fma(splat(c[a + lm * n_pad + n]), load(square, n * n_pad + tail), acc)
+                    store(q, b + lm * n_pad + tail, acc)
+                    if not symmetric:
+                        acc = load(q, a + lm * n_pad + tail)
+                        for n in range(n_max):
+                            acc = fma(splat(c[b + lm * n_pad + n]), load(square, size + n * n_pad + tail), acc)
+                        store(q, a + lm * n_pad + tail, acc)
+    if summed >= 0:
+        for s in range(summed):
+            for at in range(0, n_lm * n_pad, 8):
+                here = s * n_lm * n_pad + at
+                store(q, here, add(load(q, here), load(q, summed * n_lm * n_pad + at)))
+
+
+@njit(cache=True, nogil=True)
+def pair_gradients(first, count, channel, distance, unit, q, f, df, y, l_max, n_pad, g):
+    """dE/dr_ij (eV/A) of one environment's neighbours into ``g`` (pairs, 3)."""
+    n_l = l_max + 1
+    n_lm = n_l * n_l
+    for k in range(count):
+        base = channel[k] * n_lm * n_pad
+        y_base = (k // 8) * n_lm * STRIDE + k % 8
+        sum_r = splat(0.0)
+        sum_x = splat(0.0)
+        sum_y = splat(0.0)
+        sum_z = splat(0.0)
+        for l in range(n_l):
+            for n in range(0, n_pad, 8):
+                acc_r = splat(0.0)
+                acc_x = splat(0.0)
+                acc_y = splat(0.0)
+                acc_z = splat(0.0)
+                for lm in range(l * l, (l + 1) * (l + 1)):
+                    slope = load(q, base + lm * n_pad + n)
+                    at = y_base + lm * STRIDE
+                    acc_r = fma(splat(y[at]), slope, acc_r)
+                    acc_x = fma(splat(y[at + 8]), slope, acc_x)
+                    acc_y = fma(splat(y[at + 16]), slope, acc_y)
+                    acc_z = fma(splat(y[at + 24]), slope, acc_z)
+                at = (k * n_l + l) * n_pad + n
+                radial = load(f, at)
+                sum_r = fma(load(df, at), acc_r, sum_r)
+                sum_x = fma(radial, acc_x, sum_x)
+                sum_y = fma(radial, acc_y, sum_y)
+                sum_z = fma(radial, acc_z, sum_z)
+        along = total(sum_r)
+        inverse = 1.0 / distance[first + k]
+        p = 3 * (first + k)
+        g[first + k, 0] = along * unit[p] + total(sum_x) * inverse
+        g[first + k, 1] = along * unit[p + 1] + total(sum_y) * inverse
+        g[first + k, 2] = along * unit[p + 2] + total(sum_z) * inverse
+
+
+@njit(cache=True, nogil=True)
+def pair_jacobian(
+    k, channel, summed, distance, unit, c, blocks, f, df, y, l_max, n_max, n_pad, scale, dc, row, out
+):
+    """dp/dr_ij of one neighbour into ``out`` (3, n_features).
+
+    ``distance`` and ``unit`` (3,) are this pair's; ``k`` its place in ``f``, ``df``, ``y``. ``dc``:
+    (l_max + 1)^2 n_pad doubles, ``row``: n_pad doubles of scratch space.
+    """
+    n_l = l_max + 1
+    n_lm = n_l * n_l
+    y_base = (k // 8) * n_lm * STRIDE + k % 8
+    for axis in range(3):
+        for l in range(n_l):
+            for n in range(0, n_pad, 8):
+                at = (k * n_l + l) * n_pad + n
+                along = multiply(splat(unit[axis]), load(df, at))
+                across = multiply(splat(1.0 / distance), load(f, at))
+                for lm in range(l * l, (l + 1) * (l + 1)):
+                    here = y_base + lm * STRIDE
+                    side = multiply(splat(y[here + 8 * (axis + 1)]), across)
+                    store(dc, lm * n_pad + n, fma(splat(y[here]), along, side))
+        for block in range(len(blocks)):
+            a = blocks[block, 0] * n_lm * n_pad
+            b = blocks[block, 1] * n_lm * n_pad
+            touches_a = blocks[block, 0] == channel or blocks[block, 0] == summed
+            touches_b = blocks[block, 1] == channel or blocks[block, 1] == summed
+            feature = blocks[block, 3]
+            for l in range(n_l):
+                for n in range(n_max):
+                    start = n if blocks[block, 2] == 1 else 0
+                    for tail in range(start // 8 * 8, n_pad, 8):
+                        acc = splat(0.0)
+                        if touches_a:
+                            for lm in range(l * l, (l + 1) * (l + 1)):
+                                acc = fma(splat(dc[lm * n_pad + n]), load(c, b + lm * n_pad + tail), acc)
+                        if touches_b:
+                            for lm in range(l * l, (l + 1) * (l + 1)):
+                                acc = fma(splat(c[a + lm * n_pad + n]), load(dc, lm * n_pad + tail), acc)
+                        store(row, tail, acc)
+                    for n2 in range(start, n_max):
+                        out[axis, feature] = row[n2] * scale[feature]
+                        feature += 1
+
+
+@njit(cache=True, nogil=True)
+def descriptors(atoms, first, distance, unit, channel, centre_channel, basis, blocks, scale, normalise, out):
+    """Power spectra of the environments ``atoms`` into the rows of ``out`` (len(atoms), n_features).
+
+    ``first`` (atoms + 1,) is where each environment's pairs begin; ``basis`` is the tuple of
+    ``gapkit.descriptors.soap.SoapBasis.arrays``.
+    """
+    radial, inverse_spacing, norm, centre, l_max, n_max, n_pad, n_channels, summed = basis
+    longest = 1
+    for a in atoms:
+        longest = max(longest, first[a + 1] - first[a])
+    n_l = l_max + 1
+    f = np.empty(longest * n_l * n_pad)
+    df = np.empty(longest * n_l * n_pad)
+    y = np.empty((longest + 7) // 8 * n_l * n_l * STRIDE)
+    work = np.empty(24 + 8 * ((l_max + 2) ** 2 + 2 * n_l))
+    c = np.empty(n_channels * n_l * n_l * n_pad)
+    row = np.empty(n_pad)
+    for i in range(len(atoms)):
+        a = atoms[i]
+        start, count = first[a], first[a + 1] - first[a]
+        pair_basis(
+            start, count, distance, unit, radial, inverse_spacing, norm, l_max, n_pad, False, f, df, y, work
+        )
+        expand(
+            count, channel[start:], n_channels, summed, centre_channel[a], centre, f, y, l_max, n_pad, c
+        )
+        power_spectrum(c, blocks, l_max, n_max, n_pad, scale, out[i], row)
+        if normalise:
+            norm2 = 0.0
+            for k in range(out.shape[1]):
+                norm2 += out[i, k] ** 2
+            inverse = 1.0 / math.sqrt(norm2)
+            for k in range(out.shape[1]):
+                out[i, k] *= inverse
+
+
+@njit(cache=True, nogil=True)
+def energies_and_pair_gradients(
+    atoms, first, distance, unit, channel, centre_channel, basis, blocks, scale, sparse, weights, function,
+    parameter, block_size, energy, g,
+):  # fmt: skip
+    """Local energies and dE/dr_ij of the environments ``atoms``, blocks of ``block_size`` at a time.
+
+    ``sparse`` (m, f) are the sparse points' unit vectors, ``weights`` (m,) their weights (eV). Fills
+    ``energy[atom]`` and ``g[pair]`` for these atoms and their pairs only, so that threads can share the arrays.
+    The adjoint of the normalisation is :math:`dE/dp = (G - \\hat p (\\hat p \\cdot G))/|p|`.
+    """
+    radial, inverse_spacing, norm, centre, l_max, n_max, n_pad, n_channels, summed = basis
+    longest = 1
+    for a in atoms:
+        longest = max(longest, first[a + 1] - first[a])
+    n_l = l_max + 1
+    m, n_features = sparse.shape
+    f = np.empty(longest * n_l * n_pad)
+    df = np.empty(longest * n_l * n_pad)
+    y = np.empty((longest + 7) // 8 * n_l * n_l * STRIDE)
+    work = np.empty(24 + 8 * ((l_max + 2) ** 2 + 2 * n_l))
+    size_c = n_channels * n_l * n_l * n_pad
+    block_size = max(1, min(block_size, len(atoms)))
+    c = np.empty(block_size * size_c)
+    q = np.empty(size_c)
+    row = np.empty(n_pad)
+    square = np.empty(2 * n_pad * n_pad)
+    p = np.empty((block_size, n_features))
+    slope = np.empty((block_size, n_features))
+    length = np.empty(block_size)
+    t = np.empty((block_size, m))
+    for begin in range(0, len(atoms), block_size):
+        n = min(block_size, len(atoms) - begin)
+        for i in range(n):
+            a = atoms[begin + i]
+            start, count = first[a], first[a + 1] - first[a]
+            here = c[i * size_c : (i + 1) * size_c]
+            pair_basis(
+                start, count, distance, unit, radial, inverse_spacing, norm, l_max, n_pad, False, f, df, y, work
+            )
+            expand(
+                count, channel[start:], n_channels, summed, centre_channel[a], centre, f, y, l_max, n_pad, here
+            )
+            power_spectrum(here, blocks, l_max, n_max, n_pad, scale, p[i], row)
+            norm2 = 0.0
+            for k in range(n_features):
+                norm2 += p[i, k] ** 2
+            length[i] = math.sqrt(norm2)
+            inverse = 1.0 / length[i]
+            for k in range(n_features):
+                p[i, k] *= inverse
+        np.dot(p[:n], sparse.T, t[:n])
+        for i in range(n):
+            acc = 0.0
+            for k in range(m):
+                s = t[i, k]
+                v = kernel_functions.slope(function, parameter, s) * weights[k]
+                acc += kernel_functions.value(function, parameter, s) * weights[k]
+                t[i, k] = v
+            energy[atoms[begin + i]] = acc
+        np.dot(t[:n], sparse, slope[:n])
+        for i in range(n):
+            a = atoms[begin + i]
+            start, count = first[a], first[a + 1] - first[a]
+            along = 0.0
+            for k in range(n_features):
+                along += p[i, k] * slope[i, k]
+            inverse = 1.0 / length[i]
+            for k in range(n_features):
+                slope[i, k] = (slope[i, k] - p[i, k] * along) * inverse
+            here = c[i * size_c : (i + 1) * size_c]
+            power_spectrum_adjoint(
+                slope[i], here, blocks, n_channels, summed, l_max, n_max, n_pad, scale, q, square
+            )
+            pair_basis(
+                start, count, distance, unit, radial, inverse_spacing, norm, l_max, n_pad, True, f, df, y, work
+            )
+            pair_gradients(
+                start, count, channel[start:], distance, unit, q, f, df, y, l_max, n_pad, g
+            )
+
+
+@njit(cache=True, nogil=True)
+def count_columns(atoms, first, j, n_atoms):
+    """Rows that :func:`jacobians` fills for each of ``atoms``: three per atom involved, and six for the strain."""
+    seen = np.full(n_atoms, -1)
+    counts = np.empty(len(atoms), dtype=np.int64)
+    for i in range(len(atoms)):
+        a = atoms[i]
+        seen[a] = i
+        involved = 1
+        for pair in range(first[a], first[a + 1]):
+            if seen[j[pair]] != i:
+                seen[j[pair]] = i
+                involved += 1
+        counts[i] = 3 * involved + 6
+    return counts
+
+
+@njit(cache=True, nogil=True)
+def jacobians(
+    atoms, first, j, distance, unit, channel, centre_channel, basis, blocks, scale, n_atoms, x, start_of, target, J
+):
+    """Normalised descriptors and their derivatives by atomic positions and strain.
+
+    Fills ``x[i]`` (n_features,) and, from row ``start_of[i]`` of ``J`` on, one row per derivative; ``target`` names
+    it: 3 a + axis for the position of atom a, 3 n_atoms + v for component v (Voigt, ASE order) of the strain. With
+    r_ij = r_j - r_i, dp/dr_j adds and dp/dr_i takes away dp/dr_ij; strain takes the symmetric part of
+    r_ij (x) dp/dr_ij. The derivative of the unit vector is (dp - x (x . dp)) / |p|.
+    """
+    radial, inverse_spacing, norm, centre, l_max, n_max, n_pad, n_channels, summed = basis
+    n_features = x.shape[1]
+    longest = 1
+    for a in atoms:
+        longest = max(longest, first[a + 1] - first[a])
+    n_l = l_max + 1
+    f = np.empty(longest * n_l * n_pad)
+    df = np.empty(longest * n_l * n_pad)
+    y = np.empty((longest + 7) // 8 * n_l * n_l * STRIDE)
+    work = np.empty(24 + 8 * ((l_max + 2) ** 2 + 2 * n_l))
+    c = np.empty(n_channels * n_l * n_l * n_pad)
+    dc = np.empty(n_l * n_l * n_pad)
+    row = np.empty(n_pad)
+    one = np.zeros((3, n_features))
+    place = np.full(n_atoms, -1)
+    for i in range(len(atoms)):
+        a = atoms[i]
+        start, count = first[a], first[a + 1] - first[a]
+        pair_basis(
+            start, count, distance, unit, radial, inverse_spacing, norm, l_max, n_pad, True, f, df, y, work
+        )
+        expand(
+            count, channel[start:], n_channels, summed, centre_channel[a], centre, f, y, l_max, n_pad, c
+        )
+        power_spectrum(c, blocks, l_max, n_max, n_pad, scale, x[i], row)
+        top = start_of[i]
+        bottom = start_of[i + 1]
+        J[top:bottom] = 0.0
+        place[a] = top
+        for axis in range(3):
+            target[top + axis] = 3 * a + axis
+        used = top + 3
+        for k in range(count):
+            other = j[start + k]
+            if place[other] < 0:
+                place[other] = used
+                for axis in range(3):
+                    target[used + axis] = 3 * other + axis
+                used += 3
+        for v in range(6):
+            target[used + v] = 3 * n_atoms + v
+        for k in range(count):
+            pair = start + k
+            u = unit[3 * pair : 3 * pair + 3]
+            pair_jacobian(
+                k, channel[pair], summed, distance[pair], u, c, blocks, f, df, y, l_max, n_max, n_pad, scale, dc,
+                row, one,
+            )  # fmt: skip
+            here = place[j[pair]]
+            rx, ry, rz = distance[pair] * u[0], distance[pair] * u[1], distance[pair] * u[2]
+            for axis in range(3):
+                for s in range(n_features):
+                    J[here + axis, s] += one[axis, s]
+                    J[top + axis, s] -= one[axis, s]
+            for s in range(n_features):
+                gx, gy, gz = one[0, s], one[1, s], one[2, s]
+                J[used, s] += rx * gx
+                J[used + 1, s] += ry * gy
+                J[used + 2, s] += rz * gz
+                J[used + 3, s] += 0.5 * (ry * gz + rz * gy)
+                J[used + 4, s] += 0.5 * (rx * gz + rz * gx)
+                J[used + 5, s] += 0.5 * (rx * gy + ry * gx)
+        place[a] = -1
+        for k in range(count):
+            place[j[start + k]] = -1
+        norm2 = 0.0
+        for s in range(n_features):
+            norm2 += x[i, s] ** 2
+        inverse = 1.0 / math.sqrt(norm2)
+        for s in range(n_features):
+            x[i, s] *= inverse
+        for column in range(top, bottom):
+            along = 0.0
+            for s in range(n_features):
+                along += x[i, s] * J[column, s]
+            for s in range(n_features):
+                J[column, s] = (J[column, s] - along * x[i, s]) * inverse
+
+
+@njit(cache=True, nogil=True)
+def scatter_pair_gradients(atoms, first, j, vectors, g, gradient, strain):
+    """From dE_i/dr_ij to dE/dr (n, 3) and to each environment's own dE_i/d(strain) (n, 6), of environments ``atoms``."""
+    for i in atoms:
+        for p in range(first[i], first[i + 1]):
+            other = j[p]
+            for axis in range(3):
+                gradient[other, axis] += g[p, axis]
+                gradient[i, axis] -= g[p, axis]
+            x, y, z = vectors[p, 0], vectors[p, 1], vectors[p, 2]
+            strain[i, 0] += x * g[p, 0]
+            strain[i, 1] += y * g[p, 1]
+            strain[i, 2] += z * g[p, 2]
+            strain[i, 3] += 0.5 * (y * g[p, 2] + z * g[p, 1])
+            strain[i, 4] += 0.5 * (x * g[p, 2] + z * g[p, 0])
+            strain[i, 5] += 0.5 * (x * g[p, 1] + y * g[p, 0])

@@ -1,0 +1,50 @@
+"""Threads over blocks of work, with the linear algebra inside each kept to one thread."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any
+
+from threadpoolctl import ThreadpoolController
+
+
+@lru_cache(maxsize=1)
+def _controller() -> ThreadpoolController:
+    import scipy.linalg.cython_blas  # noqa: F401  the library that compiled code calls must be loaded to be seen
+
+    return ThreadpoolController()
+
+
+@lru_cache(maxsize=4)
+def _pool(n_threads: int, process: int) -> ThreadPoolExecutor:
+    """One pool per size and process: a forked child must not wait for its parent's threads."""
+    return ThreadPoolExecutor(max_workers=n_threads, thread_name_prefix="gapkit")
+
+
+def thread_count(n_jobs: int | None = None) -> int:
+    """Threads to use: ``n_jobs`` if given (-1 = all cores), else what the environment allows."""
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if n_jobs is None:
+        limits = [os.environ.get(name, "") for name in ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS")]
+        return max(1, min([available, *(int(s) for s in limits if s.isdigit() and int(s) > 0)]))
+    return max(1, available + 1 + n_jobs if n_jobs < 0 else min(n_jobs, available))
+
+
+@contextmanager
+def blas_threads(n: int) -> Iterator[None]:
+    """Limit the linear-algebra libraries to ``n`` threads."""
+    with _controller().limit(limits=n, user_api="blas"):
+        yield
+
+
+def map_blocks(function: Callable[[Any], Any], blocks: Iterable[Any], n_threads: int) -> list[Any]:
+    """Results of ``function`` on each block, in order; the function must release the interpreter lock to gain."""
+    blocks = list(blocks)
+    with blas_threads(1):
+        if n_threads == 1 or len(blocks) < 2:
+            return [function(block) for block in blocks]
+        return list(_pool(n_threads, os.getpid()).map(function, blocks))

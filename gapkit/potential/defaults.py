@@ -1,0 +1,75 @@
+"""Settings that follow from the training frames: terms, and the levels to start the search from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import ase
+import numpy as np
+
+from gapkit.descriptors import SOAP, PairDistance
+from gapkit.kernels import DotProduct, SquaredExponential
+from gapkit.models.levels import Levels, kind_of
+from gapkit.models.observations import ISOLATED, ISOLATED_NOISE, Targets
+from gapkit.models.terms import Term
+from gapkit.structures.neighbours import neighbours
+
+#: SOAP cutoff in nearest-neighbour distances, and its bounds (A)
+REACH, SHORTEST, LONGEST = 2.3, 4.0, 6.5
+#: sparse points of the default SOAP term: at most, and per label
+MOST_SPARSE, LABELS_PER_POINT = 1500, 6
+
+
+def nearest_distance(frames: Sequence[ase.Atoms]) -> float:
+    """Median over atoms of the distance to the nearest neighbour (A); 2.5 where nothing has one within 6 A."""
+    nearest = []
+    for atoms in frames:
+        pairs = neighbours(atoms, 6.0)
+        if len(pairs.distances):
+            distance = np.full(pairs.n_atoms, np.inf)
+            np.minimum.at(distance, pairs.i, pairs.distances)
+            nearest.append(distance[np.isfinite(distance)])
+    return float(np.median(np.concatenate(nearest))) if nearest else 2.5
+
+
+def default_terms(frames: Sequence[ase.Atoms], n_labels: int) -> tuple[Term, ...]:
+    """A pair term for the repulsive wall and one SOAP term, sized by the data.
+
+    Parameters
+    ----------
+    frames
+        Training frames without isolated atoms (a sample is enough).
+    n_labels
+        Number of energies, force components and virial components.
+    """
+    nearest = nearest_distance(frames)
+    r_cut = float(np.clip(round(REACH * nearest, 1), SHORTEST, LONGEST))
+    n_sparse = int(np.clip(n_labels // LABELS_PER_POINT, 50, MOST_SPARSE))
+    return (
+        Term(PairDistance(r_cut=r_cut), SquaredExponential(round(0.25 * nearest, 2)), n_sparse=30),
+        Term(SOAP(r_cut=r_cut, n_max=10, l_max=6, sigma=0.5), DotProduct(4), n_sparse=n_sparse),
+    )
+
+
+def starting_levels(
+    targets: Sequence[Targets], terms: Sequence[Term], groups: Sequence[str]
+) -> tuple[Levels, dict[str, float]]:
+    """Levels to start from, and the lower bound of each group's noise.
+
+    sigma_F is 5 % of the spread of the forces (of the energies per square root of atoms, where there are no forces),
+    sigma_E = 0.07 sigma_F and sigma_V = 2 sigma_F per square root of atoms. Noise is bounded below by 1 % of its
+    start: forces that vanish by symmetry would drive it to zero.
+    """
+    forces = [t.forces.ravel() for t in targets if t.forces is not None and not t.isolated]
+    energies = [t.energy / np.sqrt(t.n_atoms) for t in targets if t.energy is not None and not t.isolated]
+    sigma_f = 0.05 * float(np.sqrt(np.mean(np.concatenate(forces) ** 2))) if forces else 0.0
+    if not sigma_f > 1e-6:
+        sigma_f = max(0.5 * float(np.std(energies)) if energies else 0.1, 1e-3)
+    start = {"energy": 0.07 * sigma_f, "forces": sigma_f, "virial": 2 * sigma_f}
+    noise = {g: ISOLATED_NOISE if g == ISOLATED else start[kind_of(g)] for g in groups}
+    signal = np.array([t.signal if t.signal is not None else 20.0 if _is_soap(t) else 2.0 for t in terms])
+    return Levels(noise, signal), {g: 0.01 * s for g, s in noise.items()}
+
+
+def _is_soap(term: Term) -> bool:
+    return isinstance(term.descriptor, SOAP)

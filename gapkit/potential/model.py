@@ -1,0 +1,185 @@
+"""The fitted potential: everything needed to predict, and nothing of how it was made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import ase
+import numpy as np
+from ase.data import chemical_symbols
+
+from gapkit.exceptions import SpeciesError
+from gapkit.models.basis import SparseBasis
+from gapkit.models.posterior import Posterior
+from gapkit.models.terms import Term
+from gapkit.numerics.threads import blas_threads, thread_count
+from gapkit.potential.baseline import baseline_labels
+from gapkit.structures.labels import cell_volume, check_distances, check_structure
+from gapkit.structures.neighbours import Structure
+from gapkit.structures.reference_energies import ReferenceEnergies
+from gapkit.uncertainty.calibration import Calibration
+
+#: atoms whose local-energy rows are held at a time
+CHUNK = 1024
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Mean prediction for one frame.
+
+    Attributes
+    ----------
+    energy : float
+        eV, reference energies and baseline included.
+    forces : (n, 3)
+        eV/A.
+    virial : (6,) or None
+        Minus the strain derivative of the energy (eV, Voigt xx yy zz yz xz xy); None without a cell volume.
+    stress : (6,) or None
+        eV/A^3, tension positive.
+    local_energy : (n,)
+        eV; sums to the energy.
+    atomic_virials : (n, 6)
+        Minus the strain derivative of each atom's own local energy (eV); sums to the virial, the baseline's share
+        equally divided.
+    """
+
+    energy: float
+    forces: np.ndarray
+    virial: np.ndarray | None
+    stress: np.ndarray | None
+    local_energy: np.ndarray
+    atomic_virials: np.ndarray
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Predictive standard deviations for one frame, in the units of :class:`Evaluation`; None where not asked for."""
+
+    energy: float
+    local_energy: np.ndarray
+    forces: np.ndarray | None = None
+    stress: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Potential:
+    """Sparse Gaussian-process potential.
+
+    Attributes
+    ----------
+    terms, basis, posterior
+        Settings, sparse functionals, and the posterior of their weights.
+    alpha : (m,)
+        Weights of the unwhitened functionals (eV).
+    reference : ReferenceEnergies
+    baseline
+        ASE calculator or None.
+    calibration : Calibration
+    species : tuple of int
+        Atomic numbers that the model was trained on.
+    metadata : dict
+        JSON-ready: training set, settings, held-out errors.
+    """
+
+    terms: tuple[Term, ...]
+    basis: SparseBasis
+    posterior: Posterior
+    alpha: np.ndarray
+    reference: ReferenceEnergies
+    baseline: Any
+    calibration: Calibration
+    species: tuple[int, ...]
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def r_cut(self) -> float:
+        """Longest cutoff (A)."""
+        return self.basis.r_cut
+
+    def structure(self, atoms: ase.Atoms, where: str = "frame") -> Structure:
+        """The checked frame with its pair lists.
+
+        Raises
+        ------
+        SpeciesError, DataError
+            An atom of a species that the model was not trained on; see ``gapkit.structures.labels`` for the others.
+        """
+        check_structure(atoms, where)
+        unknown = np.flatnonzero(~np.isin(atoms.numbers, self.species))
+        if len(unknown):
+            symbol = chemical_symbols[atoms.numbers[unknown[0]]]
+            known = ", ".join(chemical_symbols[z] for z in self.species)
+            raise SpeciesError(
+                f"{where}: atom {unknown[0]} is {symbol}, a species that the model was not trained on ({known}); "
+                f"add frames with {symbol} to the training set"
+            )
+        structure = Structure(atoms, self.r_cut)
+        pairs = structure.pairs(self.r_cut)
+        check_distances(pairs.distances, pairs.i, pairs.j, where)
+        return structure
+
+    def evaluate(self, atoms: ase.Atoms, where: str = "frame", structure: Structure | None = None) -> Evaluation:
+        """Energy, forces and virial of one frame."""
+        structure = structure or self.structure(atoms, where)
+        n = structure.n_atoms
+        local, gradient, strain = np.zeros(n), np.zeros((n, 3)), np.zeros((n, 6))
+        for b in self.basis.blocks:
+            b.descriptor.add_prediction(
+                structure, b.channel, b.kernel, b.points, self.alpha[b.columns], local, gradient, strain
+            )
+        forces, atomic_virials = -gradient, -strain
+        local += np.array([self.reference.values[z] for z in structure.numbers.tolist()])
+        volume = cell_volume(atoms)
+        if self.baseline is not None:
+            base = baseline_labels(self.baseline, atoms, where, stress=volume is not None)
+            local += base["energies"]
+            forces += base["forces"]
+            if base["virial"] is not None:
+                atomic_virials += base["virial"] / n
+        virial = atomic_virials.sum(axis=0) if volume is not None else None
+        stress = None if virial is None or volume is None else -virial / volume
+        return Evaluation(float(local.sum()), forces, virial, stress, local, atomic_virials)
+
+    def spread(
+        self,
+        atoms: ase.Atoms,
+        where: str = "frame",
+        structure: Structure | None = None,
+        noise: bool = True,
+        forces: bool = True,
+        config_type: str | None = None,
+    ) -> Spread:
+        """Predictive standard deviations of one frame.
+
+        ``noise=True`` predicts a new label: function plus label noise and model misfit; ``noise=False`` the function
+        alone. ``forces`` also asks for those of forces and stress, at the cost of a training row per component.
+        The noise is that of the frame's config_type where it has levels of its own.
+        """
+        structure = structure or self.structure(atoms, where)
+        energy, force, virial = (self.calibration.of(k, config_type) for k in ("energy", "forces", "virial"))
+        extra = 1.0 if noise else 0.0
+        n = structure.n_atoms
+        with blas_threads(thread_count()):
+            local = energy.scale * self._local_variance(structure) + extra * energy.noise**2
+            rows = self.basis.rows(structure, derivatives=forces)
+            variance = self.posterior.variance(self.basis.whiten(rows.K), rows.prior)
+        total = energy.scale * variance[0] + extra * n * energy.noise**2
+        if not forces:
+            return Spread(float(np.sqrt(total)), np.sqrt(local))
+        force_std = np.sqrt(force.scale * variance[1 : 1 + 3 * n] + extra * force.noise**2).reshape(n, 3)
+        volume = cell_volume(atoms)
+        stress_std = None
+        if volume is not None:
+            stress_std = np.sqrt(virial.scale * variance[1 + 3 * n :] + extra * n * virial.noise**2) / volume
+        return Spread(float(np.sqrt(total)), np.sqrt(local), force_std, stress_std)
+
+    def _local_variance(self, structure: Structure) -> np.ndarray:
+        """Posterior variances (n,) of local energies, uncalibrated."""
+        out = np.empty(structure.n_atoms)
+        for begin in range(0, structure.n_atoms, CHUNK):
+            atoms = np.arange(begin, min(begin + CHUNK, structure.n_atoms))
+            rows = self.basis.local_rows(structure, atoms)
+            out[atoms] = self.posterior.variance(self.basis.whiten(rows.K), rows.prior)
+        return out

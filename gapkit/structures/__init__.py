@@ -1,0 +1,1 @@
+"""Frames with checked labels, files in and out, reference energies (floor F2)."""

@@ -1,0 +1,110 @@
+"""Frames from files and into files."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+
+import ase.io
+from ase import Atoms
+from ase.io.formats import UnknownFileTypeError
+
+from gapkit.exceptions import DataError
+
+
+def read_frames(*paths: str | os.PathLike[str]) -> list[Atoms]:
+    """All frames of all files, in order.
+
+    Parameters
+    ----------
+    paths
+        Files in extended XYZ or any other format that ASE recognises.
+
+    Raises
+    ------
+    DataError
+        Names the file and, where known, the frame (counted from 0) and its first line (counted from 1), when
+        a file is missing, empty or unreadable.
+    """
+    if not paths:
+        raise DataError("no file was given; name at least one")
+    return [atoms for path in paths for atoms in _read_file(Path(path))]
+
+
+def write_frames(path: str | os.PathLike[str], frames: Atoms | Sequence[Atoms]) -> None:
+    """Write frames to a file whose format follows from its name (``.xyz``: extended XYZ).
+
+    The file is written under a temporary name in the same folder, flushed to disk and renamed, so that a
+    crash leaves the old file as it was.
+
+    Parameters
+    ----------
+    path
+        The file; an existing one is replaced.
+    frames
+        At least one structure.
+    """
+    frames = [frames] if isinstance(frames, Atoms) else list(frames)
+    target = Path(path).resolve()
+    if not frames:
+        raise DataError(f"{path}: there are no frames to write")
+    if not target.parent.is_dir():
+        raise DataError(f"{path}: the folder {Path(path).parent} does not exist; make it first")
+    # The random part goes to the front, because the end of the name tells the format.
+    temporary = target.with_name(f".{uuid.uuid4().hex}-{target.name}")
+    try:
+        try:
+            ase.io.write(temporary, frames)
+        except UnknownFileTypeError as error:
+            raise DataError(f"{path}: unknown format; use a name that ends in .xyz") from error
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _read_file(path: Path) -> list[Atoms]:
+    """All frames of one file."""
+    if not path.exists():
+        raise DataError(f"{path}: no such file")
+    if not path.is_file():
+        raise DataError(f"{path}: not a file; name the file that holds the frames")
+    if path.stat().st_size == 0:
+        raise DataError(f"{path}: the file is empty")
+    frames: list[Atoms] = []
+    try:
+        for atoms in ase.io.iread(path, index=":", do_not_split_by_at_sign=True):
+            frames.append(atoms)
+    except UnknownFileTypeError as error:
+        raise DataError(f"{path}: unknown format; convert it to extended XYZ (.xyz)") from error
+    except Exception as error:  # readers of two hundred formats raise whatever they like
+        reason = " ".join(str(error).split()) or type(error).__name__
+        if "StopIteration" in reason:
+            reason = "the file ends inside a frame"
+        raise DataError(f"{path}: {_place(path, len(frames))}cannot be read: {reason}") from error
+    if not frames:
+        raise DataError(f"{path}: the file holds no frames")
+    return frames
+
+
+def _place(path: Path, n_read: int) -> str:
+    """``frame 3, line 41: `` for a plain XYZ file, shorter where less is known.
+
+    The frame after the ``n_read`` ones that could be read; but where a line that should hold a number of
+    atoms does not, which ASE finds before it reads any frame, that line.
+    """
+    if path.suffix != ".xyz":
+        return f"frame {n_read}: " if n_read else ""
+    starts = [1]
+    with open(path, errors="replace") as file:
+        while header := file.readline().strip():
+            if not header.isdecimal():
+                return f"frame {len(starts) - 1}, line {starts[-1]}: "
+            for _ in range(int(header) + 1):
+                if not file.readline():
+                    break
+            starts.append(starts[-1] + int(header) + 2)
+    return f"frame {n_read}, line {starts[min(n_read, len(starts) - 1)]}: "

@@ -1,0 +1,421 @@
+"""Frames with checked labels: where each label is found, what it means, what is refused.
+
+Units: energies eV (of the whole frame), forces eV/A, stresses eV/A^3 (ASE: tension positive), virials eV with
+``virial = -stress * volume``; six components are in ASE's Voigt order xx yy zz yz xz xy.
+
+Where a label is found, first hit wins:
+
+1. the key that the user names, in ``atoms.info`` (energy, virial) or ``atoms.arrays`` (forces), or, because
+   ASE's readers move some keys there, in the calculator's results. A frame without the named key lacks that
+   label;
+2. the results of the attached calculator: ``energy`` (``free_energy`` where there is none), ``forces``,
+   ``stress``;
+3. ``energy``, ``forces``, ``virial`` and ``stress`` in ``atoms.info`` and ``atoms.arrays``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import compare_atoms
+from ase.data import chemical_symbols
+from ase.geometry import minkowski_reduce
+
+from gapkit.exceptions import DataError
+
+ISOLATED_SPACING = 12.0  # A; a lone atom whose periodic images are all at least this far away is isolated
+SAME_SPOT = 1e-3  # A; two atoms closer than this are taken for a mistake
+_RELATIVE_TOLERANCE = 1e-3  # of the largest component: stress against virial, and symmetry of a 3x3 virial
+_ABSOLUTE_TOLERANCE = 1e-4  # eV, added to the above
+_FLAT_CELL = 1e-6  # volume (area) over the product of the edges: below it the periodic vectors are dependent
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledFrame:
+    """One structure with its labels, checked.
+
+    Parameters
+    ----------
+    atoms
+        The structure: a copy without calculator.
+    energy
+        Total energy in eV, or None.
+    forces
+        Forces (N, 3) in eV/A, or None.
+    virial
+        Virial (6,) in eV, Voigt order xx yy zz yz xz xy, ``-stress * volume``, or None.
+    config_type
+        ``atoms.info["config_type"]`` as text, or None.
+    trajectory
+        ``atoms.info["trajectory"]`` as text, or None: frames that share it are not independent.
+    index
+        Position in the list that the frame came from.
+    """
+
+    atoms: Atoms
+    energy: float | None
+    forces: np.ndarray | None
+    virial: np.ndarray | None
+    config_type: str | None
+    trajectory: str | None
+    index: int
+
+    @property
+    def n_atoms(self) -> int:
+        """Number of atoms."""
+        return len(self.atoms)
+
+    @property
+    def volume(self) -> float | None:
+        """Cell volume in A^3; None where no direction is periodic or the cell is not three-dimensional."""
+        return cell_volume(self.atoms)
+
+    @property
+    def is_isolated_atom(self) -> bool:
+        """Whether this is one atom without neighbours.
+
+        True for a frame of one atom that is not periodic in any direction, or whose config_type is
+        ``isolated_atom`` (any capitals, with or without underscore), or whose nearest periodic image is at
+        least 12 A away.
+        """
+        if self.n_atoms != 1:
+            return False
+        if self.config_type is not None and self.config_type.replace("_", "").lower() == "isolatedatom":
+            return True
+        pbc = self.atoms.pbc
+        if not pbc.any():
+            return True
+        reduced = minkowski_reduce(self.atoms.cell, pbc)[0]
+        return bool(np.linalg.norm(reduced[pbc], axis=1).min() >= ISOLATED_SPACING)
+
+
+def cell_volume(atoms: Atoms) -> float | None:
+    """Cell volume in A^3, or None where no direction is periodic or the cell is not three-dimensional."""
+    if not atoms.pbc.any():
+        return None
+    cell = atoms.cell.array
+    volume = abs(float(np.linalg.det(cell)))
+    edges = float(np.prod(np.linalg.norm(cell, axis=1)))
+    return volume if volume > _FLAT_CELL * edges else None
+
+
+def check_structure(atoms: Atoms, where: str) -> None:
+    """Raise :class:`DataError` unless ``atoms`` is a structure that can be computed with.
+
+    Refused: no atoms; an atomic number of 0 (``X``) or beyond the periodic table; NaN or infinity in
+    positions or cell; periodic directions whose cell vectors are zero or linearly dependent. Atoms on one
+    spot are found by :func:`check_distances`, which needs the pair list.
+
+    Parameters
+    ----------
+    atoms
+        The structure.
+    where
+        Start of the message, for example ``"frame 3"``.
+    """
+    numbers = atoms.numbers
+    if len(numbers) == 0:
+        raise DataError(f"{where}: it has no atoms; remove the frame")
+    if numbers.min() < 1 or numbers.max() >= len(chemical_symbols):
+        atom = int(np.argmax((numbers < 1) | (numbers >= len(chemical_symbols))))
+        raise DataError(
+            f"{where}: atom {atom} has atomic number {numbers[atom]}, which is no element; "
+            "give every atom a chemical symbol"
+        )
+    positions = atoms.positions
+    if not np.isfinite(positions).all():
+        atom = int(np.argmin(np.isfinite(positions).all(axis=1)))
+        raise DataError(f"{where}: the position of atom {atom} is not finite; repair or remove the frame")
+    cell = atoms.cell.array
+    if not np.isfinite(cell).all():
+        raise DataError(f"{where}: the cell is not finite; repair or remove the frame")
+    pbc = atoms.pbc
+    if not pbc.any():
+        return
+    vectors = cell[pbc]
+    edges = np.sqrt((vectors * vectors).sum(axis=1))
+    if edges.min() == 0.0:
+        direction = int(np.flatnonzero(pbc)[np.argmin(edges)])
+        raise DataError(
+            f"{where}: direction {direction} is periodic but its cell vector is zero; "
+            "give the cell, or set pbc to False in that direction"
+        )
+    if len(vectors) == 3:
+        size = abs(np.linalg.det(vectors))
+    elif len(vectors) == 2:
+        size = np.linalg.norm(np.cross(vectors[0], vectors[1]))
+    else:
+        return
+    if size <= _FLAT_CELL * edges.prod():
+        raise DataError(
+            f"{where}: the periodic cell vectors are linearly dependent (zero volume); "
+            "give the cell, or set pbc to False where the structure is not periodic"
+        )
+
+
+def check_distances(distances: np.ndarray, i: np.ndarray, j: np.ndarray, where: str) -> None:
+    """Raise :class:`DataError` where two atoms (periodic images included) sit on one spot, closer than 1e-3
+    A.
+
+    Parameters
+    ----------
+    distances
+        Distance of each pair (p,) in A, from any pair list.
+    i, j
+        Atoms of each pair (p,).
+    where
+        Start of the message, for example ``"frame 3"``.
+    """
+    if len(distances) == 0:
+        return
+    pair = int(np.argmin(distances))
+    distance = distances[pair]
+    if distance >= SAME_SPOT:
+        return
+    if i[pair] == j[pair]:
+        raise DataError(
+            f"{where}: atom {i[pair]} is {distance:.2g} A from its own periodic image; the cell is too small"
+        )
+    raise DataError(
+        f"{where}: atoms {i[pair]} and {j[pair]} are {distance:.2g} A apart, on one spot; "
+        "remove the duplicate atom or repair the frame"
+    )
+
+
+def voigt(tensor: Any, where: str, key: str) -> np.ndarray:
+    """Six Voigt components (6,), order xx yy zz yz xz xy, of a symmetric tensor in eV.
+
+    Parameters
+    ----------
+    tensor
+        Shape (3, 3), (9,) or (6,) in Voigt order. An asymmetry within 1e-3 of the largest component plus 1e-4
+        eV is averaged out, more is a :class:`DataError`.
+    where, key
+        Start of the message and the name of the label.
+    """
+    t = np.asarray(tensor, dtype=float)
+    if t.shape == (6,):
+        return t.copy()
+    if t.shape not in ((3, 3), (9,)):
+        raise DataError(
+            f"{where}: {key!r} has shape {t.shape}; "
+            "give a 3x3 matrix, 9 numbers, or 6 in the order xx yy zz yz xz xy"
+        )
+    t = t.reshape(3, 3)
+    if np.abs(t - t.T).max() > _tolerance(t):
+        raise DataError(f"{where}: {key!r} is not symmetric: {t.tolist()}; repair or remove it")
+    t = 0.5 * (t + t.T)
+    return t[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]
+
+
+def labelled_frames(
+    frames: Atoms | Iterable[Atoms],
+    energy_key: str | None = None,
+    forces_key: str | None = None,
+    virial_key: str | None = None,
+    require_labels: bool = True,
+) -> list[LabelledFrame]:
+    """Check structures and labels, and gather the labels of each frame.
+
+    Two atoms on one spot are not looked for here: see :func:`check_distances`.
+
+    Parameters
+    ----------
+    frames
+        A list of ``ase.Atoms``; a single one stands for a list of one.
+    energy_key, forces_key, virial_key
+        Names under which the labels are stored; None for the usual places (see the module's text). A virial
+        key whose name contains ``stress`` is read as a stress in eV/A^3, any other as a virial in eV. With a
+        named virial key no other virial or stress is looked at.
+    require_labels
+        Whether it is an error that no frame has any label, or that no frame has a label that the user named.
+
+    Raises
+    ------
+    DataError
+        What is wrong, with the index of the frame: see the rules of :func:`check_structure`; NaN or infinity
+        or a wrong shape in a label; stress and virial that disagree; a stress other than zero in a frame
+        where it has no meaning (not periodic, or a cell without volume).
+    """
+    frames = _atoms_list(frames)
+    labelled = []
+    for index, atoms in enumerate(frames):
+        where = f"frame {index}"
+        check_structure(atoms, where)
+        config_type, trajectory = atoms.info.get("config_type"), atoms.info.get("trajectory")
+        labelled.append(
+            LabelledFrame(
+                atoms=atoms.copy(),
+                energy=_energy(atoms, energy_key, where),
+                forces=_forces(atoms, forces_key, where),
+                virial=_virial(atoms, virial_key, where),
+                config_type=None if config_type is None else str(config_type),
+                trajectory=None if trajectory is None else str(trajectory),
+                index=index,
+            )
+        )
+    if require_labels:
+        _require_labels(labelled, frames, {"energy": energy_key, "forces": forces_key, "virial": virial_key})
+    return labelled
+
+
+def _atoms_list(frames: Any) -> list[Atoms]:
+    """``frames`` as a list of ``ase.Atoms``, or an error that says what came instead."""
+    if isinstance(frames, Atoms):
+        return [frames]
+    if isinstance(frames, (str, bytes, dict)) or not isinstance(frames, Iterable):
+        raise DataError(
+            f"expected a list of ase.Atoms, got {type(frames).__name__}; "
+            "read a file with ase.io.read(path, ':')"
+        )
+    frames = list(frames)
+    if not frames:
+        raise DataError("expected a list of ase.Atoms, got an empty one; give at least one frame")
+    for index, atoms in enumerate(frames):
+        if not isinstance(atoms, Atoms):
+            raise DataError(f"frame {index}: expected ase.Atoms, got {type(atoms).__name__}")
+    return frames
+
+
+def _require_labels(labelled: list[LabelledFrame], frames: list[Atoms], keys: dict[str, str | None]) -> None:
+    """Raise unless every named key occurs somewhere and at least one frame has a label."""
+    for label, key in keys.items():
+        if key is not None and all(getattr(frame, label) is None for frame in labelled):
+            present = sorted({k for atoms in frames for k in (*atoms.info, *atoms.arrays, *_results(atoms))})
+            raise DataError(
+                f"{label}_key {key!r} is in none of the {len(frames)} frames; they have: {', '.join(present)}"
+            )
+    if all(f.energy is None and f.forces is None and f.virial is None for f in labelled):
+        looked = [
+            f"{label} (key {key!r})" if key is not None else f"{label} (calculator results, info and arrays)"
+            for label, key in keys.items()
+        ]
+        raise DataError(
+            f"none of the {len(frames)} frames has labels; looked for {', '.join(looked)}; "
+            "name the keys with energy_key, forces_key, virial_key"
+        )
+
+
+def _tolerance(*tensors: np.ndarray) -> float:
+    """Largest difference in eV that passes for rounding in these virials."""
+    return _ABSOLUTE_TOLERANCE + _RELATIVE_TOLERANCE * max(float(np.abs(t).max()) for t in tensors)
+
+
+def _results(atoms: Atoms) -> dict[str, Any]:
+    """Results of the attached calculator, empty without one."""
+    return getattr(atoms.calc, "results", None) or {}
+
+
+def _result(atoms: Atoms, key: str, where: str) -> Any:
+    """One result of the attached calculator, or None; refused where it was computed for another structure."""
+    value = _results(atoms).get(key)
+    if value is None:
+        return None
+    computed = getattr(atoms.calc, "atoms", None)
+    if computed is not None:
+        changed = compare_atoms(
+            computed, atoms, tol=1e-10, excluded_properties={"initial_charges", "initial_magmoms"}
+        )
+        if changed:
+            raise DataError(
+                f"{where}: the {key!r} of its calculator was computed for another structure "
+                f"(changed since: {', '.join(changed)}); compute it again, or set atoms.calc = None"
+            )
+    return value
+
+
+def _first(*values: Any) -> Any:
+    """The first that is not None, or None."""
+    return next((value for value in values if value is not None), None)
+
+
+def _numbers(value: Any, where: str, key: str) -> np.ndarray:
+    """``value`` as finite float64, or an error."""
+    array = np.asarray(value)
+    if array.dtype.kind not in "iuf":
+        raise DataError(f"{where}: {key!r} is not numeric: {value!r:.60}; repair or remove it")
+    array = array.astype(float)
+    if not np.isfinite(array).all():
+        raise DataError(f"{where}: {key!r} holds NaN or infinity; repair it, or remove it from the frame")
+    return array
+
+
+def _energy(atoms: Atoms, key: str | None, where: str) -> float | None:
+    """Total energy in eV."""
+    if key is not None:
+        value = _first(atoms.info.get(key), _result(atoms, key, where))
+    else:
+        key = "energy"
+        value = _first(
+            _result(atoms, "energy", where), _result(atoms, "free_energy", where), atoms.info.get("energy")
+        )
+    if value is None:
+        return None
+    energy = _numbers(value, where, key)
+    if energy.size != 1:
+        raise DataError(f"{where}: {key!r} has shape {energy.shape}; give one number (eV, whole frame)")
+    return float(energy.reshape(()))
+
+
+def _forces(atoms: Atoms, key: str | None, where: str) -> np.ndarray | None:
+    """Forces (N, 3) in eV/A."""
+    if key is not None:
+        value = _first(atoms.arrays.get(key), _result(atoms, key, where))
+    else:
+        key = "forces"
+        value = _first(_result(atoms, "forces", where), atoms.arrays.get("forces"))
+    if value is None:
+        return None
+    forces = _numbers(value, where, key)
+    if forces.shape != (len(atoms), 3):
+        raise DataError(f"{where}: {key!r} has shape {forces.shape}; its atoms need ({len(atoms)}, 3)")
+    return forces
+
+
+def _virial(atoms: Atoms, key: str | None, where: str) -> np.ndarray | None:
+    """Virial (6,) in eV, from a virial or a stress."""
+    if key is not None:
+        value = _first(atoms.info.get(key), _result(atoms, key, where))
+        if value is None:
+            return None
+        if "stress" in key.lower():
+            return _virial_of_stress(value, atoms, where, key)
+        return _virial_of_virial(value, atoms, where, key)
+    stress = _first(_result(atoms, "stress", where), atoms.info.get("stress"))
+    virial = atoms.info.get("virial")
+    from_stress = None if stress is None else _virial_of_stress(stress, atoms, where, "stress")
+    from_virial = None if virial is None else _virial_of_virial(virial, atoms, where, "virial")
+    if from_stress is None or from_virial is None:
+        return _first(from_virial, from_stress)
+    if np.abs(from_stress - from_virial).max() > _tolerance(from_stress, from_virial):
+        raise DataError(
+            f"{where}: 'virial' and 'stress' disagree: the virial is {from_virial.tolist()} eV, "
+            f"-stress * volume is {from_stress.tolist()} eV; "
+            "remove one of them, or name the right one with virial_key"
+        )
+    return from_virial
+
+
+def _virial_of_virial(value: Any, atoms: Atoms, where: str, key: str) -> np.ndarray | None:
+    """Virial (6,) in eV; None for the zeros that some codes write for frames without periodicity."""
+    virial = voigt(_numbers(value, where, key), where, key)
+    return virial if atoms.pbc.any() or virial.any() else None
+
+
+def _virial_of_stress(value: Any, atoms: Atoms, where: str, key: str) -> np.ndarray | None:
+    """Virial (6,) in eV from a stress in eV/A^3; None for zeros where a stress has no meaning."""
+    stress = _numbers(value, where, key)
+    volume = cell_volume(atoms)
+    if volume is None:
+        if stress.any():
+            reason = "the cell has no volume" if atoms.pbc.any() else "the frame is not periodic"
+            raise DataError(
+                f"{where}: {key!r} is not zero, but {reason}, so that a stress has no meaning; "
+                "remove it, or give cell and pbc"
+            )
+        return None
+    return voigt(-volume * stress, where, key)

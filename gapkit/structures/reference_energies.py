@@ -1,0 +1,179 @@
+"""Reference energies: what each atom contributes to the energy before anything is learned."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from ase.data import atomic_numbers, chemical_symbols
+
+from gapkit.exceptions import DataError, GapkitWarning, SettingsError, SpeciesError
+from gapkit.structures.labels import LabelledFrame
+
+_AGREEMENT = 1e-3  # eV; isolated atoms of one species must agree within this
+_RANK = 1e-3  # singular values below this fraction of the largest leave a combination of species undetermined
+
+
+@dataclass(frozen=True)
+class ReferenceEnergies:
+    """Energy of each species, e0 in ``E = sum_i e0[Z_i] + ...``.
+
+    Parameters
+    ----------
+    values
+        Atomic number to energy in eV per atom.
+    source
+        Atomic number to where the value is from, in words.
+    """
+
+    values: dict[int, float]
+    source: dict[int, str]
+
+    def of(self, numbers: np.ndarray | Sequence[int]) -> float:
+        """Sum of the reference energies in eV of atoms with these atomic numbers (N,)."""
+        species, counts = np.unique(np.asarray(numbers, dtype=int), return_counts=True)
+        unknown = [z for z in species.tolist() if z not in self.values]
+        if unknown:
+            raise SpeciesError(
+                f"no reference energy for {_symbols(unknown)}; known are {_symbols(sorted(self.values))}"
+            )
+        return float(sum(n * self.values[z] for z, n in zip(species.tolist(), counts.tolist(), strict=True)))
+
+
+def reference_energies(
+    frames: Sequence[LabelledFrame],
+    species: Iterable[int],
+    e0: str | Mapping[str | int, float] = "auto",
+) -> ReferenceEnergies:
+    """Reference energies of ``species``.
+
+    Parameters
+    ----------
+    frames
+        Training frames, isolated atoms included.
+    species
+        Atomic numbers that need a value: those of the frames that are not isolated atoms.
+    e0
+        ``"auto"``: from isolated atoms where a species has one with an energy, the rest by least squares with
+        those fixed. ``"isolated"``: from isolated atoms, an error where one is missing. ``"least_squares"``:
+        by least squares, isolated atoms unused. Or values in eV by chemical symbol or atomic number.
+
+    Returns
+    -------
+    ReferenceEnergies
+        For all of ``species``, and for species that are known but not asked for (isolated or given).
+
+    Notes
+    -----
+    Least squares minimises ``sum_frames (E / N - sum_Z e0[Z] n_Z / N)^2`` over the frames that have an energy
+    and are not isolated atoms. Where the compositions do not determine it, the solution nearest to one common
+    energy (the mean of what the known species leave, per atom) is taken, with a :class:`GapkitWarning`.
+    Without any energies the values are zero, with a warning.
+    """
+    species = sorted({int(z) for z in species})
+    if isinstance(e0, Mapping):
+        return _given(e0, species)
+    if e0 not in ("auto", "isolated", "least_squares"):
+        raise SettingsError(f"e0 must be 'auto', 'isolated', 'least_squares' or a dict, not {e0!r}")
+    values: dict[int, float] = {}
+    source: dict[int, str] = {}
+    if e0 != "least_squares":
+        values, source = _isolated(frames)
+    missing = [z for z in species if z not in values]
+    if missing and e0 == "isolated":
+        raise DataError(
+            f"no isolated-atom frame with an energy for {_symbols(missing)}; add one for each "
+            "(one atom, no periodic directions), or give e0 as a dict, or choose e0='auto'"
+        )
+    if missing:
+        fitted, fitted_source = _least_squares(frames, missing, values)
+        values |= fitted
+        source |= fitted_source
+    return ReferenceEnergies(values, source)
+
+
+def _symbols(numbers: Iterable[int]) -> str:
+    """Chemical symbols, for messages."""
+    return ", ".join(chemical_symbols[z] if 0 <= z < len(chemical_symbols) else f"Z={z}" for z in numbers)
+
+
+def _given(e0: Mapping[str | int, float], species: list[int]) -> ReferenceEnergies:
+    """Values that the user gives."""
+    values: dict[int, float] = {}
+    for key, value in e0.items():
+        z = atomic_numbers.get(key, 0) if isinstance(key, str) else int(key)
+        if not 0 < z < len(chemical_symbols):
+            raise SettingsError(f"e0: {key!r} is no chemical symbol or atomic number")
+        if z in values:
+            raise SettingsError(f"e0: {chemical_symbols[z]} is given twice")
+        if not np.isfinite(value):
+            raise SettingsError(f"e0: the value of {key!r} is not finite: {value!r}")
+        values[z] = float(value)
+    missing = [z for z in species if z not in values]
+    if missing:
+        raise SpeciesError(f"e0 has no value for {_symbols(missing)}; add it, or choose e0='auto'")
+    return ReferenceEnergies(values, dict.fromkeys(values, "given"))
+
+
+def _isolated(frames: Sequence[LabelledFrame]) -> tuple[dict[int, float], dict[int, str]]:
+    """Values from isolated atoms: the mean where a species has several that agree."""
+    found: dict[int, list[LabelledFrame]] = {}
+    for frame in frames:
+        if frame.energy is not None and frame.is_isolated_atom:
+            found.setdefault(int(frame.atoms.numbers[0]), []).append(frame)
+    values, source = {}, {}
+    for z, atoms in sorted(found.items()):
+        low, high = min(atoms, key=lambda f: f.energy), max(atoms, key=lambda f: f.energy)
+        if high.energy - low.energy > _AGREEMENT:
+            raise DataError(
+                f"isolated {chemical_symbols[z]} atoms disagree: {low.energy:.6f} eV in frame {low.index}, "
+                f"{high.energy:.6f} eV in frame {high.index}; keep the right one, or give e0 as a dict"
+            )
+        values[z] = float(np.mean([f.energy for f in atoms]))
+        source[z] = "isolated atom, frame " + ", ".join(str(f.index) for f in atoms)
+    return values, source
+
+
+def _least_squares(
+    frames: Sequence[LabelledFrame], missing: list[int], known: Mapping[int, float]
+) -> tuple[dict[int, float], dict[int, str]]:
+    """Values of the ``missing`` species by least squares on compositions, the ``known`` ones fixed."""
+    rows, targets = [], []
+    for frame in frames:
+        numbers = frame.atoms.numbers
+        counts = np.array([np.count_nonzero(numbers == z) for z in missing], dtype=float)
+        if frame.energy is None or frame.is_isolated_atom or not counts.any():
+            continue
+        rest = sum(value * np.count_nonzero(numbers == z) for z, value in known.items())
+        rows.append(counts / len(numbers))
+        targets.append((frame.energy - rest) / len(numbers))
+    if not rows:
+        warnings.warn(
+            f"no frame has an energy that would fix the reference energy of {_symbols(missing)}: it is set "
+            "to zero and total energies are known up to a constant per atom; add energies, or give e0",
+            GapkitWarning,
+            stacklevel=3,
+        )
+        return dict.fromkeys(missing, 0.0), dict.fromkeys(missing, "no energies: zero")
+    X, y = np.array(rows), np.array(targets)
+    mean = y.sum() / X.sum()
+    left, s, right = np.linalg.svd(X, full_matrices=False)
+    rank = int(np.count_nonzero(s > _RANK * s[0]))
+    solution = mean + right[:rank].T @ ((left[:, :rank].T @ (y - mean * X.sum(axis=1))) / s[:rank])
+    values = {z: float(e) for z, e in zip(missing, solution, strict=True)}
+    # A species is determined where its unit vector lies in the space of the rows that count.
+    leverage = np.einsum("rz,rz->z", right[:rank], right[:rank])
+    undetermined = [z for z, h in zip(missing, leverage, strict=True) if h < 1.0 - 1e-6]
+    source = {z: "least squares" for z in missing}
+    if undetermined:
+        source |= dict.fromkeys(undetermined, "least squares, not determined by the compositions")
+        warnings.warn(
+            "the compositions of the frames do not determine the reference energies of "
+            f"{_symbols(undetermined)}: energies of other compositions will be off by a constant per atom; "
+            "add isolated-atom frames, or give e0 as a dict",
+            GapkitWarning,
+            stacklevel=3,
+        )
+    return values, source
