@@ -107,6 +107,10 @@ class Descriptor(ABC):
         """Arrays that a model file must keep, so that nothing is made again at load."""
         return {}
 
+    def with_arrays(self, species: Iterable[int], arrays: dict[str, np.ndarray]) -> Descriptor:
+        """The descriptor of a model file, from :meth:`arrays`."""
+        return self.for_species(species)
+
 
 def check_cutoff(r_cut: float, smallest: float = 0.5) -> float:
     """``r_cut`` as a float, or a :class:`SettingsError`."""

@@ -115,8 +115,9 @@ class KernelRidgeRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
             factor = scipy.linalg.cho_factor(K, lower=True, overwrite_a=True)
         except np.linalg.LinAlgError as error:
             raise NumericsError(
-                f"K + alpha I of {len(X)} rows is not positive definite with alpha = {self.alpha:g}: rows repeat or "
-                "nearly do, for this kernel; increase alpha, remove repeated rows, or shorten the length scale"
+                f"K + alpha I of {len(X)} rows is not positive definite with alpha = {self.alpha:g}: "
+                "rows repeat, or nearly do for this kernel; "
+                "increase alpha, remove repeated rows, or shorten the length scale"
             ) from error
         self.dual_coef_ = scipy.linalg.cho_solve(factor, y)
         return self

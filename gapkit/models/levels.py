@@ -80,12 +80,8 @@ class HeldOutError:
     _total: dict = field(init=False)
 
     def __post_init__(self) -> None:
-        self._gram, self._total = {}, {}
-        for key, triangle in self.triangles.items.items():
-            R = triangle.reduce()
-            G = R.T @ R
-            self._gram[key] = G
-            group = key[0]
+        self._gram, self._total = self.triangles.grams(), {}
+        for (group, _), G in self._gram.items():
             self._total[group] = self._total[group] + G if group in self._total else G
 
     def levels(self, x: np.ndarray, objective: float = float("nan")) -> Levels:
@@ -190,8 +186,11 @@ def held_out_statistics(
 ) -> dict[str, HeldOutStatistics]:
     """Per noise group, over all folds, each judged by the posterior of the others; from triangles alone."""
     sums: dict[str, np.ndarray] = {}
+    grams = triangles.grams()
     for fold in triangles.folds:
-        posterior = Posterior.solve(triangles, levels.noise, levels.signal, column_terms, leave_out=fold)
+        posterior = Posterior.solve_normal_equations(
+            grams, levels.noise, levels.signal, column_terms, leave_out=fold
+        )
         for (group, f), triangle in triangles.items.items():
             if f == fold:
                 add = np.array(

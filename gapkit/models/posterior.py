@@ -84,6 +84,31 @@ class Posterior:
             raise NumericsError("the least-squares solution is not finite: labels or noise levels are out of range")
         return cls(column_signal * w, np.ascontiguousarray(R), signal, column_signal, np.asarray(column_terms))
 
+    @classmethod
+    def solve_normal_equations(
+        cls,
+        grams: Mapping[tuple[str, int], np.ndarray],
+        noise: Mapping[str, float],
+        signal: np.ndarray,
+        column_terms: np.ndarray,
+        leave_out: int | None = None,
+    ) -> Posterior:
+        """The same from Gram matrices R^T R, by Cholesky: far cheaper, half the digits; for search and statistics."""
+        signal = np.asarray(signal, dtype=float)
+        column_signal = signal[column_terms]
+        m = len(column_signal)
+        H = np.zeros((m + 1, m + 1))
+        for (group, fold), G in grams.items():
+            if leave_out is None or fold != leave_out:
+                H += G * noise[group] ** -2.0
+        H[:m] *= column_signal[:, None]
+        H[:, :m] *= column_signal
+        precision, c = H[:m, :m], H[:m, m].copy()
+        precision[np.arange(m), np.arange(m)] += 1.0
+        R = scipy.linalg.cholesky(precision, check_finite=False)
+        w = scipy.linalg.cho_solve((R, False), c, check_finite=False)
+        return cls(column_signal * w, R, signal, column_signal, np.asarray(column_terms))
+
     def mean(self, A: np.ndarray) -> np.ndarray:
         """Posterior mean of the functionals whose whitened rows are ``A`` (n, m)."""
         return A @ self.weights
@@ -105,7 +130,8 @@ class Posterior:
             If it comes out negative beyond rounding.
         """
         difference = prior - self.explained(A)
-        scale = np.maximum(prior, 1e-300)
+        # a variance that vanishes by symmetry is a sum of cancelling terms: judge it by the frame's largest
+        scale = np.maximum(prior, 1e-6 * prior.max(axis=0, initial=1e-12))
         if np.any(difference < -RESIDUAL_ERROR * scale):
             worst = float((difference / scale).min())
             raise NumericsError(

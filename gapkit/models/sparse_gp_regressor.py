@@ -30,6 +30,7 @@ from gapkit.exceptions import NumericsError, SettingsError
 from gapkit.kernels import Kernel, SquaredExponential
 from gapkit.models.basis import whitening_factor
 from gapkit.models.kernel_ridge import checked_kernel, origin, weighted_gradient
+from gapkit.models.posterior import RESIDUAL_ERROR, RESIDUAL_FLOOR
 from gapkit.models.sparse_points import Selection, selection
 from gapkit.models.triangles import triangle_of
 
@@ -41,8 +42,6 @@ _NOISE_RANGE = (1e-5, 1e1)  # of the root mean square of y
 _SIGNAL_RANGE = (1e-3, 1e4)  # of the root mean square of y over that of the unit kernel
 _LENGTH_RANGE = (1e-2, 1e2)  # of the median distance of the training rows
 _LENGTH_STARTS = (0.25, 1.0, 4.0)  # of the median distance
-_RESIDUAL_FLOOR = 1e-12  # a Nystrom residual below this share of k(x, x) is rounding: counted as zero
-_RESIDUAL_ERROR = 1e-6  # one more negative than this share cannot be rounding
 
 
 def whiten(K: np.ndarray, factor: np.ndarray) -> np.ndarray:
@@ -200,17 +199,30 @@ class LengthScaleEvidence:
 def _maximise(
     function, start: np.ndarray, bounds: list[tuple[float, float]], max_iter: int
 ) -> tuple[np.ndarray, float, int, bool]:
-    """Maximum of ``function`` (value and gradient) by L-BFGS: place, value, iterations, whether it
-    converged."""
+    """Maximum of ``function`` (value and gradient) by L-BFGS: place, value, iterations, whether it converged.
 
-    def negative(x):
+    Coordinates whose bounds are equal stay where they start.
+    """
+    free = np.array([low < high for low, high in bounds])
+    x = np.array(start, dtype=float)
+
+    def negative(x_free):
+        x[free] = x_free
         value, gradient = function(x)
-        return -value, -gradient
+        return -value, -gradient[free]
 
+    if not free.any():
+        return x, function(x)[0], 0, True
     found = scipy.optimize.minimize(
-        negative, start, jac=True, bounds=bounds, method="L-BFGS-B", options={"maxiter": max_iter}
+        negative,
+        x[free],
+        jac=True,
+        bounds=[b for b, f in zip(bounds, free, strict=True) if f],
+        method="L-BFGS-B",
+        options={"maxiter": max_iter},
     )
-    return found.x, -float(found.fun), int(found.nit), found.nit < max_iter
+    x[free] = found.x
+    return x, -float(found.fun), int(found.nit), found.nit < max_iter
 
 
 class SparseGPRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
@@ -323,7 +335,8 @@ class SparseGPRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         self.n_iter_ = max(1, self.n_iter_)
         if not converged:
             warn(
-                f"the search for the largest evidence stopped after {self.max_iter} iterations; increase max_iter",
+                f"the search for the largest evidence stopped after {self.max_iter} iterations; "
+                "increase max_iter",
                 ConvergenceWarning,
                 stacklevel=2,
             )
@@ -446,10 +459,10 @@ class SparseGPRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         zero."""
         prior = self.kernel_.diagonal(X)
         difference = prior - np.einsum("nm,nm->n", A, A)
-        if np.any(difference < -_RESIDUAL_ERROR * prior):
+        if np.any(difference < -RESIDUAL_ERROR * prior):
             raise NumericsError(
-                f"a Nystrom residual of {np.min(difference / prior):.2e} of the prior variance is negative beyond "
-                "rounding: the kernel matrix of the sparse points is too ill-conditioned; use fewer sparse points"
+                f"a Nystrom residual of {np.min(difference / prior):.2e} of the prior variance is negative "
+                "beyond rounding: the sparse points' kernel matrix is too ill-conditioned; use fewer of them"
             )
-        difference[difference < _RESIDUAL_FLOOR * prior] = 0.0
+        difference[difference < RESIDUAL_FLOOR * prior] = 0.0
         return difference

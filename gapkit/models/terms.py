@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from gapkit.descriptors import SOAP, Descriptor, PairDistance, Triplet
@@ -45,6 +45,10 @@ class Term:
         if self.signal is not None and not self.signal > 0:
             raise SettingsError(f"signal must be positive (eV), not {self.signal}")
         selection(self.selection)
+
+    def with_descriptor(self, descriptor: Descriptor) -> Term:
+        """The same term with another descriptor."""
+        return replace(self, descriptor=descriptor)
 
     def settings(self) -> dict[str, Any]:
         """JSON-ready description; :func:`term_from_settings` makes the term again."""

@@ -124,6 +124,14 @@ class Triangles:
             t.reduce()
         return merged
 
+    def grams(self) -> dict[Key, np.ndarray]:
+        """Gram matrix R^T R (m + 1, m + 1) of every key."""
+        grams = {}
+        for key, triangle in self.items.items():
+            R = triangle.reduce()
+            grams[key] = R.T @ R
+        return grams
+
     @property
     def groups(self) -> tuple[str, ...]:
         """Names of the noise groups."""

@@ -175,6 +175,22 @@ class Potential:
             stress_std = np.sqrt(virial.scale * variance[1 + 3 * n :] + extra * n * virial.noise**2) / volume
         return Spread(float(np.sqrt(total)), np.sqrt(local), force_std, stress_std)
 
+    def local_spread(self, structure: Structure, noise: bool = True) -> np.ndarray:
+        """Standard deviations (n,) of local energies (eV), alone: the cheap uncertainty for dynamics."""
+        energy = self.calibration.of("energy")
+        with blas_threads(thread_count()):
+            variance = energy.scale * self._local_variance(structure)
+        return np.sqrt(variance + (energy.noise**2 if noise else 0.0))
+
+    def domain_limit(self) -> float:
+        """Standard deviation of a local energy (eV) beyond which an environment counts as out of domain.
+
+        The largest that the sparse points themselves have (they span the training environments), times 1.5, noise
+        included.
+        """
+        energy = self.calibration.of("energy")
+        return float(np.sqrt(energy.scale * self.metadata["domain_variance"] * 2.25 + energy.noise**2))
+
     def _local_variance(self, structure: Structure) -> np.ndarray:
         """Posterior variances (n,) of local energies, uncalibrated."""
         out = np.empty(structure.n_atoms)

@@ -8,19 +8,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import ase
 import numpy as np
 from ase.data import chemical_symbols
 from tqdm import tqdm
 
-from gapkit.descriptors import SOAP, Descriptor
+from gapkit.descriptors import SOAP, Descriptor, PairDistance
 from gapkit.descriptors.base import Channel
 from gapkit.exceptions import DataError, SettingsError
 from gapkit.kernels import Kernel
 from gapkit.models.basis import SparseBasis
 from gapkit.models.folds import cluster_folds
 from gapkit.models.levels import Levels, held_out_statistics, search_levels
-from gapkit.models.observations import ISOLATED, ISOLATED_NOISE, Targets, group_name, observations
+from gapkit.models.observations import ISOLATED, ISOLATED_NOISE, Targets, observations
 from gapkit.models.posterior import Posterior
 from gapkit.models.sparse_points import selection
 from gapkit.models.terms import Term
@@ -29,7 +28,7 @@ from gapkit.numerics.threads import blas_threads, map_blocks, thread_count
 from gapkit.potential.baseline import baseline_labels
 from gapkit.potential.defaults import default_terms, starting_levels
 from gapkit.potential.model import Potential
-from gapkit.structures.labels import LabelledFrame, cell_volume, check_distances
+from gapkit.structures.labels import LabelledFrame, check_distances
 from gapkit.structures.neighbours import Structure
 from gapkit.structures.reference_energies import ReferenceEnergies, reference_energies
 from gapkit.uncertainty.calibration import Calibration, calibrate
@@ -126,8 +125,11 @@ def _targets(frame: LabelledFrame, reference: ReferenceEnergies, baseline: Any) 
     return Targets(energy, forces, virial, frame.n_atoms, frame.config_type, frame.is_isolated_atom)
 
 
-def choose_terms(terms: Any, data: TrainingSet) -> tuple[Term, ...]:
-    """The given terms for the species of the training set; ``"auto"``: :func:`default_terms`."""
+def choose_terms(terms: Any, data: TrainingSet, sparse: Any = "auto") -> tuple[Term, ...]:
+    """The given terms for the species of the training set; ``"auto"``: :func:`default_terms`.
+
+    ``sparse`` changes number and selection of sparse points as ``gapkit.GAP`` documents.
+    """
     if isinstance(terms, str):
         if terms != "auto":
             raise SettingsError(f"terms must be 'auto' or a list of gapkit.Term, not {terms!r}")
@@ -136,7 +138,23 @@ def choose_terms(terms: Any, data: TrainingSet) -> tuple[Term, ...]:
     terms = tuple(terms)
     if not terms or not all(isinstance(t, Term) for t in terms):
         raise SettingsError("terms must be 'auto' or a list of one or more gapkit.Term")
-    return tuple(replace(t, descriptor=t.descriptor.for_species(data.species)) for t in terms)
+    changes = sparse_settings(sparse)
+    described = [t.with_descriptor(t.descriptor.for_species(data.species)) for t in terms]
+    return tuple(t if isinstance(t.descriptor, PairDistance) else replace(t, **changes) for t in described)
+
+
+def sparse_settings(sparse: Any) -> dict[str, Any]:
+    """``sparse`` of ``gapkit.GAP`` as changes to a term."""
+    if isinstance(sparse, Mapping):
+        unknown = set(sparse) - {"n", "selection"}
+        if unknown:
+            raise SettingsError(f"sparse has the keys n and selection, not {', '.join(sorted(map(str, unknown)))}")
+        return {"n_sparse" if k == "n" else k: v for k, v in sparse.items()}
+    if isinstance(sparse, str):
+        return {} if sparse == "auto" else {"selection": sparse}
+    if isinstance(sparse, int | np.integer) and not isinstance(sparse, bool):
+        return {"n_sparse": int(sparse)}
+    raise SettingsError(f"sparse must be 'auto', a number, the name of a selection or a table, not {sparse!r}")
 
 
 @dataclass(frozen=True)
@@ -323,6 +341,7 @@ def fit_potential(
     baseline: Any = None,
     e0: Any = "auto",
     noise: Any = "auto",
+    sparse: Any = "auto",
     n_folds: int = 5,
     n_jobs: int | None = None,
     random_state: Any = None,
@@ -337,7 +356,7 @@ def fit_potential(
         return tqdm(*args, disable=not progress, leave=False, **kwargs)
 
     data = training_set(frames, e0, baseline)
-    terms = choose_terms(terms, data)
+    terms = choose_terms(terms, data, sparse)
     pool = gather_pool(data, terms, rng, bar)
     basis = choose_sparse_points(pool, terms, rng, bar)
     folds = assign_folds(data, pool.fingerprints, n_folds)
@@ -362,9 +381,26 @@ def fit_potential(
             baseline=baseline,
             calibration=calibration,
             species=data.species,
-            metadata=describe_training(data, basis, levels, calibration, n_folds),
+            metadata={
+                **describe_training(data, basis, levels, calibration, n_folds),
+                "domain_variance": sparse_point_variance(basis, posterior),
+            },
         )
     return Fit(potential, triangles, levels, folds)
+
+
+def sparse_point_variance(basis: SparseBasis, posterior: Posterior) -> float:
+    """Largest posterior variance (eV^2, uncalibrated) of a local function at a sparse point of a SOAP term.
+
+    The row of sparse point m is row m of L, because K_mm L^-T = L. Terms without SOAP count where there is none.
+    """
+    centred = [b for b in basis.blocks if isinstance(b.descriptor, SOAP)] or basis.blocks
+    largest = 0.0
+    for b in centred:
+        A = np.zeros((len(b.points), basis.n_columns))
+        A[:, b.columns] = b.factor
+        largest = max(largest, float(posterior.weight_variance(A).max()))
+    return largest
 
 
 def choose_levels(

@@ -1,0 +1,159 @@
+"""The commands, each around one public function."""
+
+from __future__ import annotations
+
+import argparse
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from gapkit.cli.main import output_path
+from gapkit.exceptions import GapkitError, SettingsError
+from gapkit.potential.gap import GAP, load
+from gapkit.structures.files import read_frames, write_frames
+
+
+def read_config(path: str) -> dict[str, Any]:
+    """Parameters of ``gapkit.GAP`` from a TOML file."""
+    try:
+        table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(f"{path}: cannot be read as TOML ({error})") from None
+    unknown = sorted(set(table) - set(GAP().get_params()))
+    if unknown:
+        raise SettingsError(f"{path}: unknown keys {', '.join(unknown)}; known: {', '.join(GAP().get_params())}")
+    return table
+
+
+def fit(options: argparse.Namespace) -> None:
+    """Fit and save; report errors on test frames."""
+    target = output_path(options.output)
+    gap = GAP(**(read_config(options.config) if options.config else {}))
+    frames = read_frames(*options.train)
+    tests = read_frames(*options.test) if options.test else None
+    gap.fit(frames, progress=not options.quiet)
+    gap.save(target, updatable=options.updatable)
+    if tests is not None:
+        print(gap.evaluate(tests, progress=not options.quiet))
+    print(f"model written to {target}")
+
+
+def evaluate(options: argparse.Namespace) -> None:
+    """Errors and calibration of a model."""
+    targets = [output_path(p) for p in (options.json, options.plot) if p]
+    gap = load(options.model)
+    report = gap.evaluate(
+        read_frames(*options.data), uncertainty=not options.no_uncertainty, progress=not options.quiet
+    )
+    print(report)
+    if options.json:
+        Path(options.json).write_text(report.to_json() + "\n", encoding="utf-8")
+    if options.plot:
+        from gapkit.plotting import report_figure
+
+        report_figure(report, options.plot)
+    for target in targets:
+        print(f"written: {target}")
+
+
+def predict(options: argparse.Namespace) -> None:
+    """Write frames with predicted energy, forces, stress and their standard deviations."""
+    from ase.calculators.singlepoint import SinglePointCalculator
+
+    target = output_path(options.output)
+    gap = load(options.model)
+    frames = read_frames(*options.data)
+    predictions = gap.predict(frames, uncertainty=options.uncertainty)
+    written = []
+    for n, atoms in enumerate(frames):
+        out = atoms.copy()
+        for name in ("energy", "forces", "stress", "virial"):
+            out.info.pop(name, None)
+            if name in out.arrays:
+                del out.arrays[name]
+        stress = predictions.stress[n]
+        results = {"energy": predictions.energy[n], "forces": predictions.forces[n]}
+        if stress is not None:
+            results["stress"] = stress
+        out.calc = SinglePointCalculator(out, **results)
+        out.arrays["local_energy"] = predictions.local_energy[n]
+        if predictions.energy_std is not None:
+            out.info["energy_std"] = float(predictions.energy_std[n])
+            out.arrays["forces_std"] = predictions.forces_std[n]
+            out.arrays["local_energy_std"] = predictions.local_energy_std[n]
+            if predictions.stress_std[n] is not None:
+                out.info["stress_std"] = predictions.stress_std[n]
+        written.append(out)
+    write_frames(target, written)
+    print(f"{len(written)} frames written to {target}")
+
+
+def info(options: argparse.Namespace) -> None:
+    """Print what a model file holds."""
+    print(load(options.model).describe())
+
+
+def md(options: argparse.Namespace) -> None:
+    """Molecular dynamics from the last frame of a file."""
+    from gapkit.sampling import run_md
+
+    if options.steps < 1 or not options.timestep > 0 or not options.temperature >= 0:
+        raise SettingsError("steps must be at least 1, timestep positive and temperature not negative")
+    target = output_path(options.output) if options.output else None
+    gap = load(options.model)
+    atoms = read_frames(options.structure)[-1]
+    calculator = gap.calculator(uncertainty="local" if options.uncertainty else None)
+    with tqdm(total=options.steps, desc="dynamics", unit="step") as bar:
+        run = run_md(
+            atoms,
+            calculator,
+            options.temperature,
+            options.steps,
+            options.timestep,
+            options.ensemble,
+            np.random.default_rng(options.seed),
+            step_callback=lambda step: bar.update(step - bar.n),
+        )
+    print(f"mean temperature {run.temperature[len(run.temperature) // 2 :].mean():.0f} K")
+    if options.ensemble == "nve":
+        print(f"drift of the total energy {1e3 * run.drift:.4f} meV/atom over {run.time[-1] / 1e3:.2f} ps")
+    if target:
+        write_frames(target, run.frames)
+        print(f"{len(run.frames)} frames written to {target}")
+
+
+def quickstart(options: argparse.Namespace) -> None:
+    """Fit the bundled silicon frames, judge the potential on held-out ones, draw it, and run it."""
+    from ase.build import bulk
+
+    from gapkit.datasets import load_silicon
+    from gapkit.plotting import report_figure
+    from gapkit.sampling import run_md
+
+    folder = Path(options.output)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise GapkitError(f"{folder}: cannot be made ({error.strerror})") from None
+    train, test = load_silicon(split="train"), load_silicon(split="test")
+    print(f"silicon, DFT labels: {len(train)} training frames, {len(test)} held-out frames")
+    print("the first run compiles the kernels (about half a minute); later runs find them on disk")
+    gap = GAP(random_state=0).fit(train, progress=True)
+    gap.save(folder / "silicon.gapkit")
+    report = gap.evaluate(test, progress=True)
+    print(f"\nheld-out frames (z: root mean square of error over predicted error, 1 is honest)\n{report}\n")
+    report_figure(report, folder / "silicon.png", "silicon, held-out frames against DFT")
+    atoms = bulk("Si", cubic=True) * (2, 2, 2)
+    with tqdm(total=options.steps, desc="dynamics", unit="step", leave=False) as bar:
+        run = run_md(
+            atoms, gap.calculator(), 600.0, options.steps, rng=np.random.default_rng(0),
+            step_callback=lambda step: bar.update(step - bar.n),
+        )  # fmt: skip
+    print(
+        f"64 atoms, {run.time[-1] / 1e3:.1f} ps of NVE dynamics at {run.temperature.mean():.0f} K: "
+        f"total energy drifts by {1e3 * run.drift:.4f} meV/atom"
+    )
+    print(f"model: {folder / 'silicon.gapkit'}   picture: {folder / 'silicon.png'}")

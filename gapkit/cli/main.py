@@ -1,0 +1,107 @@
+"""Arguments in, one public function called, results out."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from gapkit.exceptions import GapkitError
+
+
+class _Parser(argparse.ArgumentParser):
+    """Errors on one line, exit code 2."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"gapkit: error: {message} (see {self.prog} --help)\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="gapkit", description="Kernel-based interatomic potentials with error bars.")
+    parser.add_argument("--version", action="store_true", help="print the version and stop")
+    commands = parser.add_subparsers(dest="command", parser_class=_Parser)
+
+    quickstart = commands.add_parser("quickstart", help="fit, test and run the bundled silicon example")
+    quickstart.add_argument("-o", "--output", default="gapkit-quickstart", help="folder for model and picture")
+    quickstart.add_argument("--steps", type=int, default=500, help="steps of molecular dynamics (1 fs)")
+
+    fit = commands.add_parser("fit", help="fit a potential to labelled frames")
+    fit.add_argument("train", nargs="+", metavar="TRAIN.xyz")
+    fit.add_argument("-o", "--output", required=True, metavar="MODEL")
+    fit.add_argument("--test", nargs="+", metavar="TEST.xyz", help="report errors on these frames")
+    fit.add_argument("--config", metavar="FILE.toml", help="parameters of gapkit.GAP")
+    fit.add_argument("--updatable", action="store_true", help="keep what later updates need in the model file")
+    fit.add_argument("--quiet", action="store_true", help="no progress bars")
+
+    evaluate = commands.add_parser("evaluate", help="errors and calibration on labelled frames")
+    evaluate.add_argument("model", metavar="MODEL")
+    evaluate.add_argument("data", nargs="+", metavar="DATA.xyz")
+    evaluate.add_argument("--json", metavar="FILE", help="write the numbers there")
+    evaluate.add_argument("--plot", metavar="FILE.png", help="parity and reliability")
+    evaluate.add_argument("--no-uncertainty", action="store_true", help="errors only, much faster")
+    evaluate.add_argument("--quiet", action="store_true", help="no progress bars")
+
+    predict = commands.add_parser("predict", help="write predictions for frames")
+    predict.add_argument("model", metavar="MODEL")
+    predict.add_argument("data", nargs="+", metavar="DATA.xyz")
+    predict.add_argument("-o", "--output", required=True, metavar="OUT.xyz")
+    predict.add_argument("--uncertainty", action="store_true", help="standard deviations too")
+
+    info = commands.add_parser("info", help="what a model file holds")
+    info.add_argument("model", metavar="MODEL")
+
+    md = commands.add_parser("md", help="molecular dynamics")
+    md.add_argument("model", metavar="MODEL")
+    md.add_argument("structure", metavar="START.xyz")
+    md.add_argument("-o", "--output", metavar="TRAJECTORY.xyz")
+    md.add_argument("--temperature", type=float, default=300.0, metavar="K")
+    md.add_argument("--steps", type=int, default=1000)
+    md.add_argument("--timestep", type=float, default=1.0, metavar="FS")
+    md.add_argument("--ensemble", choices=("nve", "nvt"), default="nve")
+    md.add_argument("--seed", type=int, default=0)
+    md.add_argument("--uncertainty", action="store_true", help="watch local energies' standard deviations")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; 0 on success, 2 with one line on standard error for an error that the user can mend."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.version:
+        from gapkit.potential.modelfile import gapkit_version
+
+        print(f"gapkit {gapkit_version()}")
+        return 0
+    if options.command is None:
+        parser.print_help()
+        return 0
+    from gapkit.cli import commands
+
+    warnings.showwarning = lambda message, *_: print(f"gapkit: warning: {message}", file=sys.stderr)  # type: ignore[assignment]
+    try:
+        getattr(commands, options.command)(options)
+    except GapkitError as error:
+        print(f"gapkit: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("gapkit: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return 0
+
+
+def output_path(path: str) -> Path:
+    """A path that can be written to, checked before the work that fills it."""
+    target = Path(path)
+    folder = target.parent
+    if not folder.is_dir():
+        raise GapkitError(f"{path}: the folder {folder} does not exist; make it first")
+    if target.is_dir() or not os.access(folder, os.W_OK):
+        raise GapkitError(f"{path}: cannot be written to")
+    return target

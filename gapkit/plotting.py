@@ -1,0 +1,75 @@
+"""Pictures; matplotlib is imported when the first one is drawn."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from gapkit.potential.report import Report
+
+BLUE, ORANGE, GREY = "#2b6cb0", "#dd6b20", "#718096"
+
+
+def _figure(rows: int, columns: int, width: float = 4.2, height: float = 3.9):
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width * columns, height * rows), layout="constrained", dpi=130)
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots(rows, columns, squeeze=False)
+
+
+def parity(axes: Any, reference: np.ndarray, predicted: np.ndarray, std: np.ndarray, label: str, unit: str) -> None:
+    """Predicted against reference values, with error bars of one standard deviation where they are known."""
+    known = np.isfinite(std).all() and len(std) == len(reference)
+    if known:
+        axes.errorbar(reference, predicted, yerr=std, fmt="none", ecolor=GREY, elinewidth=0.6, alpha=0.4, zorder=1)
+    axes.plot(reference, predicted, "o", ms=3, mew=0, color=BLUE, alpha=0.6, zorder=2)
+    span = [min(reference.min(), predicted.min()), max(reference.max(), predicted.max())]
+    axes.plot(span, span, "-", color="black", lw=0.8, zorder=3)
+    rmse = float(np.sqrt(np.mean((predicted - reference) ** 2)))
+    axes.set(xlabel=f"reference {label} ({unit})", ylabel=f"predicted {label} ({unit})")
+    axes.set_title(f"{label}: RMSE {rmse:.3g} {unit}", fontsize=10)
+
+
+def reliability(axes: Any, errors: dict[str, tuple[np.ndarray, np.ndarray]]) -> None:
+    """Share of labels inside the central interval of each nominal probability; the diagonal is perfect."""
+    from scipy.special import erf
+
+    nominal = np.linspace(0.02, 0.98, 49)
+    width = np.linspace(0.01, 4, 800)
+    covered = erf(width / np.sqrt(2))
+    for (name, (error, std)), color in zip(errors.items(), (BLUE, ORANGE), strict=False):
+        if len(error) == 0 or not np.isfinite(std).all():
+            continue
+        z = np.abs(error / std)
+        inside = np.array([np.mean(z <= np.interp(p, covered, width)) for p in nominal])
+        spread = float(np.sqrt(np.mean(z**2)))
+        axes.plot(nominal, inside, "-", color=color, lw=1.6, label=f"{name}: rms z = {spread:.2f}")
+    axes.plot([0, 1], [0, 1], "--", color="black", lw=0.8)
+    axes.set(xlabel="nominal probability", ylabel="observed share", xlim=(0, 1), ylim=(0, 1))
+    axes.set_title("error bars: too narrow below, too wide above the line", fontsize=9)
+    axes.legend(fontsize=8, loc="upper left")
+
+
+def report_figure(report: Report, path: str | os.PathLike, title: str = "") -> None:
+    """Parity of energies and forces with error bars, and their reliability, as one picture file."""
+    figure, axes = _figure(1, 3)
+    e, f = report.energy, report.forces
+    if len(e["reference"]):
+        parity(axes[0, 0], e["reference"], e["predicted"], e["std"], "energy", "eV/atom")
+    if len(f["reference"]):
+        parity(axes[0, 1], f["reference"], f["predicted"], f["std"], "force", "eV/A")
+    reliability(
+        axes[0, 2],
+        {
+            "energies": (e["predicted"] - e["reference"], e["std"]),
+            "forces": (f["predicted"] - f["reference"], f["std"]),
+        },
+    )
+    if title:
+        figure.suptitle(title, fontsize=11)
+    figure.savefig(path)

@@ -1,0 +1,322 @@
+"""The facade: a scikit-learn estimator over lists of ``ase.Atoms``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import ase
+import ase.data
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
+from tqdm import tqdm
+
+from gapkit.exceptions import SettingsError
+from gapkit.models.terms import Term, term_from_settings
+from gapkit.potential.baseline import baseline_calculator
+from gapkit.potential.calculator import GAPCalculator
+from gapkit.potential.modelfile import load_model, save_model
+from gapkit.potential.model import Potential
+from gapkit.potential.report import Report, evaluate_frames
+from gapkit.potential.training import Fit, fit_potential, update_fit
+from gapkit.structures.labels import labelled_frames
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Predictions for a list of frames; standard deviations are None unless asked for.
+
+    Attributes
+    ----------
+    energy, energy_std : (frames,)
+        eV.
+    forces, forces_std : list of (n, 3)
+        eV/A.
+    stress, stress_std : list of (6,) or None
+        eV/A^3, Voigt xx yy zz yz xz xy, tension positive; None for a frame without cell volume.
+    local_energy, local_energy_std : list of (n,)
+        eV; local energies sum to the energy, reference energies included.
+    """
+
+    energy: np.ndarray
+    forces: list[np.ndarray]
+    stress: list[np.ndarray | None]
+    local_energy: list[np.ndarray]
+    energy_std: np.ndarray | None = None
+    forces_std: list[np.ndarray | None] | None = None
+    stress_std: list[np.ndarray | None] | None = None
+    local_energy_std: list[np.ndarray] | None = None
+
+
+class GAP(BaseEstimator):
+    """Gaussian approximation potential: a sparse Gaussian process on energies, forces and virials at once.
+
+    Bartok, Payne, Kondor, Csanyi, Phys. Rev. Lett. 104, 136403 (2010); Deringer et al., Chem. Rev. 121, 10073 (2021).
+    The defaults need no tuning: terms follow from the training frames, noise and signal levels from held-out error.
+
+    Parameters
+    ----------
+    terms
+        ``"auto"``: a pair term and SOAP, sized by the data; or a list of :class:`gapkit.Term` (or tables of settings).
+    baseline
+        None, ``"zbl"``, or any ASE calculator: subtracted before the fit and added after it.
+    e0
+        ``"auto"``: from isolated-atom frames, else by least squares; ``"isolated"``, ``"least_squares"``; or a table of
+        energies (eV) by symbol.
+    noise
+        ``"auto"``: from held-out error; or a table such as ``{"energy": 0.002, "forces": 0.1, "virial": 0.1,
+        "config_types": {"liquid": {"forces": 0.3}}}`` (eV per square root of atoms, eV/A); levels not given, or given as
+        ``"auto"``, are searched. A config_type named there gets noise groups of its own.
+    sparse
+        ``"auto"``: as the terms say; a number of sparse points for SOAP and triplet terms; the name of a selection
+        (``"greedy"``, ``"leverage"``, ``"cur"``, ``"fps"``, ``"random"``); or ``{"n": 500, "selection": "cur"}``.
+    folds
+        Number of folds for held-out error. Frames that share ``info["trajectory"]`` stay together, the others are
+        grouped by similarity.
+    energy_key, forces_key, virial_key
+        Names of the labels; default: ASE results, then ``energy``, ``forces``, ``virial`` or ``stress`` in info/arrays.
+    n_jobs
+        Threads; default: what the environment allows.
+    random_state
+        Seed for sampling candidates and random selections; the default selection of a pool that fits is deterministic.
+
+    Attributes
+    ----------
+    potential_ : gapkit.potential.model.Potential
+        The fitted potential.
+
+    Examples
+    --------
+    >>> import gapkit
+    >>> gap = gapkit.GAP(folds=3)
+    >>> gap.get_params()["folds"]
+    3
+    """
+
+    def __init__(
+        self,
+        terms: Any = "auto",
+        baseline: Any = None,
+        e0: Any = "auto",
+        noise: Any = "auto",
+        sparse: Any = "auto",
+        folds: int = 5,
+        energy_key: str | None = None,
+        forces_key: str | None = None,
+        virial_key: str | None = None,
+        n_jobs: int | None = None,
+        random_state: Any = None,
+    ) -> None:
+        self.terms = terms
+        self.baseline = baseline
+        self.e0 = e0
+        self.noise = noise
+        self.sparse = sparse
+        self.folds = folds
+        self.energy_key = energy_key
+        self.forces_key = forces_key
+        self.virial_key = virial_key
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+
+    def _frames(self, X: Any, require_labels: bool = True):
+        return labelled_frames(X, self.energy_key, self.forces_key, self.virial_key, require_labels)
+
+    def fit(self, X: Sequence[ase.Atoms], y: Any = None, progress: bool = False) -> GAP:
+        """Fit to labelled frames.
+
+        Parameters
+        ----------
+        X
+            Frames with energies, forces, stresses or virials; any may be missing in a frame.
+        y
+            Ignored; labels travel with the frames.
+        progress
+            Show progress bars, one line of what is to come, and held-out errors.
+
+        Raises
+        ------
+        DataError
+            A frame or label that cannot be used, by index and key.
+        SettingsError
+            A parameter that cannot work.
+        """
+        if not (isinstance(self.folds, int | np.integer) and self.folds >= 1):
+            raise SettingsError(f"folds must be an integer of at least 1, not {self.folds!r}")
+        fit = fit_potential(
+            self._frames(X),
+            terms=self.terms if isinstance(self.terms, str) else [_term(t) for t in self.terms],
+            baseline=baseline_calculator(self.baseline),
+            e0=self.e0,
+            noise=self.noise,
+            sparse=self.sparse,
+            n_folds=int(self.folds),
+            n_jobs=self.n_jobs,
+            random_state=self.random_state,
+            progress=progress,
+        )
+        self._fit: Fit | None = fit
+        self.potential_ = fit.potential
+        if progress:
+            tqdm.write(held_out_table(fit.potential))
+        return self
+
+    def update(self, X: Sequence[ase.Atoms], progress: bool = False) -> GAP:
+        """Add frames to a fitted model: equal to a refit with reference energies, sparse points and levels frozen.
+
+        Raises
+        ------
+        SettingsError
+            For a model loaded from a file that was not saved with ``updatable=True``.
+        """
+        check_is_fitted(self, "potential_")
+        if self._fit is None:
+            raise SettingsError("this model was saved without its triangles: save it with updatable=True to update it")
+        self._fit = update_fit(self._fit, self._frames(X), self.n_jobs, progress)
+        self.potential_ = self._fit.potential
+        return self
+
+    def predict(self, X: Sequence[ase.Atoms], uncertainty: bool | str = False, noise: bool = True) -> Prediction:
+        """Energies, forces, stresses and local energies.
+
+        Parameters
+        ----------
+        X
+            Frames; labels are not needed.
+        uncertainty
+            False; True for all standard deviations; ``"energy"`` for those of energies only, which cost far less.
+        noise
+            Whether a standard deviation is that of a new label (function, label noise and misfit) or of the function.
+        """
+        check_is_fitted(self, "potential_")
+        frames = self._frames_without_labels(X)
+        means, spreads = [], []
+        for index, atoms in enumerate(frames):
+            where = f"frame {index}"
+            structure = self.potential_.structure(atoms, where)
+            means.append(self.potential_.evaluate(atoms, where, structure))
+            if uncertainty:
+                config = atoms.info.get("config_type")
+                spreads.append(
+                    self.potential_.spread(
+                        atoms, where, structure, noise, forces=uncertainty != "energy", config_type=config
+                    )
+                )
+        prediction = Prediction(
+            energy=np.array([m.energy for m in means]),
+            forces=[m.forces for m in means],
+            stress=[m.stress for m in means],
+            local_energy=[m.local_energy for m in means],
+        )
+        if not uncertainty:
+            return prediction
+        return replace(
+            prediction,
+            energy_std=np.array([s.energy for s in spreads]),
+            forces_std=[s.forces for s in spreads],
+            stress_std=[s.stress for s in spreads],
+            local_energy_std=[s.local_energy for s in spreads],
+        )
+
+    @staticmethod
+    def _frames_without_labels(X: Any) -> list[ase.Atoms]:
+        bare = [X] if isinstance(X, ase.Atoms) else X
+        stripped = []
+        for atoms in bare:
+            if not isinstance(atoms, ase.Atoms):
+                raise SettingsError(f"predict takes a list of ase.Atoms, not of {type(atoms).__name__}")
+            stripped.append(atoms)
+        return stripped
+
+    def evaluate(self, X: Sequence[ase.Atoms], uncertainty: bool = True, progress: bool = False) -> Report:
+        """Errors and calibration on labelled frames; prints as a table, overall and per config_type."""
+        check_is_fitted(self, "potential_")
+
+        def bar(frames: Any) -> Any:
+            return tqdm(frames, desc="evaluate", unit="frame", disable=not progress, leave=False)
+
+        return evaluate_frames(self.potential_, self._frames(X), uncertainty, bar)
+
+    def score(self, X: Sequence[ase.Atoms], y: Any = None) -> float:
+        """Minus the root-mean-square force error (eV/A); minus that of energies (eV/atom) where there are no forces."""
+        summary = self.evaluate(X, uncertainty=False).summary
+        if summary["force_rmse_ev_per_ang"] is not None:
+            return -summary["force_rmse_ev_per_ang"]
+        return -1e-3 * summary["energy_rmse_mev_per_atom"]
+
+    def calculator(self, uncertainty: str | None = None, noise: bool = True) -> GAPCalculator:
+        """ASE calculator; ``uncertainty`` is None, ``"local"`` or ``"full"`` (see :class:`GAPCalculator`)."""
+        check_is_fitted(self, "potential_")
+        return GAPCalculator(self.potential_, uncertainty, noise)
+
+    def describe(self) -> str:
+        """What the model is: species, terms, training set, levels and held-out errors, as text."""
+        check_is_fitted(self, "potential_")
+        p, m = self.potential_, self.potential_.metadata
+        lines = [
+            f"gapkit potential for {', '.join(m['species'])}, cutoff {p.r_cut} A, {m['n_sparse']} sparse points",
+            f"trained on {m['n_frames']} frames, {m['n_atoms']} atoms, {m['n_labels']} labels; "
+            + ", ".join(f"{k} {n}" for k, n in m["config_types"].items()),
+            f"training set SHA-256 {m['training_hash']}",
+        ]
+        for term, signal in zip(p.terms, p.posterior.signal, strict=True):
+            settings = {k: v for k, v in term.settings().items() if k not in ("name", "signal")}
+            detail = ", ".join(f"{k} {v}" for k, v in settings.items())
+            lines.append(f"term {term.settings()['name']}: {detail}; signal {signal:.3g} eV")
+        for z, energy in sorted(p.reference.values.items()):
+            lines.append(f"e0 of {ase.data.chemical_symbols[z]}: {energy:.6f} eV ({p.reference.source.get(z, '')})")
+        lines.append(f"baseline: {type(p.baseline).__name__ if p.baseline is not None else 'none'}")
+        return "\n".join([*lines, held_out_table(p)])
+
+    def save(self, path: str | os.PathLike, updatable: bool = False) -> None:
+        """Write one file that holds everything needed to predict; with ``updatable``, also to :meth:`update`."""
+        check_is_fitted(self, "potential_")
+        if self._fit is None and updatable:
+            raise SettingsError("this model was loaded without its triangles and cannot be saved as updatable")
+        fit = self._fit or Fit(self.potential_, None, None, None)
+        save_model(path, fit, self._settings(), updatable)
+
+    def _settings(self) -> dict[str, Any]:
+        settings = {name: getattr(self, name) for name in ("folds", "energy_key", "forces_key", "virial_key", "n_jobs")}
+        return settings | {"random_state": self.random_state if isinstance(self.random_state, int) else None}
+
+
+def _term(term: Any) -> Term:
+    return term if isinstance(term, Term) else term_from_settings(term)
+
+
+def held_out_table(potential: Potential) -> str:
+    """Held-out root-mean-square errors of the fit, one line per noise group."""
+    units = {"energy": "eV/sqrt(atoms)", "forces": "eV/A", "virial": "eV/sqrt(atoms)"}
+    lines = [f"{'label':<24} {'held-out RMSE':>14} {'noise':>10}"]
+    for group, c in sorted(potential.calibration.groups.items()):
+        if np.isfinite(c.held_out_rmse):
+            lines.append(f"{group:<24} {c.held_out_rmse:>14.4g} {c.noise:>10.4g}  {units[group.split(':')[0]]}")
+    return "\n".join(lines)
+
+
+def load(path: str | os.PathLike, baseline: Any = None) -> GAP:
+    """Read a model that :meth:`GAP.save` wrote.
+
+    Parameters
+    ----------
+    path
+        Model file.
+    baseline
+        The ASE calculator of a model fitted on top of one.
+
+    Raises
+    ------
+    ModelFileError
+        For a file that is missing, truncated, altered, of a newer format, or no model.
+    """
+    loaded, settings = load_model(path, baseline)
+    gap = GAP(**settings)
+    gap._fit = loaded if isinstance(loaded, Fit) else None
+    gap.potential_ = loaded.potential if isinstance(loaded, Fit) else loaded
+    gap.terms = list(gap.potential_.terms)
+    gap.baseline = gap.potential_.baseline
+    return gap

@@ -1,0 +1,102 @@
+"""Molecular dynamics with progress and a record of what it conserves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import ase
+import numpy as np
+from ase import units
+from ase.md.langevin import Langevin
+from ase.md.velocitydistribution import MaxwellBoltzmannDistribution, Stationary
+from ase.md.verlet import VelocityVerlet
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """Record of a run.
+
+    Attributes
+    ----------
+    time : (k,) fs
+    total_energy, potential_energy : (k,) eV per atom
+    temperature : (k,) K
+    frames : list of ase.Atoms
+        Every ``record_every`` steps, with results.
+    """
+
+    time: np.ndarray
+    total_energy: np.ndarray
+    potential_energy: np.ndarray
+    temperature: np.ndarray
+    frames: list[ase.Atoms]
+
+    @property
+    def drift(self) -> float:
+        """Change of the total energy over the run by a straight-line fit (eV per atom)."""
+        if len(self.time) < 2 or self.time[-1] == self.time[0]:
+            return 0.0
+        slope = np.polyfit(self.time, self.total_energy, 1)[0]
+        return float(slope * (self.time[-1] - self.time[0]))
+
+
+def run_md(
+    atoms: ase.Atoms,
+    calculator: Any,
+    temperature: float,
+    steps: int,
+    timestep: float = 1.0,
+    ensemble: str = "nve",
+    rng: np.random.Generator | None = None,
+    record_every: int = 10,
+    step_callback: Callable[[int], None] | None = None,
+) -> Trajectory:
+    """Velocity Verlet (``nve``) or Langevin (``nvt``, friction 0.01/fs) from thermal velocities.
+
+    Parameters
+    ----------
+    atoms
+        Starting structure; a copy is moved.
+    calculator
+        ASE calculator.
+    temperature
+        K. Velocities are drawn at this temperature unless the atoms already move.
+    steps, timestep
+        Number of steps and their length (fs).
+    rng
+        Source of random numbers.
+    record_every
+        Steps between records.
+    step_callback
+        Called with the step number at each record.
+    """
+    rng = rng if rng is not None else np.random.default_rng()
+    atoms = atoms.copy()
+    atoms.calc = calculator
+    if not np.any(atoms.get_momenta()):
+        MaxwellBoltzmannDistribution(atoms, temperature_K=temperature, rng=rng)
+        Stationary(atoms)
+    if ensemble == "nve":
+        dynamics: Any = VelocityVerlet(atoms, timestep * units.fs)
+    else:
+        dynamics = Langevin(
+            atoms, timestep * units.fs, temperature_K=temperature, friction=0.01 / units.fs, rng=rng
+        )
+    record: list[tuple[float, float, float, float]] = []
+    frames: list[ase.Atoms] = []
+
+    def observe() -> None:
+        potential = atoms.get_potential_energy() / len(atoms)
+        kinetic = atoms.get_kinetic_energy() / len(atoms)
+        record.append((dynamics.nsteps * timestep, potential + kinetic, potential, atoms.get_temperature()))
+        snapshot = atoms.copy()
+        frames.append(snapshot)
+        if step_callback is not None:
+            step_callback(dynamics.nsteps)
+
+    dynamics.attach(observe, interval=record_every)
+    dynamics.run(steps)
+    time, total, potential, kelvin = (np.array(c) for c in zip(*record, strict=True))
+    return Trajectory(time, total, potential, kelvin, frames)
