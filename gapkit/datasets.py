@@ -100,10 +100,14 @@ def _load(folder: str, part: str | None) -> list[Atoms]:
     elif part in parts:
         wanted = [part] if _exists(folder, part) else []
     else:
-        raise DataError(f"the set {folder!r} has no part {part!r}: choose one of {', '.join(parts)}, or None for all")
+        raise DataError(
+            f"the set {folder!r} has no part {part!r}: choose one of {', '.join(parts)}, or None for all"
+        )
     if not wanted:
         what = f"part {part!r} of the set" if part else "set"
-        raise DataError(f"the {what} {folder!r} is not in this installation: data/{folder}/README.md says how to make it")
+        raise DataError(
+            f"the {what} {folder!r} is not in this installation: data/{folder}/README.md says how to make it"
+        )
     frames: list[Atoms] = []
     for name in wanted:
         with resources.as_file(_root() / folder / f"{name}.xyz") as path:
@@ -123,4 +127,6 @@ def _root():
     try:
         return resources.files("gapkit.data")
     except ModuleNotFoundError as error:
-        raise DataError("the reference sets are not installed: install gapkit again, or use a checkout") from error
+        raise DataError(
+            "the reference sets are not installed: install gapkit again, or use a checkout"
+        ) from error

@@ -120,7 +120,11 @@ class PySCFCalculator(Calculator):
         settings = self.parameters
         molecule = gto.M(
             atom=list(zip(self.atoms.get_chemical_symbols(), self.atoms.positions / Bohr, strict=True)),
-            unit="Bohr", basis=settings.basis, charge=settings.charge, spin=settings.spin, verbose=0,
+            unit="Bohr",
+            basis=settings.basis,
+            charge=settings.charge,
+            spin=settings.spin,
+            verbose=0,
         )
         field = (dft.UKS if settings.spin else dft.RKS)(molecule, xc=settings.xc).density_fit()
         field.conv_tol = settings.convergence
@@ -136,8 +140,10 @@ class PySCFCalculator(Calculator):
 
 ORACLES: dict[str, Oracle] = {
     "gpaw-si": Oracle(
-        "GPAW, PBE, plane waves, as in the silicon sets", "gpaw",
-        "Debian: apt install libxc-dev libopenblas-dev libfftw3-dev; then pip install gpaw gpaw-data.", _gpaw_silicon,
+        "GPAW, PBE, plane waves, as in the silicon sets",
+        "gpaw",
+        "Debian: apt install libxc-dev libopenblas-dev libfftw3-dev; then pip install gpaw gpaw-data.",
+        _gpaw_silicon,
     ),
     "gfn2": Oracle("GFN2-xTB", "tblite", "pip install tblite.", _gfn2),
     "pyscf-pbe": Oracle("PBE/def2-SVP, density fitting", "pyscf", "pip install pyscf.", PySCFCalculator),

@@ -59,7 +59,10 @@ def cluster_folds(
 
 
 def _bisect(fingerprints: np.ndarray, members: np.ndarray, largest: int) -> list[np.ndarray]:
-    """Leaves of at most ``largest`` members, by bisection along the leading principal direction."""
+    """Leaves of at most ``largest`` members, by bisection along the leading principal direction.
+
+    Each cut goes through the widest gap of the middle half, so that near-copies are not separated.
+    """
     if len(members) <= largest:
         return [members]
     centred = fingerprints[members] - fingerprints[members].mean(axis=0)
@@ -68,6 +71,8 @@ def _bisect(fingerprints: np.ndarray, members: np.ndarray, largest: int) -> list
     # the sign of a singular vector is arbitrary: fix it by the skew of the coordinates
     if np.sum(coordinate**3) < 0:
         coordinate = -coordinate
-    order = members[np.argsort(coordinate, kind="stable")]
-    half = len(order) // 2
+    ranked = np.argsort(coordinate, kind="stable")
+    order = members[ranked]
+    low, high = max(1, len(order) // 4), max(2, len(order) - len(order) // 4)
+    half = low + int(np.argmax(np.diff(coordinate[ranked])[low - 1 : high - 1]))
     return _bisect(fingerprints, order[:half], largest) + _bisect(fingerprints, order[half:], largest)

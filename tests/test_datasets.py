@@ -1,0 +1,166 @@
+"""The reference sets: what is on disk is what was made, in the units it claims, and fit to judge a model."""
+
+import hashlib
+
+import numpy as np
+import pytest
+from ase.neighborlist import neighbor_list
+
+from gapkit import datasets
+from gapkit.exceptions import DataError
+
+AVAILABLE = datasets.available()
+LOADERS = {
+    "silicon": datasets.load_silicon,
+    "silicon_surface": datasets.load_silicon_surface,
+    "molecules": datasets.load_molecules,
+    "spin": datasets.load_spin,
+    "ionic": datasets.load_ionic,
+    "surface_barriers": datasets.load_surface_barriers,
+}
+ENERGY_RANGE = {
+    "silicon": (-5.6, 3.0),
+    "silicon_surface": (-5.6, -3.0),
+    "surface_barriers": (-0.5, 2.0),
+}  # eV/atom
+FORCE_LIMIT = {"silicon": 60.0, "silicon_surface": 20.0, "molecules": 60.0, "surface_barriers": 5.0}  # eV/A
+SPLIT_SETS = [name for name, parts in AVAILABLE.items() if {"train", "test"} <= set(parts)]
+
+
+def fingerprint(atoms, *, n_neighbours=24, n_levels=48):
+    """Quantiles (n_levels,) of the distances (A) from every atom to its nearest neighbours: equal for copies of a
+    frame that differ by rotation, translation, order of atoms or repetition of the cell."""
+    i, d = neighbor_list("id", atoms, 7.5)
+    nearest = np.concatenate([np.sort(d[i == a])[:n_neighbours] for a in range(len(atoms))])
+    return np.quantile(nearest, np.linspace(0, 1, n_levels)) if len(nearest) else np.full(n_levels, np.inf)
+
+
+def closest(frames, others):
+    """Smallest difference (A) of fingerprints between two lists of frames, with the pair that has it."""
+    left, right = (np.array([fingerprint(a) for a in part]) for part in (frames, others))
+    apart = np.abs(left[:, None] - right[None]).max(axis=-1)
+    at = np.unravel_index(np.nanargmin(apart), apart.shape)
+    return apart[at], frames[at[0]].info["trajectory"], others[at[1]].info["trajectory"]
+
+
+def test_silicon_is_there():
+    assert {"train", "calibration", "test", "finite_difference"} <= set(AVAILABLE["silicon"])
+
+
+@pytest.mark.parametrize("name", sorted(AVAILABLE))
+def test_files_have_their_hashes(name):
+    lines = datasets.data_file(name, "SHA256SUMS").splitlines()
+    assert {f"{part}.xyz" for part in AVAILABLE[name]} == {line.split()[1] for line in lines}
+    for line in lines:
+        digest, file = line.split()
+        assert hashlib.sha256(datasets.data_file(name, file).encode()).hexdigest() == digest, file
+
+
+@pytest.mark.parametrize("name", sorted(AVAILABLE))
+def test_labels_are_sane(name):
+    frames = LOADERS[name]()
+    assert frames
+    low, high = ENERGY_RANGE.get(name, (-np.inf, np.inf))
+    for atoms in frames:
+        where = f"{name}: {atoms.info['trajectory']}"
+        assert {"config_type", "trajectory", "level_of_theory"} <= set(atoms.info), where
+        energy, forces = atoms.get_potential_energy(), atoms.get_forces()
+        assert np.isfinite(energy) and np.isfinite(forces).all(), where
+        assert low < energy / len(atoms) < high, where
+        assert np.abs(forces).max() < FORCE_LIMIT.get(name, 30.0), where
+        assert np.abs(forces.sum(axis=0)).max() < 1e-3 * len(atoms), where
+        if "stress" in atoms.calc.results:
+            assert atoms.pbc.all(), where
+            assert np.abs(atoms.get_stress()).max() < 2.0, where
+
+
+@pytest.mark.parametrize("name", SPLIT_SETS)
+def test_trajectories_stay_on_one_side(name):
+    sides = {}
+    for split in AVAILABLE[name]:
+        for atoms in LOADERS[name](split):
+            assert atoms.info["split"] == split
+            sides.setdefault(atoms.info["trajectory"], set()).add(split)
+    assert all(len(s) == 1 for s in sides.values())
+
+
+@pytest.mark.parametrize("name", SPLIT_SETS)
+@pytest.mark.parametrize("other", ["test", "calibration"])
+def test_no_near_duplicate_across_splits(name, other):
+    distance, *pair = closest(LOADERS[name]("train"), LOADERS[name](other))
+    assert distance > 0.01, pair
+
+
+def test_fingerprint_sees_near_duplicates():
+    frames = datasets.load_silicon("finite_difference")
+    middle = next(a for a in frames if "step" not in a.info)
+    moved = next(a for a in frames if a.info["trajectory"].endswith("moved"))
+    turned = middle.repeat((2, 1, 1))
+    turned.rotate(37.0, (1, 2, 3), rotate_cell=True)
+    assert closest([middle], [moved])[0] < 0.01
+    turned.info["trajectory"] = ""
+    assert closest([middle], [turned])[0] < 1e-6
+
+
+def steps(frames, kind):
+    """Energy (eV) by signed step of the frames of one kind."""
+    return {a.info["step"]: a.get_potential_energy() for a in frames if a.info["trajectory"].endswith(kind)}
+
+
+def test_forces_are_slopes_of_the_stored_energies():
+    frames = datasets.load_silicon("finite_difference")
+    middle = next(a for a in frames if "step" not in a.info)
+    energy = steps(frames, "moved")
+    slope = (energy[0.01] - energy[-0.01]) / 0.02
+    expected = middle.get_forces()[0] @ middle.info["direction"]
+    assert abs(expected) > 0.1
+    assert -slope == pytest.approx(expected, abs=2e-3)
+
+
+def test_stress_is_the_slope_of_the_stored_energies():
+    frames = datasets.load_silicon("finite_difference")
+    middle = next(a for a in frames if "step" not in a.info)
+    energy = steps(frames, "sheared")
+    slope = (energy[0.002] - energy[-0.002]) / 0.004 / (2 * middle.get_volume())
+    assert abs(slope) > 1e-3
+    assert slope == pytest.approx(middle.get_stress()[5], abs=1e-4)
+
+
+def test_isolated_atom_gives_the_cohesive_energy():
+    frames = datasets.load_silicon("train")
+    atom = next(a for a in frames if a.info["config_type"] == "isolated_atom")
+    lowest = min(a.get_potential_energy() / len(a) for a in frames)
+    # PBE: 4.55 eV/atom without zero-point energy (4.56, Schimka, Harl and Kresse, J. Chem. Phys. 134, 024116 (2011))
+    assert atom.get_potential_energy() - lowest == pytest.approx(4.56, abs=0.08)
+
+
+@pytest.mark.skipif("surface_barriers" not in AVAILABLE, reason="set not made yet")
+def test_saddles_lie_above_their_minima():
+    frames = datasets.load_surface_barriers()
+    assert len(frames) >= 3 * 150
+    for initial, saddle, final in zip(frames[::3], frames[1::3], frames[2::3], strict=True):
+        assert [a.info["image"] for a in (initial, saddle, final)] == ["initial", "saddle", "final"]
+        assert len({a.info["site"] for a in (initial, saddle, final)}) == 1
+        low, high, end = (a.get_potential_energy() for a in (initial, saddle, final))
+        assert saddle.info["barrier"] == pytest.approx(high - low, abs=1e-6)
+        assert saddle.info["reverse_barrier"] == pytest.approx(high - end, abs=1e-6)
+        assert saddle.info["barrier"] > 0 and saddle.info["reverse_barrier"] >= saddle.info["barrier"]
+
+
+@pytest.mark.parametrize("name", sorted(LOADERS))
+def test_unknown_part_is_refused_with_the_choices(name):
+    with pytest.raises(DataError, match="choose one of"):
+        LOADERS[name]("validation")
+
+
+def test_absent_set_says_how_to_make_it(monkeypatch, tmp_path):
+    monkeypatch.setattr(datasets, "_root", lambda: tmp_path)
+    with pytest.raises(DataError, match="README.md says how to make it"):
+        datasets.load_silicon()
+    with pytest.raises(DataError, match=r"no file 'SHA256SUMS'"):
+        datasets.data_file("silicon", "SHA256SUMS")
+
+
+def test_everything_is_the_three_splits():
+    together = datasets.load_silicon()
+    assert len(together) == sum(len(datasets.load_silicon(s)) for s in ("train", "calibration", "test"))

@@ -1,0 +1,121 @@
+"""Covariances of energies, forces and virials: each against finite differences of plainer ones."""
+
+import numpy as np
+import pytest
+
+from gapkit.numerics import design_rows
+from gapkit.numerics.threads import map_blocks, thread_count
+from tests import systems
+from tests.numerical import central_difference, displaced, strained
+
+FRAMES = systems.frames(4)
+BASIS = systems.small_basis(FRAMES)
+
+
+def energy_rows(atoms):
+    return BASIS.rows(BASIS.structure(atoms), derivatives=False).K[0]
+
+
+def changes(atoms):
+    """(row, function of a step that changes what the row derives by)."""
+    n = len(atoms)
+    moves = [(1 + 3 * a + x, lambda s, a=a, x=x: displaced(atoms, a, x, s)) for a in range(n) for x in range(3)]
+    return moves + [(1 + 3 * n + v, lambda s, v=v: strained(atoms, v, s)) for v in range(6)]
+
+
+@pytest.mark.parametrize("k", [0, 1], ids=["small skewed cell", "cluster"])
+def test_derivative_rows_equal_finite_differences_of_the_energy_row(k):
+    K = BASIS.rows(BASIS.structure(FRAMES[k])).K
+    for row, change in changes(FRAMES[k]):
+        numerical = central_difference(lambda s, change=change: energy_rows(change(s)), 2e-4)
+        np.testing.assert_allclose(K[row], numerical, atol=3e-7)
+    assert np.median(np.abs(K[1:]).max(axis=0)) > 1e-3
+
+
+def covariance(first, second):
+    """Prior covariance of two frames' energies per term, by explicit double sums over environments."""
+    out = np.zeros(BASIS.n_terms)
+    a, b = BASIS.structure(first), BASIS.structure(second)
+    for block in BASIS.blocks:
+        x = block.descriptor.environments(a, block.channel, derivatives=False)
+        y = block.descriptor.environments(b, block.channel, derivatives=False)
+        if len(x) and len(y):
+            out[block.term] += x.weight @ block.kernel(x.x, y.x) @ y.weight
+    return out
+
+
+@pytest.mark.parametrize("k", [0, 1], ids=["small skewed cell", "cluster"])
+def test_prior_variances_equal_mixed_finite_differences(k):
+    prior = BASIS.rows(BASIS.structure(FRAMES[k])).prior
+    np.testing.assert_allclose(prior[0], covariance(FRAMES[k], FRAMES[k]), rtol=1e-10)
+    h = 2e-3
+    for row, change in changes(FRAMES[k])[::2]:
+
+        def mixed(h, change=change):
+            plus, minus = change(h), change(-h)
+            return (covariance(plus, plus) - 2 * covariance(plus, minus) + covariance(minus, minus)) / (4 * h * h)
+
+        richardson = (4 * mixed(h) - mixed(2 * h)) / 3
+        np.testing.assert_allclose(prior[row], richardson, rtol=2e-4, atol=2e-5 * prior[1:].max())
+    assert np.all(prior[1:].max(axis=0) > 1e-3)
+
+
+def test_local_rows_sum_to_the_energy_row():
+    for atoms in FRAMES[:2]:
+        structure = BASIS.structure(atoms)
+        local = BASIS.local_rows(structure)
+        np.testing.assert_allclose(local.K.sum(axis=0), BASIS.rows(structure, derivatives=False).K[0], rtol=1e-12)
+        some = BASIS.local_rows(structure, np.array([2, 0]))
+        np.testing.assert_allclose(some.K, local.K[[2, 0]], rtol=1e-12)
+        np.testing.assert_allclose(some.prior, local.prior[[2, 0]], rtol=1e-12)
+
+
+def test_forces_of_every_functional_sum_to_zero():
+    for atoms in FRAMES[:2]:
+        K = BASIS.rows(BASIS.structure(atoms)).K[1 : 1 + 3 * len(atoms)]
+        np.testing.assert_allclose(K.reshape(len(atoms), 3, -1).sum(axis=0), 0, atol=1e-11)
+
+
+def test_direct_prediction_equals_rows_times_weights():
+    """The adjoint route (no rows) and the row route are two ways to one number."""
+    alpha = np.random.default_rng(0).normal(size=BASIS.n_columns)
+    for atoms in FRAMES:
+        structure, n = BASIS.structure(atoms), len(atoms)
+        local, gradient, strain = np.zeros(n), np.zeros((n, 3)), np.zeros((n, 6))
+        for b in BASIS.blocks:
+            b.descriptor.add_prediction(
+                structure, b.channel, b.kernel, b.points, alpha[b.columns], local, gradient, strain
+            )
+        expected = BASIS.rows(structure).K @ alpha
+        np.testing.assert_allclose(local, BASIS.local_rows(structure).K @ alpha, rtol=1e-10)
+        np.testing.assert_allclose(gradient.ravel(), expected[1 : 1 + 3 * n], atol=1e-10)
+        np.testing.assert_allclose(strain.sum(axis=0), expected[1 + 3 * n :], atol=1e-9)
+
+
+def test_whitening_makes_the_sparse_points_own_rows_orthonormal_in_the_prior():
+    b = BASIS.blocks[-1]
+    K_mm = b.kernel(b.points)
+    A = np.linalg.solve(b.factor, K_mm).T
+    np.testing.assert_allclose(A @ A.T, K_mm, atol=1e-9)
+    alpha = np.random.default_rng(1).normal(size=BASIS.n_columns)
+    K = BASIS.rows(BASIS.structure(FRAMES[0])).K
+    w = np.concatenate([c.factor.T @ alpha[c.columns] for c in BASIS.blocks])
+    np.testing.assert_allclose(BASIS.whiten(K) @ w, K @ alpha, rtol=1e-7, atol=1e-9)
+    np.testing.assert_allclose(BASIS.unwhiten(w), alpha, rtol=1e-6)
+
+
+def test_energy_variance_in_blocks_equals_the_dense_sum():
+    rng = np.random.default_rng(2)
+    x, w = rng.normal(size=(600, 3)), rng.normal(size=600)
+    y, v = rng.normal(size=(40, 3)), rng.normal(size=40)
+    kernel = BASIS.blocks[0].kernel
+    xs, ys = np.ascontiguousarray(kernel.scale(x)), np.ascontiguousarray(kernel.scale(y))
+    got = design_rows.energy_variance(xs, w, ys, v, kernel.function, kernel.parameter, kernel.centred)
+    assert got == pytest.approx(w @ kernel(x, y) @ v, rel=1e-10)
+    assert abs(got) > 1e-3
+
+
+def test_blocks_of_work_keep_their_order_on_threads():
+    assert map_blocks(lambda k: k * k, range(20), 2) == [k * k for k in range(20)]
+    assert thread_count(1) == 1
+    assert thread_count(-1) >= 1

@@ -1,0 +1,101 @@
+"""Levels: the objective by its definition, its gradient, and what the search does with hard cases."""
+
+import numpy as np
+import pytest
+
+from gapkit.models.levels import HeldOutError, Levels, held_out_statistics, search_levels
+from gapkit.models.posterior import Posterior
+from gapkit.models.triangles import Triangles
+from gapkit.uncertainty.calibration import calibrate
+from tests import systems
+
+FRAMES = systems.frames(12)
+BASIS = systems.small_basis(FRAMES)
+MADE = systems.all_observations(BASIS, FRAMES, systems.made_up_targets(FRAMES))
+FOLDS = np.arange(len(FRAMES)) % 3
+TRIANGLES = systems.triangles_of(BASIS, MADE, FOLDS)
+TERMS = BASIS.column_terms()
+START = Levels({"energy": 0.05, "forces": 0.3, "virial": 0.5}, np.array([0.7, 0.4, 1.5]))
+FREE = ("energy", "forces", "virial")
+
+
+def objective(kinds=("energy", "forces")):
+    return HeldOutError(TRIANGLES, TERMS, START, FREE, (0, 1, 2), kinds)
+
+
+def test_objective_is_half_the_log_of_the_held_out_mean_squares():
+    squares = {"energy": 0.0, "forces": 0.0}
+    counts = {"energy": 0, "forces": 0}
+    for fold in range(3):
+        posterior = Posterior.solve(TRIANGLES, START.noise, START.signal, TERMS, leave_out=fold)
+        for kind in squares:
+            triangle = TRIANGLES.items[kind, fold]
+            squares[kind] += posterior.squared_error(triangle)
+            counts[kind] += triangle.n_rows
+    expected = sum(0.5 * np.log(squares[k] / counts[k]) for k in squares)
+    f = objective()
+    assert f(f.start_point)[0] == pytest.approx(expected, abs=1e-7)
+
+
+@pytest.mark.parametrize("kinds", [("energy", "forces"), ("forces",)])
+def test_gradient_equals_finite_differences(kinds):
+    f = objective(kinds)
+    x = f.start_point + np.random.default_rng(0).normal(scale=0.5, size=6)
+    _, gradient = f(x)
+    for k in range(6):
+        step = np.zeros(6)
+        step[k] = 1e-4
+        numerical = (f(x + step)[0] - f(x - step)[0]) / 2e-4
+        assert gradient[k] == pytest.approx(numerical, abs=1e-6)
+    assert np.abs(gradient).max() > 1e-3
+
+
+def test_search_lowers_the_objective_and_respects_bounds_and_fixed_levels():
+    lower = {"energy": 0.04, "forces": 0.01, "virial": 0.01}
+    f = objective()
+    found = search_levels(TRIANGLES, TERMS, START, lower, FREE, (0, 1, 2))
+    assert found.objective < f(f.start_point)[0] - 1e-3
+    assert all(found.noise[g] >= 0.999 * lower[g] for g in FREE)
+    only = search_levels(TRIANGLES, TERMS, START, lower, ("forces",), ())
+    assert only.noise["energy"] == START.noise["energy"]
+    np.testing.assert_array_equal(only.signal, START.signal)
+    assert only.noise["forces"] != START.noise["forces"]
+
+
+def test_the_mean_does_not_depend_on_the_common_scale():
+    base = Posterior.solve(TRIANGLES, START.noise, START.signal, TERMS)
+    scaled = Posterior.solve(TRIANGLES, {g: 3 * s for g, s in START.noise.items()}, 3 * START.signal, TERMS)
+    np.testing.assert_allclose(scaled.weights, base.weights, rtol=1e-8, atol=1e-10)
+    A = BASIS.whiten(BASIS.rows(BASIS.structure(FRAMES[0])).K)
+    np.testing.assert_allclose(scaled.weight_variance(A), 9 * base.weight_variance(A), rtol=1e-8)
+
+
+@pytest.mark.parametrize("group", ["energy", "forces"])
+def test_one_label_kind_alone_is_enough(group):
+    alone = Triangles(BASIS.n_columns, BASIS.n_terms)
+    alone.items = {k: t for k, t in TRIANGLES.items.items() if k[0] == group}
+    found = search_levels(alone, TERMS, START, {group: 1e-3}, (group,), (0, 1, 2))
+    assert np.isfinite(found.objective)
+
+
+def test_one_fold_leaves_the_start_as_it_is():
+    single = systems.triangles_of(BASIS, MADE, np.zeros(len(FRAMES)))
+    assert search_levels(single, TERMS, START, dict.fromkeys(FREE, 1e-3), FREE, (0,)) is START
+
+
+def test_calibration_makes_held_out_forces_standard():
+    held_out = held_out_statistics(TRIANGLES, TERMS, START)
+    calibration = calibrate(START, held_out)
+    for group, s in held_out.items():
+        c = calibration.of(group)
+        assert c.scale * s.variance + c.noise**2 == pytest.approx(s.squared_error, rel=1e-6)
+        assert c.noise > 0
+    unknown = calibration.of("forces", "a config_type never seen")
+    assert unknown == calibration.groups["forces"]
+
+
+def test_noise_groups_of_a_config_type():
+    made = systems.all_observations(BASIS, FRAMES, systems.made_up_targets(FRAMES), own_groups=("cluster",))
+    triangles = systems.triangles_of(BASIS, made, FOLDS)
+    assert "forces:cluster" in triangles.groups
+    assert triangles.count("forces") + triangles.count("forces:cluster") == TRIANGLES.count("forces")
