@@ -186,7 +186,8 @@ def test_covariance_agrees_with_standard_deviations_and_is_positive():
     model, X, _ = fitted(SquaredExponential(1.2), n_targets=2)
     std = model.predict(X, return_std=True)[1]
     cov = model.predict(X, return_cov=True)[1]
-    assert std.shape == (40, 2) and cov.shape == (40, 40, 2)
+    assert std.shape == (40, 2)
+    assert cov.shape == (40, 40, 2)
     for k in range(2):
         np.testing.assert_allclose(np.diag(cov[:, :, k]), std[:, k] ** 2, rtol=1e-12)
         assert np.linalg.eigvalsh(cov[:, :, k])[0] >= 0.3**2 * (1 - 1e-9)

@@ -111,7 +111,9 @@ def test_no_labels_at_all_is_an_error_unless_labels_are_optional():
     ):
         labelled_frames([silicon()])
     frame = labelled_frames([silicon()], require_labels=False)[0]
-    assert frame.energy is None and frame.forces is None and frame.virial is None
+    assert frame.energy is None
+    assert frame.forces is None
+    assert frame.virial is None
 
 
 def test_types_trajectory_index_and_the_callers_frame():
@@ -247,7 +249,8 @@ def test_a_virial_of_another_shape_is_refused(shape):
 
 def test_a_stress_without_periodicity_is_refused_unless_zero():
     frame = one(molecule(energy=1.0, stress=np.zeros(6)))
-    assert frame.virial is None and frame.volume is None
+    assert frame.virial is None
+    assert frame.volume is None
     with pytest.raises(DataError, match=r"frame 0: 'stress' is not zero, but the frame is not periodic"):
         one(molecule(energy=1.0, stress=COMPONENTS))
     boxed = molecule(energy=1.0, stress=COMPONENTS)
@@ -273,7 +276,8 @@ def test_the_stress_of_a_slab_needs_a_cell_with_a_volume():
         one(slab)
     slab.info.update(stress=np.zeros(6), energy=1.0)
     frame = one(slab)
-    assert frame.virial is None and frame.volume is None
+    assert frame.virial is None
+    assert frame.volume is None
 
 
 # ---- what is refused

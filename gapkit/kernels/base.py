@@ -1,4 +1,4 @@
-"""What every kernel shares: call, diagonal, gradient, mixed second derivative, written once."""
+"""What every kernel shares: call, diagonal, gradient, written once."""
 
 from __future__ import annotations
 

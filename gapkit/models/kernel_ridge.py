@@ -84,6 +84,11 @@ class KernelRidgeRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         zero.
     """
 
+    kernel_: Kernel
+    dual_coef_: np.ndarray
+    X_fit_: np.ndarray
+    X_offset_: np.ndarray
+
     def __init__(self, kernel: Kernel | None = None, alpha: float = 1e-3) -> None:
         self.kernel = kernel
         self.alpha = alpha

@@ -408,7 +408,7 @@ class SparseGPRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
     def _check_settings(self) -> None:
         for name in ("noise", "signal"):
             value = getattr(self, name)
-            number = isinstance(value, Real) and not isinstance(value, bool) and 0 < value < np.inf
+            number = isinstance(value, Real) and not isinstance(value, bool) and 0 < float(value) < np.inf
             if not number and not (isinstance(value, str) and value == "auto"):
                 raise SettingsError(f"{name} must be a positive standard deviation or 'auto', not {value!r}")
         for name in ("n_sparse", "max_iter"):

@@ -49,15 +49,19 @@ def apply(function, parameter, t, k, dk):
     """Fill ``k = phi(t)`` and ``dk = phi'(t)`` for a matrix ``t`` (in place where ``k is t``)."""
     n, m = t.shape
     for i in range(n):
-        for j in range(m):
-            s = t[i, j]
-            if function == EXPONENTIAL:
-                v = math.exp(s)
+        if function == EXPONENTIAL:
+            for j in range(m):
+                v = math.exp(t[i, j])
                 dk[i, j] = v
                 k[i, j] = v
-            else:
-                v = 1.0
-                for _ in range(parameter - 1):
-                    v *= s
-                dk[i, j] = parameter * v
-                k[i, j] = v * s
+            continue
+        # one pass per power over a row: each is a plain product that vectorises
+        for j in range(m):
+            dk[i, j] = 1.0
+        for _ in range(parameter - 1):
+            for j in range(m):
+                dk[i, j] *= t[i, j]
+        for j in range(m):
+            v = dk[i, j]
+            k[i, j] = v * t[i, j]
+            dk[i, j] = parameter * v

@@ -292,6 +292,7 @@ def energies_and_pair_gradients(
     slope = np.empty((block_size, n_features))
     length = np.empty(block_size)
     t = np.empty((block_size, m))
+    dt = np.empty((block_size, m))
     for begin in range(0, len(atoms), block_size):
         n = min(block_size, len(atoms) - begin)
         for i in range(n):
@@ -313,15 +314,15 @@ def energies_and_pair_gradients(
             for k in range(n_features):
                 p[i, k] *= inverse
         np.dot(p[:n], sparse.T, t[:n])
+        kernel_functions.apply(function, parameter, t[:n], t[:n], dt[:n])
         for i in range(n):
             acc = 0.0
             for k in range(m):
-                s = t[i, k]
-                v = kernel_functions.slope(function, parameter, s) * weights[k]
-                acc += kernel_functions.value(function, parameter, s) * weights[k]
-                t[i, k] = v
+                acc += t[i, k] * weights[k]
             energy[atoms[begin + i]] = acc
-        np.dot(t[:n], sparse, slope[:n])
+            for k in range(m):
+                dt[i, k] *= weights[k]
+        np.dot(dt[:n], sparse, slope[:n])
         for i in range(n):
             a = atoms[begin + i]
             start, count = first[a], first[a + 1] - first[a]

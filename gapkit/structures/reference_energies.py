@@ -119,20 +119,20 @@ def _given(e0: Mapping[str | int, float], species: list[int]) -> ReferenceEnergi
 
 def _isolated(frames: Sequence[LabelledFrame]) -> tuple[dict[int, float], dict[int, str]]:
     """Values from isolated atoms: the mean where a species has several that agree."""
-    found: dict[int, list[LabelledFrame]] = {}
+    found: dict[int, list[tuple[float, int]]] = {}
     for frame in frames:
         if frame.energy is not None and frame.is_isolated_atom:
-            found.setdefault(int(frame.atoms.numbers[0]), []).append(frame)
+            found.setdefault(int(frame.atoms.numbers[0]), []).append((frame.energy, frame.index))
     values, source = {}, {}
     for z, atoms in sorted(found.items()):
-        low, high = min(atoms, key=lambda f: f.energy), max(atoms, key=lambda f: f.energy)
-        if high.energy - low.energy > _AGREEMENT:
+        (low, low_index), (high, high_index) = min(atoms), max(atoms)
+        if high - low > _AGREEMENT:
             raise DataError(
-                f"isolated {chemical_symbols[z]} atoms disagree: {low.energy:.6f} eV in frame {low.index}, "
-                f"{high.energy:.6f} eV in frame {high.index}; keep the right one, or give e0 as a dict"
+                f"isolated {chemical_symbols[z]} atoms disagree: {low:.6f} eV in frame {low_index}, "
+                f"{high:.6f} eV in frame {high_index}; keep the right one, or give e0 as a dict"
             )
-        values[z] = float(np.mean([f.energy for f in atoms]))
-        source[z] = "isolated atom, frame " + ", ".join(str(f.index) for f in atoms)
+        values[z] = float(np.mean([energy for energy, _ in atoms]))
+        source[z] = "isolated atom, frame " + ", ".join(str(index) for _, index in atoms)
     return values, source
 
 
@@ -166,7 +166,7 @@ def _least_squares(
     # A species is determined where its unit vector lies in the space of the rows that count.
     leverage = np.einsum("rz,rz->z", right[:rank], right[:rank])
     undetermined = [z for z, h in zip(missing, leverage, strict=True) if h < 1.0 - 1e-6]
-    source = {z: "least squares" for z in missing}
+    source = dict.fromkeys(missing, "least squares")
     if undetermined:
         source |= dict.fromkeys(undetermined, "least squares, not determined by the compositions")
         warnings.warn(
