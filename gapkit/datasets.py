@@ -100,9 +100,7 @@ def _load(folder: str, part: str | None) -> list[Atoms]:
     elif part in parts:
         wanted = [part] if _exists(folder, part) else []
     else:
-        raise DataError(
-            f"the set {folder!r} has no part {part!r}: choose one of {', '.join(parts)}, or None for all"
-        )
+        raise DataError(f"the set {folder!r} has no part {part!r}: choose one of {', '.join(parts)}, or None for all")
     if not wanted:
         what = f"part {part!r} of the set" if part else "set"
         raise DataError(
@@ -127,6 +125,4 @@ def _root():
     try:
         return resources.files("gapkit.data")
     except ModuleNotFoundError as error:
-        raise DataError(
-            "the reference sets are not installed: install gapkit again, or use a checkout"
-        ) from error
+        raise DataError("the reference sets are not installed: install gapkit again, or use a checkout") from error

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gapkit.exceptions import GapkitError
+from gapkit.potential.atomic_file import replacing
+
 if TYPE_CHECKING:
     from gapkit.potential.report import Report
 
@@ -42,6 +45,7 @@ def reliability(axes: Any, errors: dict[str, tuple[np.ndarray, np.ndarray]]) -> 
     nominal = np.linspace(0.02, 0.98, 49)
     width = np.linspace(0.01, 4, 800)
     covered = erf(width / np.sqrt(2))
+    drawn = False
     for (name, (error, std)), color in zip(errors.items(), (BLUE, ORANGE), strict=False):
         if len(error) == 0 or not np.isfinite(std).all():
             continue
@@ -49,14 +53,35 @@ def reliability(axes: Any, errors: dict[str, tuple[np.ndarray, np.ndarray]]) -> 
         inside = np.array([np.mean(z <= np.interp(p, covered, width)) for p in nominal])
         spread = float(np.sqrt(np.mean(z**2)))
         axes.plot(nominal, inside, "-", color=color, lw=1.6, label=f"{name}: rms z = {spread:.2f}")
+        drawn = True
     axes.plot([0, 1], [0, 1], "--", color="black", lw=0.8)
     axes.set(xlabel="nominal probability", ylabel="observed share", xlim=(0, 1), ylim=(0, 1))
     axes.set_title("error bars: too narrow below, too wide above the line", fontsize=9)
-    axes.legend(fontsize=8, loc="upper left")
+    if drawn:
+        axes.legend(fontsize=8, loc="upper left")
+
+
+def check_picture(path: str | os.PathLike) -> None:
+    """Raise :class:`GapkitError` unless the ending of ``path`` names a format that can be drawn."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    known = FigureCanvasAgg.get_supported_filetypes()
+    ending = os.path.splitext(path)[1].lstrip(".").lower()
+    if ending not in known:
+        raise GapkitError(f"{path}: no picture format of that ending; use .png, .pdf or .svg")
 
 
 def report_figure(report: Report, path: str | os.PathLike, title: str = "") -> None:
-    """Parity of energies and forces with error bars, and their reliability, as one picture file."""
+    """Parity of energies and forces with error bars, and their reliability, as one picture file.
+
+    An existing file is replaced only when the new one is complete.
+
+    Raises
+    ------
+    GapkitError
+        Where the ending of ``path`` names no format of pictures, or the folder cannot be written to.
+    """
+    check_picture(path)
     figure, axes = _figure(1, 3)
     e, f = report.energy, report.forces
     if len(e["reference"]):
@@ -72,4 +97,5 @@ def report_figure(report: Report, path: str | os.PathLike, title: str = "") -> N
     )
     if title:
         figure.suptitle(title, fontsize=11)
-    figure.savefig(path)
+    with replacing(path) as temporary:
+        figure.savefig(temporary)

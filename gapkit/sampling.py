@@ -9,9 +9,12 @@ from typing import Any
 import ase
 import numpy as np
 from ase import units
+from ase.calculators.singlepoint import SinglePointCalculator
 from ase.md.langevin import Langevin
 from ase.md.velocitydistribution import MaxwellBoltzmannDistribution, Stationary
 from ase.md.verlet import VelocityVerlet
+
+from gapkit.exceptions import SettingsError
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,7 @@ class Trajectory:
     total_energy, potential_energy : (k,) eV per atom
     temperature : (k,) K
     frames : list of ase.Atoms
-        Every ``record_every`` steps, with results.
+        Every ``record_every`` steps, and at the last, with momenta, energy and forces (and stress where there is one).
     """
 
     time: np.ndarray
@@ -68,10 +71,22 @@ def run_md(
     rng
         Source of random numbers.
     record_every
-        Steps between records.
+        Steps between records; the first and the last step are always recorded.
     step_callback
         Called with the step number at each record.
+
+    Raises
+    ------
+    SettingsError
+        For a number that cannot work.
     """
+    if steps < 1 or record_every < 1 or not 0 < timestep < np.inf or not 0 <= temperature < np.inf:
+        raise SettingsError(
+            "steps and record_every must be at least 1, timestep positive and temperature not negative; "
+            f"they are {steps}, {record_every}, {timestep} and {temperature}"
+        )
+    if ensemble not in ("nve", "nvt"):
+        raise SettingsError(f"ensemble must be 'nve' or 'nvt', not {ensemble!r}")
     rng = rng if rng is not None else np.random.default_rng()
     atoms = atoms.copy()
     atoms.calc = calculator
@@ -81,9 +96,7 @@ def run_md(
     if ensemble == "nve":
         dynamics: Any = VelocityVerlet(atoms, timestep * units.fs)
     else:
-        dynamics = Langevin(
-            atoms, timestep * units.fs, temperature_K=temperature, friction=0.01 / units.fs, rng=rng
-        )
+        dynamics = Langevin(atoms, timestep * units.fs, temperature_K=temperature, friction=0.01 / units.fs, rng=rng)
     record: list[tuple[float, float, float, float]] = []
     frames: list[ase.Atoms] = []
 
@@ -92,11 +105,15 @@ def run_md(
         kinetic = atoms.get_kinetic_energy() / len(atoms)
         record.append((dynamics.nsteps * timestep, potential + kinetic, potential, atoms.get_temperature()))
         snapshot = atoms.copy()
+        results = {k: v for k, v in calculator.results.items() if k in ("energy", "forces", "stress")}
+        snapshot.calc = SinglePointCalculator(snapshot, **results)
         frames.append(snapshot)
         if step_callback is not None:
             step_callback(dynamics.nsteps)
 
     dynamics.attach(observe, interval=record_every)
     dynamics.run(steps)
+    if steps % record_every:
+        observe()
     time, total, potential, kelvin = (np.array(c) for c in zip(*record, strict=True))
     return Trajectory(time, total, potential, kelvin, frames)

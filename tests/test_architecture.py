@@ -63,7 +63,9 @@ def test_no_arrow_runs_upward(path):
 
 
 def test_the_check_sees_local_imports():
-    tree = ast.parse("def f():\n    from gapkit.cli import main\n    import gapkit.models.basis\n    from gapkit import cli")
+    tree = ast.parse(
+        "def f():\n    from gapkit.cli import main\n    import gapkit.models.basis\n    from gapkit import cli"
+    )
     assert [r for _, r in imported_rooms(tree)] == ["cli", "models", "cli"]
 
 
@@ -75,6 +77,8 @@ def test_no_drawers_and_no_module_without_a_docstring(path):
 
 
 def test_import_is_light():
-    code = "import sys, gapkit; print([m for m in ('numba', 'matplotlib', 'sklearn', 'ase', 'scipy') if m in sys.modules])"
+    code = (
+        "import sys, gapkit; print([m for m in ('numba', 'matplotlib', 'sklearn', 'ase', 'scipy') if m in sys.modules])"
+    )
     out = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"

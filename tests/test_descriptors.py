@@ -37,7 +37,9 @@ def test_pairs_by_ase_neighbour_list(frame):
         mine = ((z[i] == a) & (z[j] == b)) | ((z[i] == b) & (z[j] == a))
         weight = 0.5 * smooth_cutoff(d[mine], 3.6, 0.8)[0]
         expected = rows(np.column_stack([d[mine], weight, i[mine]]))
-        np.testing.assert_allclose(rows(np.column_stack([batch.x[:, 0], batch.weight, batch.atom])), expected, atol=1e-9)
+        np.testing.assert_allclose(
+            rows(np.column_stack([batch.x[:, 0], batch.weight, batch.atom])), expected, atol=1e-9
+        )
         seen += len(batch)
     assert seen == len(d) > 0
 

@@ -59,9 +59,7 @@ def test_addition_theorem(vectors):
     cosine = unit @ unit.T
     for l in range(L_MAX + 1):
         block = values[:, l * l : (l + 1) ** 2]
-        np.testing.assert_allclose(
-            block @ block.T, (2 * l + 1) / (4 * np.pi) * eval_legendre(l, cosine), atol=1e-12
-        )
+        np.testing.assert_allclose(block @ block.T, (2 * l + 1) / (4 * np.pi) * eval_legendre(l, cosine), atol=1e-12)
 
 
 def test_gradient_equals_finite_differences(vectors):

@@ -36,9 +36,7 @@ def data(n=30, n_targets=None, seed=0):
 
 
 # Its own decorator hands over a generator, which pytest deprecates.
-CHECKS = parametrize_with_checks(
-    [KernelRidgeRegressor(), KernelRidgeRegressor(kernel=DotProduct(1), alpha=0.1)]
-)
+CHECKS = parametrize_with_checks([KernelRidgeRegressor(), KernelRidgeRegressor(kernel=DotProduct(1), alpha=0.1)])
 
 
 @pytest.mark.parametrize(CHECKS.args[0], list(CHECKS.args[1]), **CHECKS.kwargs)

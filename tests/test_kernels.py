@@ -162,9 +162,7 @@ def test_slope_and_curvature_against_finite_differences(function, parameter):
         assert kernel_functions.slope(function, parameter, t) == pytest.approx(rise / (2 * h), rel=1e-8)
         bend = kernel_functions.slope(function, parameter, t + h)
         bend -= kernel_functions.slope(function, parameter, t - h)
-        assert kernel_functions.curvature(function, parameter, t) == pytest.approx(
-            bend / (2 * h), rel=1e-8, abs=1e-10
-        )
+        assert kernel_functions.curvature(function, parameter, t) == pytest.approx(bend / (2 * h), rel=1e-8, abs=1e-10)
 
 
 @pytest.mark.parametrize(("function", "parameter"), FUNCTIONS)

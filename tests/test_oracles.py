@@ -83,7 +83,5 @@ def test_gpaw_repeats_a_stored_label():
     stored = next(a for a in datasets.load_silicon("train") if len(a) == 2 and a.pbc.all())
     again = stored.copy()
     again.calc = oracle("gpaw-si")
-    assert again.get_potential_energy(force_consistent=True) == pytest.approx(
-        stored.get_potential_energy(), abs=1e-4
-    )
+    assert again.get_potential_energy(force_consistent=True) == pytest.approx(stored.get_potential_energy(), abs=1e-4)
     assert again.get_forces() == pytest.approx(stored.get_forces(), abs=1e-3)

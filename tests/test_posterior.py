@@ -61,9 +61,7 @@ def test_mean_and_variance_equal_the_dense_formula():
         mean, variance = dtc(MADE, query)
         scale = np.abs(mean).max()
         np.testing.assert_allclose(posterior.mean(A), mean, rtol=1e-8, atol=1e-8 * scale)
-        np.testing.assert_allclose(
-            posterior.variance(A, query.prior), variance, rtol=1e-8, atol=1e-8 * variance.max()
-        )
+        np.testing.assert_allclose(posterior.variance(A, query.prior), variance, rtol=1e-8, atol=1e-8 * variance.max())
         assert variance[1:].min() > 0  # forces and virials have variances of their own
         assert np.abs(mean[1:]).max() > 1e-2
 
@@ -78,9 +76,7 @@ def test_the_weights_of_functionals_give_the_same_mean():
 
 def test_normal_equations_agree_with_qr():
     by_qr = Posterior.solve(TRIANGLES, NOISE, SIGNAL, BASIS.column_terms(), leave_out=1)
-    by_gram = Posterior.solve_normal_equations(
-        TRIANGLES.grams(), NOISE, SIGNAL, BASIS.column_terms(), leave_out=1
-    )
+    by_gram = Posterior.solve_normal_equations(TRIANGLES.grams(), NOISE, SIGNAL, BASIS.column_terms(), leave_out=1)
     np.testing.assert_allclose(by_gram.weights, by_qr.weights, rtol=1e-6, atol=1e-8)
     A = BASIS.whiten(BASIS.rows(BASIS.structure(FRAMES[0])).K)
     np.testing.assert_allclose(by_gram.weight_variance(A), by_qr.weight_variance(A), rtol=1e-7)

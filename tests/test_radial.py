@@ -33,8 +33,11 @@ def test_radial_function_equals_quadrature(soap):
     value, _ = radial.gto_radial_functions(oracle._alphas, oracle._betas, 0.5, [R])
     for l in (0, 3, 6):
         for n in (0, 4):
+
             def integrand(r, l=l, n=n):
-                g = sum(b * r**l * np.exp(-a * r * r) for a, b in zip(oracle._alphas[l], oracle._betas[l, n], strict=True))
+                g = sum(
+                    b * r**l * np.exp(-a * r * r) for a, b in zip(oracle._alphas[l], oracle._betas[l, n], strict=True)
+                )
                 x = 2 * eta * r * R
                 bessel = ive(l + 0.5, x) * np.sqrt(np.pi / (2 * x))
                 return 4 * np.pi * r * r * g * np.exp(-eta * (r - R) ** 2) * bessel

@@ -121,9 +121,7 @@ def test_isolated_atoms_of_other_species_are_known_too():
 def test_isolated_atoms_that_agree_are_averaged_and_that_disagree_refused():
     e0 = fit([frame("H", energy=-13.0), frame("H", energy=-13.0004)], [1])
     assert e0.values[1] == pytest.approx(-13.0002)
-    with pytest.raises(
-        DataError, match=r"isolated H atoms disagree: -13\.00\d+ eV in frame 2, -12.99.* in frame 0"
-    ):
+    with pytest.raises(DataError, match=r"isolated H atoms disagree: -13\.00\d+ eV in frame 2, -12.99.* in frame 0"):
         fit([frame("H", energy=-12.99), frame("H2"), frame("H", energy=-13.0)], [1])
 
 

@@ -200,9 +200,7 @@ def test_covariance_agrees_with_standard_deviations_and_is_positive():
 def test_all_rows_as_sparse_points_give_the_full_gaussian_process_of_scikit_learn(n_targets):
     X, y = data(n_targets=n_targets)
     X_new = data(9, seed=1)[0]
-    oracle = GaussianProcessRegressor(ConstantKernel(1.7**2) * RBF(1.2), alpha=0.3**2, optimizer=None).fit(
-        X, y
-    )
+    oracle = GaussianProcessRegressor(ConstantKernel(1.7**2) * RBF(1.2), alpha=0.3**2, optimizer=None).fit(X, y)
     model = fitted(SquaredExponential(1.2), n_sparse=40, n_targets=n_targets)[0]
     assert len(model.sparse_indices_) == 40
     assert model.nystrom_trace_ == 0.0  # rounding is cut off
@@ -278,9 +276,9 @@ def test_levels_are_a_maximum_of_the_evidence():
     kernel = SquaredExponential(1.2)
     best = SparseGPRegressor(kernel, n_sparse=15).fit(X, y)
     for noise, signal in [(1.02, 1.0), (0.98, 1.0), (1.0, 1.02), (1.0, 0.98), (5.0, 1.0), (1.0, 0.1)]:
-        other = SparseGPRegressor(
-            kernel, noise=noise * best.noise_, signal=signal * best.signal_, n_sparse=15
-        ).fit(X, y)
+        other = SparseGPRegressor(kernel, noise=noise * best.noise_, signal=signal * best.signal_, n_sparse=15).fit(
+            X, y
+        )
         assert other.log_marginal_likelihood_ < best.log_marginal_likelihood_
 
 
@@ -371,9 +369,7 @@ def test_sparse_points_are_training_rows_and_follow_the_seed(selection):
     X, y = data()
 
     def fit(seed):
-        return SparseGPRegressor(
-            SquaredExponential(1.2), n_sparse=10, selection=selection, random_state=seed
-        ).fit(X, y)
+        return SparseGPRegressor(SquaredExponential(1.2), n_sparse=10, selection=selection, random_state=seed).fit(X, y)
 
     model = fit(3)
     assert len(set(model.sparse_indices_.tolist())) == 10

@@ -106,9 +106,7 @@ def test_a_named_key_missing_in_all_frames_is_an_error_that_lists_what_is_there(
 
 
 def test_no_labels_at_all_is_an_error_unless_labels_are_optional():
-    with pytest.raises(
-        DataError, match=r"none of the 1 frames has labels; looked for energy.*forces.*virial"
-    ):
+    with pytest.raises(DataError, match=r"none of the 1 frames has labels; looked for energy.*forces.*virial"):
         labelled_frames([silicon()])
     frame = labelled_frames([silicon()], require_labels=False)[0]
     assert frame.energy is None
@@ -179,9 +177,7 @@ def test_every_format_of_one_virial_gives_the_same_six_components(components, ro
     formats = {"6": np.array(components), "9": matrix.ravel(), "3x3": matrix}
     for value in formats.values():
         np.testing.assert_array_equal(one(silicon(virial=value)).virial, components)
-        np.testing.assert_allclose(
-            one(silicon(stress=-value / volume)).virial, components, rtol=1e-13, atol=1e-13
-        )
+        np.testing.assert_allclose(one(silicon(stress=-value / volume)).virial, components, rtol=1e-13, atol=1e-13)
         np.testing.assert_array_equal(voigt(value.tolist(), "frame 0", "virial"), components)
 
 

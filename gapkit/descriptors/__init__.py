@@ -5,4 +5,4 @@ from gapkit.descriptors.pair import PairDistance
 from gapkit.descriptors.soap import SOAP
 from gapkit.descriptors.triplet import Triplet
 
-__all__ = ["Descriptor", "EnvironmentBatch", "PairDistance", "SOAP", "Triplet"]
+__all__ = ["SOAP", "Descriptor", "EnvironmentBatch", "PairDistance", "Triplet"]

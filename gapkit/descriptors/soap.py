@@ -340,9 +340,7 @@ class SOAP(TransformerMixin, BaseEstimator, Descriptor):
         return self._assemble_basis(species, table, centre)
 
     def _assemble_basis(self, species, table: np.ndarray, centre: np.ndarray) -> SoapBasis:
-        blocks, prefactor, multiplicity = power_spectrum_blocks(
-            len(species), self.n_max, self.l_max, self.compression
-        )
+        blocks, prefactor, multiplicity = power_spectrum_blocks(len(species), self.n_max, self.l_max, self.compression)
         merged = self.compression == "mu2"
         summed = len(species) if self.compression == "mu1nu1" else -1
         return SoapBasis(

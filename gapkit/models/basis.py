@@ -105,9 +105,7 @@ class SparseBasis:
         self.r_cut = max(b.descriptor.r_cut for b in self.blocks)
 
     @classmethod
-    def build(
-        cls, chosen: Sequence[tuple[int, Descriptor, Kernel, Channel, np.ndarray]], n_terms: int
-    ) -> SparseBasis:
+    def build(cls, chosen: Sequence[tuple[int, Descriptor, Kernel, Channel, np.ndarray]], n_terms: int) -> SparseBasis:
         """From (term, descriptor, kernel, channel, features of the sparse points (m, f)) each."""
         blocks, begin = [], 0
         for term, descriptor, kernel, channel, features in chosen:

@@ -102,8 +102,8 @@ class HeldOutError:
         levels = self.levels(x)
         inverse_signal2 = levels.signal[self.column_terms] ** -2.0
         s = {g: levels.noise[g] ** -2.0 for g in self._total}
-        squared = {k: 0.0 for k in self.kinds}
-        count = {k: 0 for k in self.kinds}
+        squared = dict.fromkeys(self.kinds, 0.0)
+        count = dict.fromkeys(self.kinds, 0)
         solved = []
         for fold in self.triangles.folds:
             held = {k[0]: G for k, G in self._gram.items() if k[1] == fold}
@@ -181,16 +181,12 @@ class HeldOutStatistics:
     variance: float
 
 
-def held_out_statistics(
-    triangles: Triangles, column_terms: np.ndarray, levels: Levels
-) -> dict[str, HeldOutStatistics]:
+def held_out_statistics(triangles: Triangles, column_terms: np.ndarray, levels: Levels) -> dict[str, HeldOutStatistics]:
     """Per noise group, over all folds, each judged by the posterior of the others; from triangles alone."""
     sums: dict[str, np.ndarray] = {}
     grams = triangles.grams()
     for fold in triangles.folds:
-        posterior = Posterior.solve_normal_equations(
-            grams, levels.noise, levels.signal, column_terms, leave_out=fold
-        )
+        posterior = Posterior.solve_normal_equations(grams, levels.noise, levels.signal, column_terms, leave_out=fold)
         for (group, f), triangle in triangles.items.items():
             if f == fold:
                 add = np.array(

@@ -92,6 +92,4 @@ def observations(targets: Targets, rows: FrameRows, own_groups: Iterable[str] = 
         yield Observations(kind, -rows.K[1:end], targets.forces.ravel(), rows.prior[1:end], 1.0)
     if targets.virial is not None:
         kind = group_name("virial", targets.config_type, own)
-        yield Observations(
-            kind, -rows.K[end:] / scale, targets.virial / scale, rows.prior[end:] / scale**2, scale
-        )
+        yield Observations(kind, -rows.K[end:] / scale, targets.virial / scale, rows.prior[end:] / scale**2, scale)

@@ -31,8 +31,6 @@ RESIDUAL_FLOOR = 1e-9
 RESIDUAL_ERROR = 1e-6
 
 
-
-
 @dataclass(frozen=True)
 class Posterior:
     """Posterior of the weights.
@@ -160,8 +158,6 @@ class Posterior:
     def summed_variance(self, triangle: Triangle) -> float:
         """Sum of the posterior variances of all rows of a triangle, without noise."""
         R = triangle.reduce()[:, :-1]
-        explained = np.bincount(
-            self.column_terms, np.einsum("rm,rm->m", R, R), minlength=len(self.signal)
-        )
+        explained = np.bincount(self.column_terms, np.einsum("rm,rm->m", R, R), minlength=len(self.signal))
         residual = np.maximum(triangle.prior - explained, 0.0) @ self.signal**2
         return float(residual + self.weight_variance(R).sum())

@@ -35,9 +35,7 @@ from gapkit.models.sparse_points import Selection, selection
 from gapkit.models.triangles import triangle_of
 
 _LOG_2PI = float(np.log(2.0 * np.pi))
-_SEARCH_JITTER = (
-    1e-8  # of the unit kernel, while the length scale is searched for: keeps the objective smooth
-)
+_SEARCH_JITTER = 1e-8  # of the unit kernel, while the length scale is searched for: keeps the objective smooth
 _NOISE_RANGE = (1e-5, 1e1)  # of the root mean square of y
 _SIGNAL_RANGE = (1e-3, 1e4)  # of the root mean square of y over that of the unit kernel
 _LENGTH_RANGE = (1e-2, 1e2)  # of the median distance of the training rows
@@ -130,9 +128,7 @@ class LevelEvidence:
         by_noise = noise2 * by_c.sum() + self.outside / noise2 - k * rest
         return float(value), np.array([by_noise, np.sum(function2 * by_c)])
 
-    def maximise(
-        self, bounds: list[tuple[float, float]], max_iter: int
-    ) -> tuple[np.ndarray, float, int, bool]:
+    def maximise(self, bounds: list[tuple[float, float]], max_iter: int) -> tuple[np.ndarray, float, int, bool]:
         """Best ``(log noise, log signal)`` within ``bounds``, its value, iterations, and whether it
         converged."""
         grids = [np.unique(np.linspace(low, high, 9)) for low, high in bounds]
@@ -335,8 +331,7 @@ class SparseGPRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         self.n_iter_ = max(1, self.n_iter_)
         if not converged:
             warn(
-                f"the search for the largest evidence stopped after {self.max_iter} iterations; "
-                "increase max_iter",
+                f"the search for the largest evidence stopped after {self.max_iter} iterations; increase max_iter",
                 ConvergenceWarning,
                 stacklevel=2,
             )

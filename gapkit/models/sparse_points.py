@@ -15,9 +15,7 @@ from gapkit.kernels import Kernel
 class Selection(Protocol):
     """Chooses at most ``n`` rows of ``candidates`` (c, f); returns their indices, best first."""
 
-    def __call__(
-        self, candidates: np.ndarray, kernel: Kernel, n: int, rng: np.random.Generator
-    ) -> np.ndarray: ...
+    def __call__(self, candidates: np.ndarray, kernel: Kernel, n: int, rng: np.random.Generator) -> np.ndarray: ...
 
 
 def pivoted_cholesky(X: np.ndarray, kernel: Kernel, n: int, tolerance: float = 1e-10) -> tuple[np.ndarray, np.ndarray]:

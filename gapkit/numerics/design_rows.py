@@ -125,61 +125,94 @@ def local_variances(x, weight, atom, function, parameter, centred, out):
 
 
 @njit(cache=True, nogil=True)
+def _rows_of(select, x, weight, owner, J, dweight, centred):
+    """Gather the derivative rows ``select``: their environments' x and weight, their J, dweight and s J.x."""
+    n, width = len(select), x.shape[1]
+    xs, js = np.empty((n, width)), np.empty((n, width))
+    w, dw, shift = np.empty(n), np.empty(n), np.zeros(n)
+    for k in range(n):
+        c = select[k]
+        xs[k] = x[owner[c]]
+        js[k] = J[c]
+        w[k] = weight[owner[c]]
+        dw[k] = dweight[c]
+        if centred:
+            for f in range(width):
+                shift[k] += J[c, f] * x[owner[c], f]
+    return xs, js, w, dw, shift
+
+
+@njit(cache=True, nogil=True)
+def _mixed_sum(phi, phi1, phi2, jx, xj, jj, wp, dwp, shift_p, w, dw, shift):
+    """Sum over all q of the mixed second derivative for one p; every q but the first counts twice.
+
+    w' w' phi + (w'_p w_q b + w_p w'_q a) phi' + w_p w_q (phi'' a b + phi' J_p . J_q), with a = J_p . (x_q - s x_p) and
+    b = J_q . (x_p - s x_q).
+    """
+    acc = 0.0
+    first = 0.0
+    for q in range(len(w)):
+        a = jx[q] - shift_p
+        b = xj[q] - shift[q]
+        term = wp * w[q] * (phi2[q] * a * b + phi1[q] * jj[q])
+        term += dwp * dw[q] * phi[q] + (dwp * w[q] * b + wp * dw[q] * a) * phi1[q]
+        acc += term
+        if q == 0:
+            first = term
+    return 2.0 * acc - first
+
+
+@njit(cache=True, nogil=True)
+def _add_group(x, weight, owner, J, dweight, columns, function, parameter, centred, out):
+    """Prior variances of derivatives that depend on the same environments; ``columns`` (rows, n), ``out`` (rows,)."""
+    n = columns.shape[1]
+    for low in range(0, n, 128):
+        high = min(low + 128, n)
+        xs, _, _, _, _ = _rows_of(columns[0], x, weight, owner, J, dweight, centred)
+        t = arguments(xs[low:high], xs[low:], centred)
+        phi, phi1, phi2 = np.empty_like(t), np.empty_like(t), np.empty_like(t)
+        kernel_functions.apply_all(function, parameter, t, phi, phi1, phi2)
+        for r in range(len(columns)):
+            xs, js, w, dw, shift = _rows_of(columns[r], x, weight, owner, J, dweight, centred)
+            jx = np.dot(js[low:high], xs[low:].T)
+            xj = np.dot(xs[low:high], js[low:].T)
+            jj = np.dot(js[low:high], js[low:].T)
+            for i in range(high - low):
+                p = low + i
+                out[r] += _mixed_sum(
+                    phi[i, i:], phi1[i, i:], phi2[i, i:], jx[i, i:], xj[i, i:], jj[i, i:], w[p], dw[p], shift[p],
+                    w[p:], dw[p:], shift[p:],
+                )  # fmt: skip
+
+
+@njit(cache=True, nogil=True)
 def prior_variances(x, weight, start, target, J, dweight, function, parameter, centred, out):
     """Add the prior variances of a frame's energy and derivatives to ``out`` (1 + targets,).
 
-    For derivatives by theta, with a_ee' = J_e . (x_e' - s x_e):
-    sum_ee' [w' w' phi + w' w a_e'e phi' + w w' a_ee' phi' + w w (phi'' a_ee' a_e'e + phi' J_e . J_e')].
+    Each is the sum over the pairs of environments that depend on the target, see :func:`_mixed_sum`. The three
+    coordinates of an atom, and the six components of the strain, depend on the same environments.
     """
     out[0] += energy_variance(x, weight, x, weight, function, parameter, centred)
-    n_targets = len(out) - 1
-    if n_targets == 0:
-        return
     n_columns = len(target)
+    if n_columns == 0:
+        return
+    n_positions = len(out) - 7
     owner = np.empty(n_columns, dtype=np.int64)
     for e in range(len(x)):
         owner[start[e] : start[e + 1]] = e
     order = np.argsort(target, kind="mergesort")
-    width = x.shape[1]
     begin = 0
     while begin < n_columns:
         row = target[order[begin]]
+        together = 3 if row < n_positions else 6
         end = begin
-        while end < n_columns and target[order[end]] == row:
+        while end < n_columns and target[order[end]] < row + together:
             end += 1
-        n = end - begin
-        xs = np.empty((n, width))
-        js = np.empty((n, width))
-        w = np.empty(n)
-        dw = np.empty(n)
-        shift = np.zeros(n)
-        for k in range(n):
-            c = order[begin + k]
-            xs[k] = x[owner[c]]
-            js[k] = J[c]
-            w[k] = weight[owner[c]]
-            dw[k] = dweight[c]
-            if centred:
-                for f in range(width):
-                    shift[k] += J[c, f] * x[owner[c], f]
-        acc = 0.0
-        for low in range(0, n, 256):
-            high = min(low + 256, n)
-            t = arguments(xs[low:high], xs, centred)
-            jx = np.dot(js[low:high], xs.T)
-            xj = np.dot(xs[low:high], js.T)
-            jj = np.dot(js[low:high], js.T)
-            for i in range(high - low):
-                p = low + i
-                for q in range(n):
-                    phi = kernel_functions.value(function, parameter, t[i, q])
-                    phi1 = kernel_functions.slope(function, parameter, t[i, q])
-                    phi2 = kernel_functions.curvature(function, parameter, t[i, q])
-                    a = jx[i, q] - shift[p]
-                    b = xj[i, q] - shift[q]
-                    acc += dw[p] * dw[q] * phi + (dw[p] * w[q] * b + w[p] * dw[q] * a) * phi1
-                    acc += w[p] * w[q] * (phi2 * a * b + phi1 * jj[i, q])
-        out[1 + row] += acc
+        columns = order[begin:end].reshape(together, (end - begin) // together)
+        _add_group(
+            x, weight, owner, J, dweight, columns, function, parameter, centred,
+            out[1 + row : 1 + row + together],
+        )  # fmt: skip
         begin = end
 
 

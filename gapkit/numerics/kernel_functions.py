@@ -65,3 +65,12 @@ def apply(function, parameter, t, k, dk):
             v = dk[i, j]
             k[i, j] = v * t[i, j]
             dk[i, j] = parameter * v
+
+
+@njit(cache=True, nogil=True)
+def apply_all(function, parameter, t, k, dk, d2k):
+    """Fill phi(t), phi'(t) and phi''(t) for a matrix ``t`` (n, m)."""
+    apply(function, parameter, t, k, dk)
+    for i in range(t.shape[0]):
+        for j in range(t.shape[1]):
+            d2k[i, j] = dk[i, j] if function == EXPONENTIAL else curvature(function, parameter, t[i, j])

@@ -112,9 +112,7 @@ def total(typing_context, vector):
             undefined = ir.Constant(v.type, ir.Undefined)
             low = ir.Constant(ir.VectorType(_LANE, lanes), list(range(lanes)))
             high = ir.Constant(ir.VectorType(_LANE, lanes), list(range(lanes, 2 * lanes)))
-            v = builder.fadd(
-                builder.shuffle_vector(v, undefined, low), builder.shuffle_vector(v, undefined, high)
-            )
+            v = builder.fadd(builder.shuffle_vector(v, undefined, low), builder.shuffle_vector(v, undefined, high))
         return builder.extract_element(v, _LANE(0))
 
     return types.float64(double8), codegen

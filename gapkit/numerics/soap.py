@@ -180,9 +180,7 @@ def pair_gradients(first, count, channel, distance, unit, q, f, df, y, l_max, n_
 
 
 @njit(cache=True, nogil=True)
-def pair_jacobian(
-    k, channel, summed, distance, unit, c, blocks, f, df, y, l_max, n_max, n_pad, scale, dc, row, out
-):
+def pair_jacobian(k, channel, summed, distance, unit, c, blocks, f, df, y, l_max, n_max, n_pad, scale, dc, row, out):
     """dp/dr_ij of one neighbour into ``out`` (3, n_features).
 
     ``distance`` and ``unit`` (3,) are this pair's; ``k`` its place in ``f``, ``df``, ``y``. ``dc``:
@@ -245,12 +243,8 @@ def descriptors(atoms, first, distance, unit, channel, centre_channel, basis, bl
     for i in range(len(atoms)):
         a = atoms[i]
         start, count = first[a], first[a + 1] - first[a]
-        pair_basis(
-            start, count, distance, unit, radial, inverse_spacing, norm, l_max, n_pad, False, f, df, y, work
-        )
-        expand(
-            count, channel[start:], n_channels, summed, centre_channel[a], centre, f, y, l_max, n_pad, c
-        )
+        pair_basis(start, count, distance, unit, radial, inverse_spacing, norm, l_max, n_pad, False, f, df, y, work)
+        expand(count, channel[start:], n_channels, summed, centre_channel[a], centre, f, y, l_max, n_pad, c)
         power_spectrum(c, blocks, l_max, n_max, n_pad, scale, out[i], row)
         if normalise:
             norm2 = 0.0
@@ -299,12 +293,8 @@ def energies_and_pair_gradients(
             a = atoms[begin + i]
             start, count = first[a], first[a + 1] - first[a]
             here = c[i * size_c : (i + 1) * size_c]
-            pair_basis(
-                start, count, distance, unit, radial, inverse_spacing, norm, l_max, n_pad, False, f, df, y, work
-            )
-            expand(
-                count, channel[start:], n_channels, summed, centre_channel[a], centre, f, y, l_max, n_pad, here
-            )
+            pair_basis(start, count, distance, unit, radial, inverse_spacing, norm, l_max, n_pad, False, f, df, y, work)
+            expand(count, channel[start:], n_channels, summed, centre_channel[a], centre, f, y, l_max, n_pad, here)
             power_spectrum(here, blocks, l_max, n_max, n_pad, scale, p[i], row)
             norm2 = 0.0
             for k in range(n_features):
@@ -333,15 +323,9 @@ def energies_and_pair_gradients(
             for k in range(n_features):
                 slope[i, k] = (slope[i, k] - p[i, k] * along) * inverse
             here = c[i * size_c : (i + 1) * size_c]
-            power_spectrum_adjoint(
-                slope[i], here, blocks, n_channels, summed, l_max, n_max, n_pad, scale, q, square
-            )
-            pair_basis(
-                start, count, distance, unit, radial, inverse_spacing, norm, l_max, n_pad, True, f, df, y, work
-            )
-            pair_gradients(
-                start, count, channel[start:], distance, unit, q, f, df, y, l_max, n_pad, g
-            )
+            power_spectrum_adjoint(slope[i], here, blocks, n_channels, summed, l_max, n_max, n_pad, scale, q, square)
+            pair_basis(start, count, distance, unit, radial, inverse_spacing, norm, l_max, n_pad, True, f, df, y, work)
+            pair_gradients(start, count, channel[start:], distance, unit, q, f, df, y, l_max, n_pad, g)
 
 
 @njit(cache=True, nogil=True)
@@ -390,12 +374,8 @@ def jacobians(
     for i in range(len(atoms)):
         a = atoms[i]
         start, count = first[a], first[a + 1] - first[a]
-        pair_basis(
-            start, count, distance, unit, radial, inverse_spacing, norm, l_max, n_pad, True, f, df, y, work
-        )
-        expand(
-            count, channel[start:], n_channels, summed, centre_channel[a], centre, f, y, l_max, n_pad, c
-        )
+        pair_basis(start, count, distance, unit, radial, inverse_spacing, norm, l_max, n_pad, True, f, df, y, work)
+        expand(count, channel[start:], n_channels, summed, centre_channel[a], centre, f, y, l_max, n_pad, c)
         power_spectrum(c, blocks, l_max, n_max, n_pad, scale, x[i], row)
         top = start_of[i]
         bottom = start_of[i + 1]

@@ -13,6 +13,8 @@ times a smooth cutoff.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from numbers import Real
 from typing import Any
 
 import ase
@@ -21,8 +23,9 @@ from ase.calculators.calculator import Calculator, all_changes
 from ase.units import Bohr, Hartree
 
 from gapkit.descriptors.base import check_cutoff, smooth_cutoff
-from gapkit.exceptions import GapkitError, SettingsError
-from gapkit.structures.labels import cell_volume
+from gapkit.exceptions import DataError, GapkitError, SettingsError
+from gapkit.potential.plausibility import check_extent
+from gapkit.structures.labels import cell_volume, check_distances
 from gapkit.structures.neighbours import neighbours
 
 _AMPLITUDE = np.array([0.1818, 0.5099, 0.2802, 0.02817])
@@ -37,14 +40,28 @@ class ZBL(Calculator):
     r_cut
         Cutoff (A).
     cutoff_width
-        Length over which the energy goes to zero (A).
+        Length over which the energy goes to zero (A), at most ``r_cut``.
+
+    Raises
+    ------
+    SettingsError
+        For lengths that cannot work.
+    DataError
+        By ``calculate``, for a frame that cannot be computed, two atoms on one spot among them.
     """
 
     implemented_properties = ["energy", "free_energy", "forces", "stress", "energies"]  # noqa: RUF012
 
     def __init__(self, r_cut: float = 2.0, cutoff_width: float = 1.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        for name, value in (("r_cut", r_cut), ("cutoff_width", cutoff_width)):
+            if not isinstance(value, Real) or isinstance(value, bool):
+                raise SettingsError(f"{name} of the ZBL baseline must be a distance in A, not {value!r}")
         self.r_cut = check_cutoff(r_cut)
+        if not 0 < cutoff_width <= r_cut:
+            raise SettingsError(
+                f"cutoff_width of the ZBL baseline must be above 0 and at most r_cut, not {cutoff_width}"
+            )
         self.cutoff_width = float(cutoff_width)
 
     def settings(self) -> dict[str, Any]:
@@ -54,7 +71,10 @@ class ZBL(Calculator):
     def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes) -> None:
         super().calculate(atoms, properties, system_changes)
         frame = self.atoms
+        self.results = {}
+        check_extent(frame, "frame")
         pairs = neighbours(frame, self.r_cut)
+        check_distances(pairs.distances, pairs.i, pairs.j, "frame")
         z = frame.numbers.astype(float)
         r = pairs.distances
         zi, zj = z[pairs.i], z[pairs.j]
@@ -85,13 +105,18 @@ class ZBL(Calculator):
 
 
 def baseline_calculator(baseline: Any) -> Calculator | None:
-    """None, ``"zbl"``, a table ``{"name": "zbl", ...}`` or an ASE calculator."""
+    """None, ``"zbl"``, a table ``{"name": "zbl", "r_cut": ..., "cutoff_width": ...}`` or an ASE calculator."""
+    if isinstance(baseline, type):
+        raise SettingsError(f"baseline must be a calculator, not the class {baseline.__name__}; write it with ()")
     if baseline is None or (hasattr(baseline, "get_potential_energy") and hasattr(baseline, "get_property")):
         return baseline
-    settings = {"name": baseline} if isinstance(baseline, str) else dict(baseline)
+    settings = {"name": baseline} if not isinstance(baseline, Mapping) else dict(baseline)
     name = settings.pop("name", None)
-    if name != "zbl":
-        raise SettingsError(f"baseline must be None, 'zbl' or an ASE calculator, not {name!r}")
+    if not isinstance(name, str) or name != "zbl":
+        raise SettingsError(f"baseline must be None, 'zbl' or an ASE calculator, not {name!r:.80}")
+    unknown = sorted(str(k) for k in settings if k not in ("r_cut", "cutoff_width"))
+    if unknown:
+        raise SettingsError(f"baseline 'zbl' has the keys r_cut and cutoff_width, not {', '.join(unknown)}")
     return ZBL(**settings)
 
 
@@ -103,22 +128,26 @@ def baseline_labels(calculator: Any, atoms: ase.Atoms, where: str, stress: bool)
     """
     frame = atoms.copy()
     frame.calc = calculator
+    virial = None
+    volume = cell_volume(frame)
     try:
-        energy, forces = float(frame.get_potential_energy()), np.array(frame.get_forces())
-        virial = None
-        volume = cell_volume(frame)
+        energy, forces = float(frame.get_potential_energy()), np.array(frame.get_forces(), dtype=float)
         if stress and volume is not None:
-            virial = -np.array(frame.get_stress()) * volume
-    except GapkitError:
-        raise
+            virial = -np.array(frame.get_stress(), dtype=float) * volume
+    except DataError as error:
+        raise DataError(f"{where}: {str(error).removeprefix('frame: ')}") from error
     except Exception as error:
         raise GapkitError(
-            f"{where}: the baseline calculator failed ({type(error).__name__}: {error}); remove the frame, or use "
-            "a baseline that covers its species and labels"
+            f"{where}: the baseline calculator {type(calculator).__name__} failed ({type(error).__name__}: {error}); "
+            "remove the frame, or use a baseline that covers its species and labels"
         ) from error
-    if not (np.isfinite(energy) and np.isfinite(forces).all()):
-        raise GapkitError(f"{where}: the baseline gives an energy or force that is not finite; remove the frame")
+    finite = np.isfinite(energy) and np.isfinite(forces).all() and (virial is None or np.isfinite(virial).all())
+    if not finite:
+        raise GapkitError(
+            f"{where}: the baseline calculator {type(calculator).__name__} gives an energy, force or stress that is "
+            "not finite; remove the frame"
+        )
     local = calculator.results.get("energies") if hasattr(calculator, "results") else None
-    if local is None:
+    if local is None or np.shape(local) != (len(frame),) or not np.isclose(np.sum(local), energy):
         local = np.full(len(frame), energy / len(frame))
-    return {"energy": energy, "forces": forces, "virial": virial, "energies": np.array(local)}
+    return {"energy": energy, "forces": forces, "virial": virial, "energies": np.array(local, dtype=float)}

@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
 
-from gapkit.exceptions import GapkitError, OutOfDomainWarning, SettingsError
+from gapkit.exceptions import OutOfDomainWarning, SettingsError
 from gapkit.potential.model import Potential
 from gapkit.structures.labels import cell_volume
-
 
 
 class GAPCalculator(Calculator):
@@ -31,13 +30,16 @@ class GAPCalculator(Calculator):
         the domain of the training data; ``"full"``: those of energy, forces and stress too.
     noise
         Whether standard deviations predict a new label (function, noise and misfit) or the function alone.
+
+    Raises
+    ------
+    SpeciesError, DataError, NumericsError
+        By ``calculate``, for a frame that the potential cannot compute; no results are kept then.
     """
 
     implemented_properties = ["energy", "free_energy", "forces", "stress", "energies", "stresses"]  # noqa: RUF012
 
-    def __init__(
-        self, potential: Potential, uncertainty: str | None = None, noise: bool = True, **kwargs: Any
-    ) -> None:
+    def __init__(self, potential: Potential, uncertainty: str | None = None, noise: bool = True, **kwargs: Any) -> None:
         if uncertainty not in (None, "local", "full"):
             raise SettingsError(f"uncertainty must be None, 'local' or 'full', not {uncertainty!r}")
         super().__init__(**kwargs)
@@ -47,38 +49,38 @@ class GAPCalculator(Calculator):
         self._warned = False
 
     def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes) -> None:
+        self.results = {}  # nothing of an earlier frame may stay where this one fails
         super().calculate(atoms, properties, system_changes)
         frame = self.atoms
+        volume = cell_volume(frame)
+        if volume is None and any(p in ("stress", "stresses") for p in properties):
+            raise PropertyNotImplementedError("a frame without a cell volume has no stress")
         structure = self.potential.structure(frame)
         mean = self.potential.evaluate(frame, structure=structure)
-        if not np.isfinite(mean.energy):
-            raise GapkitError("the potential gives an energy that is not finite: atoms are far too close")
-        self.results = {
+        results = {
             "energy": mean.energy,
             "free_energy": mean.energy,
             "forces": mean.forces,
             "energies": mean.local_energy,
         }
-        volume = cell_volume(frame)
         if volume is not None:
-            self.results["stress"] = mean.stress
-            self.results["stresses"] = -mean.atomic_virials / volume
-        elif any(p in ("stress", "stresses") for p in properties):
-            raise PropertyNotImplementedError("a frame without a cell volume has no stress")
+            results["stress"] = mean.stress
+            results["stresses"] = -mean.atomic_virials / volume
         if self.uncertainty is not None:
-            self._add_spread(frame, structure)
+            self._add_spread(frame, structure, results)
+        self.results = results
 
-    def _add_spread(self, frame, structure) -> None:
+    def _add_spread(self, frame, structure, results: dict[str, Any]) -> None:
         if self.uncertainty == "full":
             spread = self.potential.spread(frame, structure=structure, noise=self.noise)
-            self.results["energy_std"] = spread.energy
-            self.results["forces_std"] = spread.forces
+            results["energy_std"] = spread.energy
+            results["forces_std"] = spread.forces
             if spread.stress is not None:
-                self.results["stress_std"] = spread.stress
+                results["stress_std"] = spread.stress
             local = spread.local_energy
         else:
             local = self.potential.local_spread(structure, noise=self.noise)
-        self.results["energies_std"] = local
+        results["energies_std"] = local
         limit = self.potential.domain_limit()
         worst = int(np.argmax(local))
         if local[worst] > limit and not self._warned:

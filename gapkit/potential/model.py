@@ -9,13 +9,14 @@ import ase
 import numpy as np
 from ase.data import chemical_symbols
 
-from gapkit.exceptions import SpeciesError
+from gapkit.exceptions import NumericsError, SpeciesError
 from gapkit.models.basis import SparseBasis
 from gapkit.models.posterior import Posterior
 from gapkit.models.terms import Term
 from gapkit.numerics.threads import blas_threads, thread_count
 from gapkit.potential.baseline import baseline_labels
-from gapkit.structures.labels import cell_volume, check_distances, check_structure
+from gapkit.potential.plausibility import check_contacts, check_extent
+from gapkit.structures.labels import cell_volume, check_distances
 from gapkit.structures.neighbours import Structure
 from gapkit.structures.reference_energies import ReferenceEnergies
 from gapkit.uncertainty.calibration import Calibration
@@ -98,15 +99,28 @@ class Potential:
         """Longest cutoff (A)."""
         return self.basis.r_cut
 
+    def check(self, atoms: ase.Atoms, where: str = "frame") -> None:
+        """All that :meth:`structure` checks, at the cost of one short pair list."""
+        check_contacts(atoms, where)
+        self._check_species(atoms, where)
+
     def structure(self, atoms: ase.Atoms, where: str = "frame") -> Structure:
         """The checked frame with its pair lists.
 
         Raises
         ------
         SpeciesError, DataError
-            An atom of a species that the model was not trained on; see ``gapkit.structures.labels`` for the others.
+            An atom of a species that the model was not trained on; see ``gapkit.structures.labels`` and
+            ``gapkit.potential.plausibility`` for the others.
         """
-        check_structure(atoms, where)
+        check_extent(atoms, where)
+        self._check_species(atoms, where)
+        structure = Structure(atoms, self.r_cut)
+        pairs = structure.pairs(self.r_cut)
+        check_distances(pairs.distances, pairs.i, pairs.j, where)
+        return structure
+
+    def _check_species(self, atoms: ase.Atoms, where: str) -> None:
         unknown = np.flatnonzero(~np.isin(atoms.numbers, self.species))
         if len(unknown):
             symbol = chemical_symbols[atoms.numbers[unknown[0]]]
@@ -115,13 +129,15 @@ class Potential:
                 f"{where}: atom {unknown[0]} is {symbol}, a species that the model was not trained on ({known}); "
                 f"add frames with {symbol} to the training set"
             )
-        structure = Structure(atoms, self.r_cut)
-        pairs = structure.pairs(self.r_cut)
-        check_distances(pairs.distances, pairs.i, pairs.j, where)
-        return structure
 
     def evaluate(self, atoms: ase.Atoms, where: str = "frame", structure: Structure | None = None) -> Evaluation:
-        """Energy, forces and virial of one frame."""
+        """Energy, forces and virial of one frame.
+
+        Raises
+        ------
+        NumericsError
+            Where one of them is not finite. What :meth:`structure` raises, if no ``structure`` is given.
+        """
         structure = structure or self.structure(atoms, where)
         n = structure.n_atoms
         local, gradient, strain = np.zeros(n), np.zeros((n, 3)), np.zeros((n, 6))
@@ -138,6 +154,10 @@ class Potential:
             forces += base["forces"]
             if base["virial"] is not None:
                 atomic_virials += base["virial"] / n
+        if not (np.isfinite(local).all() and np.isfinite(forces).all() and np.isfinite(atomic_virials).all()):
+            raise NumericsError(
+                f"{where}: the potential gives an energy or force that is not finite; atoms are far too close"
+            )
         virial = atomic_virials.sum(axis=0) if volume is not None else None
         stress = None if virial is None or volume is None else -virial / volume
         return Evaluation(float(local.sum()), forces, virial, stress, local, atomic_virials)

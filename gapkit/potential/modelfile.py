@@ -1,8 +1,9 @@
 """One file per model: a zip of NumPy arrays and a JSON header. Reading it never runs code.
 
-Members: ``header.json`` (format, version, units, settings, calibration, training set, and the SHA-256 of every array)
-and one ``.npy`` per array, read with ``allow_pickle=False``. Triangular matrices are stored packed. A file is written
-under a temporary name in the same folder and then renamed, so that a crash leaves an older file as it was.
+Members: ``header.json`` (format, version, units, settings, calibration, training set) and one ``.npy`` per array, read
+with ``allow_pickle=False``. Triangular matrices are stored packed. The last 64 bytes of the file, in the zip's comment,
+are the SHA-256 of all bytes before them, so that any change shows. A file is written under a temporary name in the same
+folder and then renamed, so that a crash leaves an older file as it was.
 """
 
 from __future__ import annotations
@@ -11,21 +12,22 @@ import hashlib
 import io
 import json
 import os
-import tempfile
 import zipfile
-import zlib
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
-from gapkit.exceptions import GapkitError, ModelFileError
+from gapkit.descriptors import SOAP, Triplet
+from gapkit.descriptors.soap import TABLE_POINTS
+from gapkit.exceptions import GapkitError, ModelFileError, SettingsError
 from gapkit.models.basis import SparseBasis, SparseBlock
 from gapkit.models.levels import Levels
 from gapkit.models.posterior import Posterior
 from gapkit.models.terms import term_from_settings
 from gapkit.models.triangles import Triangle, Triangles
+from gapkit.potential.atomic_file import replacing
 from gapkit.potential.baseline import baseline_calculator
 from gapkit.potential.model import Potential
 from gapkit.potential.training import Fit
@@ -34,6 +36,8 @@ from gapkit.uncertainty.calibration import Calibration, GroupCalibration
 
 FORMAT = "gapkit-model"
 FORMAT_VERSION = 1
+#: bytes of the seal at the end of a file: a SHA-256 in hexadecimal
+SEAL = 64
 UNITS = {"energy": "eV", "length": "A", "force": "eV/A", "virial": "eV", "stress": "eV/A^3"}
 
 
@@ -72,9 +76,7 @@ def save_model(path: str | os.PathLike, fit: Fit, estimator: dict[str, Any], upd
         "units": UNITS,
         "species": list(potential.species),
         "terms": [t.settings() for t in potential.terms],
-        "blocks": [
-            {"term": b.term, "channel": list(b.channel), "jitter": b.jitter} for b in potential.basis.blocks
-        ],
+        "blocks": [{"term": b.term, "channel": list(b.channel), "jitter": b.jitter} for b in potential.basis.blocks],
         "signal": [float(s) for s in potential.posterior.signal],
         "reference": {
             "values": {str(z): float(e) for z, e in potential.reference.values.items()},
@@ -134,10 +136,10 @@ def load_model(path: str | os.PathLike, baseline: Any = None) -> tuple[Fit | Pot
         return Fit(potential, triangles, levels, arrays["folds"]), estimator
     except GapkitError:
         raise
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+    except Exception as error:  # a header that another program wrote can break anything
         raise ModelFileError(
             f"{path}: the header of this model file does not hold together ({type(error).__name__}: {error}); "
-            "it was altered or written by another program"
+            "it was written by another program; fit the model again"
         ) from error
 
 
@@ -153,6 +155,8 @@ def _potential(header: dict, arrays: dict, baseline: Any, path: Any) -> Potentia
     species = tuple(int(z) for z in header["species"])
     terms = []
     for k, settings in enumerate(header["terms"]):
+        if not all(0 <= settings.get(name, 0) <= 12 for name in ("n_max", "l_max")):
+            raise ValueError(f"term {k} has n_max or l_max out of range")
         term = term_from_settings(settings)
         own = {name.split(".", 1)[1]: a for name, a in arrays.items() if name.startswith(f"term{k}.")}
         terms.append(term.with_descriptor(term.descriptor.with_arrays(species, own)))
@@ -178,8 +182,7 @@ def _potential(header: dict, arrays: dict, baseline: Any, path: Any) -> Potentia
         signal[column_terms],
         column_terms,
     )
-    if len(arrays["weights"]) != basis.n_columns or len(arrays["alpha"]) != basis.n_columns:
-        raise ValueError("weights and sparse points do not match")
+    _check_arrays(basis, arrays)
     reference = ReferenceEnergies(
         {int(z): float(e) for z, e in header["reference"]["values"].items()},
         {int(z): s for z, s in header["reference"]["source"].items()},
@@ -199,6 +202,29 @@ def _potential(header: dict, arrays: dict, baseline: Any, path: Any) -> Potentia
         species,
         header["metadata"],
     )
+
+
+def _check_arrays(basis: SparseBasis, arrays: dict[str, np.ndarray]) -> None:
+    """Raise ValueError unless every array has the shape that compiled code will rely on, and is finite."""
+    for name, array in arrays.items():
+        if array.dtype != (np.int64 if name == "folds" else np.float64) or not np.isfinite(array).all():
+            raise ValueError(f"the array {name} is not of finite numbers")
+    for name in ("weights", "alpha"):
+        if arrays[name].shape != (basis.n_columns,):
+            raise ValueError(f"{name} and sparse points do not match")
+    for k, b in enumerate(basis.blocks):
+        if b.channel not in b.descriptor.channels:
+            raise ValueError(f"block {k} has the channel {b.channel}, which its descriptor has not")
+        if isinstance(b.descriptor, SOAP):
+            soap = b.descriptor.basis_
+            features = soap.n_features
+            size = TABLE_POINTS * (soap.l_max + 1) * 2 * soap.n_pad
+            if soap.n_pad % 8 or soap.n_pad < soap.n_max or soap.table.shape != (size,) or soap.centre.ndim != 1:
+                raise ValueError(f"the radial table has the shape {soap.table.shape}, not ({size},)")
+        else:
+            features = 3 if isinstance(b.descriptor, Triplet) else 1
+        if b.points.shape[1:] != (features,):
+            raise ValueError(f"the sparse points of block {k} have {b.points.shape[1:]} features, not {features}")
 
 
 def _describe_baseline(baseline: Any) -> dict[str, Any] | None:
@@ -240,31 +266,42 @@ def _unpack(packed: np.ndarray, n: int) -> np.ndarray:
 
 
 def _write(path: Path, header: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
-    members = {}
-    for name, array in arrays.items():
-        stream = io.BytesIO()
-        np.lib.format.write_array(stream, np.ascontiguousarray(array), allow_pickle=False)
-        members[f"{name}.npy"] = stream.getvalue()
-    header = {**header, "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in members.items()}}
-    text = json.dumps(header, indent=1, allow_nan=True).encode()
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent or Path(), prefix=path.name, suffix=".tmp")
-    except OSError as error:
-        raise ModelFileError(f"{path}: cannot write there ({error.strerror})") from None
-    try:
-        with os.fdopen(handle, "wb") as file:
-            with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-                archive.writestr("header.json", text)
-                archive.writestr("header.sha256", hashlib.sha256(text).hexdigest())
-                for name, data in members.items():
-                    archive.writestr(name, data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+        text = json.dumps(header, indent=1, allow_nan=True, default=_plain).encode()
+    except TypeError as error:
+        raise SettingsError(f"a parameter of this model cannot be kept in a file: {error}") from None
+    with replacing(path, ModelFileError) as temporary:
+        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+            archive.writestr("header.json", text)
+            for name, array in arrays.items():
+                stream = io.BytesIO()
+                np.lib.format.write_array(stream, np.ascontiguousarray(array), allow_pickle=False)
+                archive.writestr(f"{name}.npy", stream.getvalue())
+            archive.comment = SEAL * b"0"
+        with open(temporary, "rb+") as file:
+            seal = _digest(file, temporary.stat().st_size - SEAL)
+            file.seek(-SEAL, os.SEEK_END)
+            file.write(seal)
+
+
+def _plain(value: Any) -> Any:
+    """NumPy numbers as Python's, for JSON."""
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"{value!r:.80} is not a number, a word or a table of them")
+
+
+def _digest(file: IO[bytes], n_bytes: int) -> bytes:
+    """SHA-256, in hexadecimal, of the first ``n_bytes`` of an open file."""
+    digest = hashlib.sha256()
+    file.seek(0)
+    while n_bytes > 0:
+        block = file.read(min(n_bytes, 1 << 20))
+        if not block:
+            break
+        digest.update(block)
+        n_bytes -= len(block)
+    return digest.hexdigest().encode()
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -272,33 +309,34 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     if not path.is_file():
         raise ModelFileError(f"{path}: no such model file")
     try:
-        with zipfile.ZipFile(path) as archive:
-            if "header.json" not in archive.namelist():
-                raise ModelFileError(f"{path}: not a gapkit model (it has no header)")
-            text = archive.read("header.json")
-            header = json.loads(text)
-            if not isinstance(header, dict) or header.get("format") != FORMAT:
+        with open(path, "rb") as file:
+            start = file.read(4)
+            sealed = _digest(file, path.stat().st_size - SEAL) == file.read(SEAL)
+            if start[:2] != b"PK":
                 raise ModelFileError(f"{path}: not a gapkit model")
-            found = header.get("format_version")
-            if not isinstance(found, int) or found > FORMAT_VERSION:
-                raise ModelFileError(
-                    f"{path}: model format {found} is newer than {FORMAT_VERSION}, which this gapkit "
-                    f"({gapkit_version()}) reads; install a newer gapkit"
-                )
-            if hashlib.sha256(text).hexdigest() != archive.read("header.sha256").decode():
-                raise ModelFileError(damaged)
-            arrays = {}
-            for name, digest in header["sha256"].items():
-                data = archive.read(name)
-                if hashlib.sha256(data).hexdigest() != digest:
+            with zipfile.ZipFile(file) as archive:
+                if "header.json" not in archive.namelist():
+                    raise ModelFileError(f"{path}: not a gapkit model (it has no header)")
+                header = json.loads(archive.read("header.json"))
+                if not isinstance(header, dict) or header.get("format") != FORMAT:
+                    raise ModelFileError(f"{path}: not a gapkit model")
+                found = header.get("format_version")
+                if isinstance(found, int) and found > FORMAT_VERSION:
+                    raise ModelFileError(
+                        f"{path}: model format {found} is newer than {FORMAT_VERSION}, which this gapkit "
+                        f"({gapkit_version()}) reads; install a newer gapkit"
+                    )
+                if not sealed or found != FORMAT_VERSION:
                     raise ModelFileError(damaged)
-                arrays[name.removesuffix(".npy")] = np.lib.format.read_array(
-                    io.BytesIO(data), allow_pickle=False
-                )
-            return header, arrays
+                arrays = {}
+                for name in archive.namelist():
+                    if name.endswith(".npy"):
+                        stream = io.BytesIO(archive.read(name))
+                        arrays[name.removesuffix(".npy")] = np.lib.format.read_array(stream, allow_pickle=False)
+                return header, arrays
     except ModelFileError:
         raise
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise ModelFileError(f"{damaged} ({error})") from None
-    except (KeyError, ValueError, OSError, NotImplementedError, AttributeError, RuntimeError) as error:
+    except PermissionError:
+        raise ModelFileError(f"{path}: no permission to read it") from None
+    except Exception as error:  # zipfile, its decompressors and NumPy's reader raise whatever they like
         raise ModelFileError(f"{damaged} ({type(error).__name__}: {error})") from None

@@ -130,14 +130,23 @@ def _cell(value: float | None, digits: int, width: int = 9) -> str:
 def evaluate_frames(
     potential: Potential, frames: Sequence[LabelledFrame], uncertainty: bool = True, bar: Any = iter
 ) -> Report:
-    """Errors of ``potential`` on labelled frames."""
+    """Errors of ``potential`` on labelled frames; those without any label are left out.
+
+    Raises
+    ------
+    DataError
+        For a frame that the potential cannot compute (before the first is computed), and where none has a label.
+    """
     total = Errors()
     types: dict[str, Errors] = {}
     energy: dict[str, list] = {"reference": [], "predicted": [], "std": []}
     forces: dict[str, list] = {"reference": [], "predicted": [], "std": []}
-    for frame in bar(frames):
-        if frame.energy is None and frame.forces is None and frame.virial is None:
-            continue
+    labelled = [f for f in frames if not (f.energy is None and f.forces is None and f.virial is None)]
+    if not labelled:
+        raise DataError("none of the frames has a label to compare with")
+    for frame in labelled:
+        potential.check(frame.atoms, f"frame {frame.index}")
+    for frame in bar(labelled):
         where = f"frame {frame.index}"
         structure = potential.structure(frame.atoms, where)
         mean = potential.evaluate(frame.atoms, where, structure)
@@ -157,8 +166,6 @@ def evaluate_frames(
             forces["predicted"].append(mean.forces.ravel())
             known = spread is not None and spread.forces is not None
             forces["std"].append(spread.forces.ravel() if known else np.full(frame.forces.size, np.nan))
-    if total.n_frames == 0:
-        raise DataError("none of the frames has a label to compare with")
     return Report(
         total.summary(),
         {name: errors.summary() for name, errors in sorted(types.items())},

@@ -166,9 +166,7 @@ class Pool:
     fingerprints: np.ndarray
 
 
-def gather_pool(
-    data: TrainingSet, terms: Sequence[Term], rng: np.random.Generator, bar: Callable[..., Any]
-) -> Pool:
+def gather_pool(data: TrainingSet, terms: Sequence[Term], rng: np.random.Generator, bar: Callable[..., Any]) -> Pool:
     """One pass over the frames: a bounded sample of environments and each frame's mean descriptor."""
     r_cut = max(t.descriptor.r_cut for t in terms)
     reservoirs: dict[tuple[int, Channel], Reservoir] = {}
@@ -191,7 +189,9 @@ def gather_pool(
                         projections[channel] = project.normal(size=(x.shape[1], FINGERPRINT))
                     fingerprints[n] += x.sum(axis=0) @ projections[channel] / frame.n_atoms
     return Pool(
-        {key: r.features() for key, r in reservoirs.items()}, {key: r.seen for key, r in reservoirs.items()}, fingerprints
+        {key: r.features() for key, r in reservoirs.items()},
+        {key: r.seen for key, r in reservoirs.items()},
+        fingerprints,
     )
 
 
@@ -323,7 +323,9 @@ def plan_line(data: TrainingSet, basis: SparseBasis, n_folds: int, n_threads: in
     """One line before the long work: rows, sparse points, memory, time."""
     m = basis.n_columns
     rows = data.n_rows
-    kinds = len({k for t in data.targets for k, v in vars(t).items() if k in ("energy", "forces", "virial") and v is not None})
+    kinds = len(
+        {k for t in data.targets for k, v in vars(t).items() if k in ("energy", "forces", "virial") and v is not None}
+    )
     memory = 8e-9 * m * m * (kinds * n_folds * 2.0 + 8) + 8e-9 * 3 * max(2000, m) * m + 0.3
     atoms = sum(t.n_atoms for t in data.targets)
     features = max(b.points.shape[1] for b in basis.blocks)
@@ -463,9 +465,7 @@ def update_fit(fit: Fit, frames: Sequence[LabelledFrame], n_jobs: int | None = N
         )
     with blas_threads(n_threads):
         triangles = fit.triangles.merge(added)
-        posterior = Posterior.solve(
-            triangles, fit.levels.noise, fit.levels.signal, potential.basis.column_terms()
-        )
+        posterior = Posterior.solve(triangles, fit.levels.noise, fit.levels.signal, potential.basis.column_terms())
         metadata = dict(potential.metadata)
         metadata["n_frames"] = metadata["n_frames"] + len(data.frames)
         metadata["n_labels"] = metadata["n_labels"] + data.n_rows
@@ -508,9 +508,5 @@ def describe_training(
         "noise": dict(levels.noise),
         "signal": [float(s) for s in levels.signal],
         "objective": None if np.isnan(levels.objective) else levels.objective,
-        "held_out_rmse": {
-            g: c.held_out_rmse for g, c in calibration.groups.items() if np.isfinite(c.held_out_rmse)
-        },
+        "held_out_rmse": {g: c.held_out_rmse for g, c in calibration.groups.items() if np.isfinite(c.held_out_rmse)},
     }
-
-

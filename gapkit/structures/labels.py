@@ -202,8 +202,7 @@ def voigt(tensor: Any, where: str, key: str) -> np.ndarray:
         return t.copy()
     if t.shape not in ((3, 3), (9,)):
         raise DataError(
-            f"{where}: {key!r} has shape {t.shape}; "
-            "give a 3x3 matrix, 9 numbers, or 6 in the order xx yy zz yz xz xy"
+            f"{where}: {key!r} has shape {t.shape}; give a 3x3 matrix, 9 numbers, or 6 in the order xx yy zz yz xz xy"
         )
     t = t.reshape(3, 3)
     if np.abs(t - t.T).max() > _tolerance(t):
@@ -269,8 +268,7 @@ def _atoms_list(frames: Any) -> list[Atoms]:
         return [frames]
     if isinstance(frames, (str, bytes, dict)) or not isinstance(frames, Iterable):
         raise DataError(
-            f"expected a list of ase.Atoms, got {type(frames).__name__}; "
-            "read a file with ase.io.read(path, ':')"
+            f"expected a list of ase.Atoms, got {type(frames).__name__}; read a file with ase.io.read(path, ':')"
         )
     frames = list(frames)
     if not frames:
@@ -317,9 +315,7 @@ def _result(atoms: Atoms, key: str, where: str) -> Any:
         return None
     computed = getattr(atoms.calc, "atoms", None)
     if computed is not None:
-        changed = compare_atoms(
-            computed, atoms, tol=1e-10, excluded_properties={"initial_charges", "initial_magmoms"}
-        )
+        changed = compare_atoms(computed, atoms, tol=1e-10, excluded_properties={"initial_charges", "initial_magmoms"})
         if changed:
             raise DataError(
                 f"{where}: the {key!r} of its calculator was computed for another structure "
@@ -350,9 +346,7 @@ def _energy(atoms: Atoms, key: str | None, where: str) -> float | None:
         value = _first(atoms.info.get(key), _result(atoms, key, where))
     else:
         key = "energy"
-        value = _first(
-            _result(atoms, "energy", where), _result(atoms, "free_energy", where), atoms.info.get("energy")
-        )
+        value = _first(_result(atoms, "energy", where), _result(atoms, "free_energy", where), atoms.info.get("energy"))
     if value is None:
         return None
     energy = _numbers(value, where, key)

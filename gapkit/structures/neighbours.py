@@ -41,9 +41,7 @@ class Neighbours:
         if r_cut >= self.r_cut:
             return self
         keep = self.distances < r_cut
-        return _sorted_pairs(
-            self.n_atoms, r_cut, self.i[keep], self.j[keep], self.vectors[keep], self.distances[keep]
-        )
+        return _sorted_pairs(self.n_atoms, r_cut, self.i[keep], self.j[keep], self.vectors[keep], self.distances[keep])
 
 
 def _sorted_pairs(n_atoms, r_cut, i, j, vectors, distances):

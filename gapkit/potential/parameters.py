@@ -1,0 +1,166 @@
+"""The parameters of ``gapkit.GAP``, checked before any work is done."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+
+from gapkit.descriptors import PairDistance, Triplet
+from gapkit.exceptions import SettingsError
+from gapkit.kernels import SquaredExponential
+from gapkit.models.terms import Term, term_from_settings
+from gapkit.potential.baseline import baseline_calculator
+
+_INTEGERS = ("n_max", "l_max", "cutoff_power", "zeta", "n_sparse")
+_WORDS = ("name", "compression", "selection")
+
+
+def fit_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Keyword arguments of ``fit_potential`` from the parameters of ``gapkit.GAP``.
+
+    Raises
+    ------
+    SettingsError
+        Names the parameter, its value, and what it may be.
+    """
+    for key in ("energy_key", "forces_key", "virial_key"):
+        if not (parameters[key] is None or isinstance(parameters[key], str)):
+            raise SettingsError(f"{key} must be None or the name of a label, not {parameters[key]!r}")
+    folds, n_jobs = parameters["folds"], parameters["n_jobs"]
+    if not _is_integer(folds) or folds < 1:
+        raise SettingsError(f"folds must be an integer of at least 1, not {folds!r}")
+    if n_jobs is not None and (not _is_integer(n_jobs) or n_jobs == 0):
+        raise SettingsError(f"n_jobs must be None, a number of threads, or -1 for all cores, not {n_jobs!r}")
+    return {
+        "terms": _terms(parameters["terms"]),
+        "baseline": baseline_calculator(parameters["baseline"]),
+        "e0": _e0(parameters["e0"]),
+        "noise": _noise(parameters["noise"]),
+        "sparse": _sparse(parameters["sparse"]),
+        "n_folds": int(folds),
+        "n_jobs": n_jobs,
+        "random_state": _random_state(parameters["random_state"]),
+    }
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool | np.bool_)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool | np.bool_) and bool(np.isfinite(float(value)))
+
+
+def _terms(terms: Any) -> Any:
+    """``"auto"``, or a list of checked terms."""
+    if isinstance(terms, str):
+        if terms != "auto":
+            raise SettingsError(f"terms must be 'auto' or a list of gapkit.Term, not {terms!r}")
+        return terms
+    if not isinstance(terms, list | tuple) or not terms:
+        raise SettingsError(f"terms must be 'auto' or a list of one or more terms, not {terms!r:.80}")
+    return [_term(term, f"terms[{k}]") for k, term in enumerate(terms)]
+
+
+def _term(given: Any, where: str) -> Term:
+    if isinstance(given, Term):
+        term = given
+    elif isinstance(given, Mapping):
+        try:
+            term = term_from_settings(given)
+        except SettingsError as error:
+            raise SettingsError(f"{where}: {error}") from None
+        except (TypeError, ValueError) as error:
+            _check_numbers(given, where)
+            raise SettingsError(f"{where}: {error}; see gapkit.Term") from None
+    else:
+        raise SettingsError(f"{where} must be a gapkit.Term or a table of its settings, not {given!r:.80}")
+    _check_numbers(term.settings(), where)
+    descriptor, kernel = term.descriptor, term.kernel
+    if not (callable(term.selection) or isinstance(term.selection, str)):
+        raise SettingsError(f"{where}: selection must be a name or a callable, not {term.selection!r}")
+    width = getattr(descriptor, "cutoff_width", None)
+    if width is not None and not 0 < width <= descriptor.r_cut:
+        raise SettingsError(f"{where}: cutoff_width must be above 0 and at most r_cut, not {width!r}")
+    features = 1 if isinstance(descriptor, PairDistance) else 3 if isinstance(descriptor, Triplet) else None
+    if isinstance(kernel, SquaredExponential) and features is not None:
+        scales = np.size(kernel.length_scale)
+        if scales not in (1, features):
+            raise SettingsError(f"{where}: length_scale must be one number or {features}, not {scales}")
+    return term
+
+
+def _check_numbers(settings: Mapping[str, Any], where: str) -> None:
+    """Every setting of a term must be a word, a finite number, or a list of them (length_scale)."""
+    for key, value in settings.items():
+        if key in _WORDS or (key == "signal" and value is None):
+            if key in _WORDS and not isinstance(value, str) and not (key == "selection" and callable(value)):
+                raise SettingsError(f"{where}: {key} must be a word, not {value!r}")
+            continue
+        if key in _INTEGERS:
+            if not _is_integer(value):
+                raise SettingsError(f"{where}: {key} must be an integer, not {value!r}")
+            continue
+        numbers = value if key == "length_scale" and isinstance(value, list | tuple) else [value]
+        if not numbers or not all(_is_number(v) for v in numbers):
+            raise SettingsError(f"{where}: {key} must be a finite number, not {value!r}")
+
+
+def _e0(e0: Any) -> Any:
+    """``e0`` as a word or a table of finite numbers; ``reference_energies`` judges the words and symbols."""
+    if isinstance(e0, str):
+        return e0
+    if not isinstance(e0, Mapping):
+        raise SettingsError(
+            f"e0 must be 'auto', 'isolated', 'least_squares' or a table of energies by symbol, not {e0!r:.80}"
+        )
+    for key, value in e0.items():
+        if not (isinstance(key, str) or _is_integer(key)) or not _is_number(value):
+            raise SettingsError(f"e0: {key!r} = {value!r}: give a finite energy (eV) by chemical symbol")
+    return e0
+
+
+def _noise(noise: Any) -> Any:
+    """``noise`` with a table of tables where one is due; ``NoiseSettings`` judges the levels."""
+    if noise is None or isinstance(noise, str):
+        return noise
+    if not isinstance(noise, Mapping):
+        raise SettingsError(f"noise must be 'auto' or a table of standard deviations, not {noise!r:.80}")
+    by_config = noise.get("config_types", {})
+    if not isinstance(by_config, Mapping) or not all(isinstance(v, Mapping) for v in by_config.values()):
+        raise SettingsError(f"noise: config_types must be a table of tables of levels, not {by_config!r:.80}")
+    levels = {k: v for k, v in noise.items() if k != "config_types"}
+    for table in (levels, *by_config.values()):
+        for kind, value in table.items():
+            if value != "auto" and not (_is_number(value) and value > 0):
+                raise SettingsError(f"noise of {kind!r} must be a positive number or 'auto', not {value!r}")
+    return noise
+
+
+def _sparse(sparse: Any) -> Any:
+    """``sparse`` with numbers that are numbers; ``training.sparse_settings`` judges names and keys."""
+    table = sparse if isinstance(sparse, Mapping) else {}
+    n, selected = table.get("n", 1), table.get("selection", "greedy")
+    if not isinstance(sparse, str | Mapping):
+        n = sparse
+    if not _is_integer(n) or n < 1:
+        raise SettingsError(
+            f"sparse must be 'auto', a number of at least 1, the name of a selection or a table, not {sparse!r:.80}"
+        )
+    if not (isinstance(selected, str) or callable(selected)):
+        raise SettingsError(f"sparse: selection must be a name or a callable, not {selected!r}")
+    return sparse
+
+
+def _random_state(random_state: Any) -> Any:
+    """None, a seed that is not negative, or a generator."""
+    if random_state is None or isinstance(random_state, np.random.Generator):
+        return random_state
+    if isinstance(random_state, np.random.RandomState):
+        return int(random_state.randint(2**31))
+    if _is_integer(random_state) and random_state >= 0:
+        return int(random_state)
+    raise SettingsError(f"random_state must be None, an integer of at least 0, or a generator, not {random_state!r}")
