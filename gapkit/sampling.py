@@ -11,7 +11,7 @@ import numpy as np
 from ase import units
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.md.langevin import Langevin
-from ase.md.velocitydistribution import MaxwellBoltzmannDistribution, Stationary
+from ase.md.velocitydistribution import Stationary, thermalize_momenta
 from ase.md.verlet import VelocityVerlet
 
 from gapkit.exceptions import SettingsError
@@ -43,6 +43,16 @@ class Trajectory:
             return 0.0
         slope = np.polyfit(self.time, self.total_energy, 1)[0]
         return float(slope * (self.time[-1] - self.time[0]))
+
+
+def check_run(steps: int, timestep: float, temperature: float) -> None:
+    """Raise :class:`SettingsError` for a number of steps, a time step (fs) or a temperature (K) that cannot work."""
+    if steps < 1:
+        raise SettingsError(f"steps must be at least 1, not {steps}")
+    if not 0 < timestep < np.inf:
+        raise SettingsError(f"timestep must be positive and finite (fs), not {timestep}")
+    if not 0 <= temperature < np.inf:
+        raise SettingsError(f"temperature must be finite and not negative (K), not {temperature}")
 
 
 def run_md(
@@ -80,18 +90,16 @@ def run_md(
     SettingsError
         For a number that cannot work.
     """
-    if steps < 1 or record_every < 1 or not 0 < timestep < np.inf or not 0 <= temperature < np.inf:
-        raise SettingsError(
-            "steps and record_every must be at least 1, timestep positive and temperature not negative; "
-            f"they are {steps}, {record_every}, {timestep} and {temperature}"
-        )
+    check_run(steps, timestep, temperature)
+    if record_every < 1:
+        raise SettingsError(f"record_every must be at least 1, not {record_every}")
     if ensemble not in ("nve", "nvt"):
         raise SettingsError(f"ensemble must be 'nve' or 'nvt', not {ensemble!r}")
     rng = rng if rng is not None else np.random.default_rng()
     atoms = atoms.copy()
     atoms.calc = calculator
     if not np.any(atoms.get_momenta()):
-        MaxwellBoltzmannDistribution(atoms, temperature_K=temperature, rng=rng)
+        thermalize_momenta(atoms, temperature, rng=rng)
         Stationary(atoms)
     if ensemble == "nve":
         dynamics: Any = VelocityVerlet(atoms, timestep * units.fs)
@@ -105,7 +113,7 @@ def run_md(
         kinetic = atoms.get_kinetic_energy() / len(atoms)
         record.append((dynamics.nsteps * timestep, potential + kinetic, potential, atoms.get_temperature()))
         snapshot = atoms.copy()
-        results = {k: v for k, v in calculator.results.items() if k in ("energy", "forces", "stress")}
+        results = {k: v for k, v in atoms.calc.results.items() if k in ("energy", "forces", "stress")}
         snapshot.calc = SinglePointCalculator(snapshot, **results)
         frames.append(snapshot)
         if step_callback is not None:

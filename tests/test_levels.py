@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gapkit.models.levels import HeldOutError, Levels, held_out_statistics, search_levels
+from gapkit.models.levels import HeldOutError, HeldOutStatistics, Levels, held_out_statistics, search_levels
 from gapkit.models.posterior import Posterior
 from gapkit.models.triangles import Triangles
 from gapkit.uncertainty.calibration import calibrate
@@ -88,7 +88,8 @@ def test_calibration_makes_held_out_forces_standard():
     calibration = calibrate(START, held_out)
     for group, s in held_out.items():
         c = calibration.of(group)
-        assert c.scale * s.variance + c.noise**2 == pytest.approx(s.squared_error, rel=1e-6)
+        expected = c.latent(s.residual, s.weight_variance) + c.noise**2
+        assert expected == pytest.approx(s.squared_error, rel=1e-6)
         assert c.noise > 0
     unknown = calibration.of("forces", "a config_type never seen")
     assert unknown == calibration.groups["forces"]
@@ -99,3 +100,14 @@ def test_noise_groups_of_a_config_type():
     triangles = systems.triangles_of(BASIS, made, FOLDS)
     assert "forces:cluster" in triangles.groups
     assert triangles.count("forces") + triangles.count("forces:cluster") == TRIANGLES.count("forces")
+
+
+def test_a_residual_that_the_fit_ignored_claims_at_most_half_of_the_error():
+    levels = Levels({"forces": 0.1}, np.array([30.0]))
+    held_out = {"forces": HeldOutStatistics(100, 0.04, residual=1000.0, weight_variance=0.02)}
+    c = calibrate(levels, held_out).of("forces")
+    assert c.residual_scale * 1000 == pytest.approx(0.02)
+    assert c.weight_scale * (0.02 + 0.01) == pytest.approx(0.02)
+    small = {"forces": HeldOutStatistics(100, 0.04, residual=0.001, weight_variance=0.02)}
+    c = calibrate(levels, small).of("forces")
+    assert c.residual_scale == pytest.approx(c.weight_scale)

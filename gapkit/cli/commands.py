@@ -4,56 +4,85 @@ from __future__ import annotations
 
 import argparse
 import tomllib
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
 from tqdm import tqdm
 
 from gapkit.cli.main import output_path
 from gapkit.exceptions import GapkitError, SettingsError
+from gapkit.plotting import check_picture, report_figure
+from gapkit.potential.atomic_file import replacing
 from gapkit.potential.gap import GAP, load
+from gapkit.potential.parameters import fit_parameters
+from gapkit.potential.plausibility import check_contacts
+from gapkit.sampling import check_run, run_md
 from gapkit.structures.files import read_frames, write_frames
+from gapkit.structures.labels import labelled_frames
 
 
 def read_config(path: str) -> dict[str, Any]:
     """Parameters of ``gapkit.GAP`` from a TOML file."""
     try:
         table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot be read ({error.strerror})") from None
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SettingsError(f"{path}: cannot be read as TOML ({error})") from None
     unknown = sorted(set(table) - set(GAP().get_params()))
     if unknown:
         raise SettingsError(f"{path}: unknown keys {', '.join(unknown)}; known: {', '.join(GAP().get_params())}")
+    try:
+        fit_parameters(GAP(**table).get_params(deep=False))
+    except SettingsError as error:
+        raise SettingsError(f"{path}: {error}") from None
     return table
+
+
+def read_labelled(paths: Sequence[str], gap: GAP, check: Callable[[Atoms, str], None]) -> list[Atoms]:
+    """Frames of all files; a message about a label or structure names the file and the frame in it."""
+    frames = []
+    for path in paths:
+        own = read_frames(path)
+        try:
+            for frame in labelled_frames(own, gap.energy_key, gap.forces_key, gap.virial_key, require_labels=False):
+                check(frame.atoms, f"frame {frame.index}")
+        except GapkitError as error:
+            raise type(error)(f"{path}: {error}") from None
+        frames += own
+    return frames
 
 
 def fit(options: argparse.Namespace) -> None:
     """Fit and save; report errors on test frames."""
     target = output_path(options.output)
     gap = GAP(**(read_config(options.config) if options.config else {}))
-    frames = read_frames(*options.train)
-    tests = read_frames(*options.test) if options.test else None
+    frames = read_labelled(options.train, gap, check_contacts)
+    tests = read_labelled(options.test, gap, check_contacts) if options.test else None
     gap.fit(frames, progress=not options.quiet)
     gap.save(target, updatable=options.updatable)
+    print(f"model written to {target}")
     if tests is not None:
         print(gap.evaluate(tests, progress=not options.quiet))
-    print(f"model written to {target}")
 
 
 def evaluate(options: argparse.Namespace) -> None:
     """Errors and calibration of a model."""
     targets = [output_path(p) for p in (options.json, options.plot) if p]
+    if options.plot:
+        check_picture(options.plot)
     gap = load(options.model)
-    report = gap.evaluate(
-        read_frames(*options.data), uncertainty=not options.no_uncertainty, progress=not options.quiet
-    )
+    frames = read_labelled(options.data, gap, gap.potential_.check)
+    report = gap.evaluate(frames, uncertainty=not options.no_uncertainty, progress=not options.quiet)
     print(report)
     if options.json:
-        Path(options.json).write_text(report.to_json() + "\n", encoding="utf-8")
+        with replacing(options.json) as temporary:
+            temporary.write_text(report.to_json() + "\n", encoding="utf-8")
     if options.plot:
-        from gapkit.plotting import report_figure
-
         report_figure(report, options.plot)
     for target in targets:
         print(f"written: {target}")
@@ -61,19 +90,21 @@ def evaluate(options: argparse.Namespace) -> None:
 
 def predict(options: argparse.Namespace) -> None:
     """Write frames with predicted energy, forces, stress and their standard deviations."""
-    from ase.calculators.singlepoint import SinglePointCalculator
-
     target = output_path(options.output)
     gap = load(options.model)
-    frames = read_frames(*options.data)
+    frames = []
+    for path in options.data:
+        own = read_frames(path)
+        for index, atoms in enumerate(own):
+            gap.potential_.check(atoms, f"{path}: frame {index}")
+        frames += own
     predictions = gap.predict(frames, uncertainty=options.uncertainty)
     written = []
     for n, atoms in enumerate(frames):
         out = atoms.copy()
         for name in ("energy", "forces", "stress", "virial"):
             out.info.pop(name, None)
-            if name in out.arrays:
-                del out.arrays[name]
+            out.arrays.pop(name, None)
         stress = predictions.stress[n]
         results = {"energy": predictions.energy[n], "forces": predictions.forces[n]}
         if stress is not None:
@@ -98,25 +129,18 @@ def info(options: argparse.Namespace) -> None:
 
 def md(options: argparse.Namespace) -> None:
     """Molecular dynamics from the last frame of a file."""
-    from gapkit.sampling import run_md
-
-    if options.steps < 1 or not options.timestep > 0 or not options.temperature >= 0:
-        raise SettingsError("steps must be at least 1, timestep positive and temperature not negative")
+    check_run(options.steps, options.timestep, options.temperature)
     target = output_path(options.output) if options.output else None
     gap = load(options.model)
-    atoms = read_frames(options.structure)[-1]
+    frames = read_frames(options.structure)
+    atoms = frames[-1]
+    gap.potential_.check(atoms, f"{options.structure}: frame {len(frames) - 1}")
     calculator = gap.calculator(uncertainty="local" if options.uncertainty else None)
-    with tqdm(total=options.steps, desc="dynamics", unit="step") as bar:
+    with tqdm(total=options.steps, desc="dynamics", unit="step", leave=False) as bar:
         run = run_md(
-            atoms,
-            calculator,
-            options.temperature,
-            options.steps,
-            options.timestep,
-            options.ensemble,
-            np.random.default_rng(options.seed),
-            step_callback=lambda step: bar.update(step - bar.n),
-        )
+            atoms, calculator, options.temperature, options.steps, options.timestep, options.ensemble,
+            np.random.default_rng(options.seed), step_callback=lambda step: bar.update(step - bar.n),
+        )  # fmt: skip
     print(f"mean temperature {run.temperature[len(run.temperature) // 2 :].mean():.0f} K")
     if options.ensemble == "nve":
         print(f"drift of the total energy {1e3 * run.drift:.4f} meV/atom over {run.time[-1] / 1e3:.2f} ps")
@@ -130,15 +154,15 @@ def quickstart(options: argparse.Namespace) -> None:
     from ase.build import bulk
 
     from gapkit.datasets import load_silicon
-    from gapkit.plotting import report_figure
-    from gapkit.sampling import run_md
 
+    if options.steps < 1:
+        raise SettingsError(f"steps must be at least 1, not {options.steps}")
+    train, test = load_silicon(split="train"), load_silicon(split="test")
     folder = Path(options.output)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise GapkitError(f"{folder}: cannot be made ({error.strerror})") from None
-    train, test = load_silicon(split="train"), load_silicon(split="test")
+        raise GapkitError(f"{folder}: cannot be made ({error.strerror}); choose another folder") from None
     print(f"silicon, DFT labels: {len(train)} training frames, {len(test)} held-out frames")
     print("the first run compiles the kernels (about half a minute); later runs find them on disk")
     gap = GAP(random_state=0).fit(train, progress=True)

@@ -6,11 +6,11 @@ import argparse
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from gapkit.exceptions import GapkitError
+from gapkit.exceptions import GapkitError, GapkitWarning
 
 
 class _Parser(argparse.ArgumentParser):
@@ -81,19 +81,53 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     from gapkit.cli import commands
 
-    warnings.showwarning = lambda message, *_: print(f"gapkit: warning: {message}", file=sys.stderr)  # type: ignore[assignment]
+    held: list[str] = []
+
+    def show(message: Warning | str, *_: Any) -> None:
+        """A warning as one line; in quiet mode at the end, and not at all where an error says what to do first."""
+        held.append(f"gapkit: warning: {' '.join(str(message).split())}")
+        if not getattr(options, "quiet", False):
+            print(held.pop(), file=sys.stderr)
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("always", category=GapkitWarning)
+        warnings.showwarning = show  # type: ignore[assignment]
+        code = _run(getattr(commands, options.command), options)
+    if code == 0:
+        for line in held:
+            print(line, file=sys.stderr)
+    return code
+
+
+def _run(command: Callable[[argparse.Namespace], None], options: argparse.Namespace) -> int:
+    """Exit code of a command; an error that the user can mend becomes one line."""
     try:
-        getattr(commands, options.command)(options)
+        command(options)
+        sys.stdout.flush()
     except GapkitError as error:
-        print(f"gapkit: error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("gapkit: interrupted", file=sys.stderr)
-        return 130
+        return _fail(str(error))
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:
+        return _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+    except MemoryError:
+        return _fail("not enough memory; use fewer sparse points, a shorter cutoff, or smaller frames")
+    except KeyboardInterrupt:
+        _fail("interrupted")
+        return 130
     return 0
+
+
+def _fail(message: str) -> int:
+    """One line on standard error, after clearing what progress bars have left there; exit code 2."""
+    from tqdm import tqdm
+
+    for bar in list(getattr(tqdm, "_instances", ())):
+        bar.leave = False
+        bar.close()
+    print(f"gapkit: error: {' '.join(message.split())}", file=sys.stderr)
+    return 2
 
 
 def output_path(path: str) -> Path:
@@ -102,6 +136,8 @@ def output_path(path: str) -> Path:
     folder = target.parent
     if not folder.is_dir():
         raise GapkitError(f"{path}: the folder {folder} does not exist; make it first")
-    if target.is_dir() or not os.access(folder, os.W_OK):
-        raise GapkitError(f"{path}: cannot be written to")
+    if target.is_dir():
+        raise GapkitError(f"{path}: is a folder; give the name of a file")
+    if not os.access(folder, os.W_OK):
+        raise GapkitError(f"{path}: the folder {folder} cannot be written to; choose another")
     return target

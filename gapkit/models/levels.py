@@ -174,14 +174,27 @@ def search_levels(
 
 @dataclass(frozen=True)
 class HeldOutStatistics:
-    """Mean squared held-out error and mean posterior variance (without noise) of one noise group."""
+    """Means over the held-out rows of one noise group.
+
+    Attributes
+    ----------
+    n_rows : int
+    squared_error : float
+    residual : float
+        Nystrom residual variance.
+    weight_variance : float
+        Variance left in the weights.
+    """
 
     n_rows: int
     squared_error: float
-    variance: float
+    residual: float
+    weight_variance: float
 
 
-def held_out_statistics(triangles: Triangles, column_terms: np.ndarray, levels: Levels) -> dict[str, HeldOutStatistics]:
+def held_out_statistics(
+    triangles: Triangles, column_terms: np.ndarray, levels: Levels
+) -> dict[str, HeldOutStatistics]:
     """Per noise group, over all folds, each judged by the posterior of the others; from triangles alone."""
     sums: dict[str, np.ndarray] = {}
     grams = triangles.grams()
@@ -189,8 +202,7 @@ def held_out_statistics(triangles: Triangles, column_terms: np.ndarray, levels: 
         posterior = Posterior.solve_normal_equations(grams, levels.noise, levels.signal, column_terms, leave_out=fold)
         for (group, f), triangle in triangles.items.items():
             if f == fold:
-                add = np.array(
-                    [triangle.n_rows, posterior.squared_error(triangle), posterior.summed_variance(triangle)]
-                )
+                error = posterior.squared_error(triangle)
+                add = np.array([triangle.n_rows, error, *posterior.summed_variances(triangle)])
                 sums[group] = sums.get(group, 0) + add
-    return {g: HeldOutStatistics(int(n), e / n, v / n) for g, (n, e, v) in sums.items()}
+    return {g: HeldOutStatistics(int(n), e / n, r / n, v / n) for g, (n, e, r, v) in sums.items()}

@@ -148,16 +148,20 @@ class Posterior:
 
     def variance(self, A: np.ndarray, prior: np.ndarray) -> np.ndarray:
         """Posterior variance (n,) of functionals with rows ``A`` and unit prior variances ``prior`` (n, terms)."""
-        return self.residual(A, prior) + self.weight_variance(A)
+        return sum(self.variances(A, prior))
+
+    def variances(self, A: np.ndarray, prior: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The two parts of :meth:`variance`: Nystrom residual (n,) and variance left in the weights (n,)."""
+        return self.residual(A, prior), self.weight_variance(A)
 
     def squared_error(self, triangle: Triangle) -> float:
         """Sum of squared residuals of all rows of a triangle: ||R [w; -1]||^2."""
         R = triangle.reduce()
         return float(np.sum((R[:, :-1] @ self.weights - R[:, -1]) ** 2))
 
-    def summed_variance(self, triangle: Triangle) -> float:
-        """Sum of the posterior variances of all rows of a triangle, without noise."""
+    def summed_variances(self, triangle: Triangle) -> tuple[float, float]:
+        """Sums over all rows of a triangle of the Nystrom residual and of the variance left in the weights."""
         R = triangle.reduce()[:, :-1]
         explained = np.bincount(self.column_terms, np.einsum("rm,rm->m", R, R), minlength=len(self.signal))
         residual = np.maximum(triangle.prior - explained, 0.0) @ self.signal**2
-        return float(residual + self.weight_variance(R).sum())
+        return float(residual), float(self.weight_variance(R).sum())

@@ -81,7 +81,7 @@ class GAPCalculator(Calculator):
         else:
             local = self.potential.local_spread(structure, noise=self.noise)
         results["energies_std"] = local
-        limit = self.potential.domain_limit()
+        limit = self.potential.domain_limit(self.noise)
         worst = int(np.argmax(local))
         if local[worst] > limit and not self._warned:
             self._warned = True

@@ -14,12 +14,12 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 from tqdm import tqdm
 
-from gapkit.exceptions import SettingsError
-from gapkit.models.terms import Term, term_from_settings
-from gapkit.potential.baseline import baseline_calculator
+from gapkit.exceptions import DataError, ModelFileError, SettingsError
 from gapkit.potential.calculator import GAPCalculator
 from gapkit.potential.model import Potential
 from gapkit.potential.modelfile import load_model, save_model
+from gapkit.potential.parameters import fit_parameters
+from gapkit.potential.plausibility import check_contacts
 from gapkit.potential.report import Report, evaluate_frames
 from gapkit.potential.training import Fit, fit_potential, update_fit
 from gapkit.structures.labels import labelled_frames
@@ -68,8 +68,8 @@ class GAP(BaseEstimator):
         energies (eV) by symbol.
     noise
         ``"auto"``: from held-out error; or a table such as ``{"energy": 0.002, "forces": 0.1, "virial": 0.1,
-        "config_types": {"liquid": {"forces": 0.3}}}`` (eV per square root of atoms, eV/A); levels not given, or given as
-        ``"auto"``, are searched. A config_type named there gets noise groups of its own.
+        "config_types": {"liquid": {"forces": 0.3}}}`` (eV per square root of atoms, eV/A); levels not given, or given
+        as ``"auto"``, are searched. A config_type named there gets noise groups of its own.
     sparse
         ``"auto"``: as the terms say; a number of sparse points for SOAP and triplet terms; the name of a selection
         (``"greedy"``, ``"leverage"``, ``"cur"``, ``"fps"``, ``"random"``); or ``{"n": 500, "selection": "cur"}``.

@@ -181,41 +181,40 @@ class Potential:
         energy, force, virial = (self.calibration.of(k, config_type) for k in ("energy", "forces", "virial"))
         extra = 1.0 if noise else 0.0
         n = structure.n_atoms
+        local = self.local_spread(structure, noise, config_type)
         with blas_threads(thread_count()):
-            local = energy.scale * self._local_variance(structure) + extra * energy.noise**2
             rows = self.basis.rows(structure, derivatives=forces)
-            variance = self.posterior.variance(self.basis.whiten(rows.K), rows.prior)
-        total = energy.scale * variance[0] + extra * n * energy.noise**2
+            residual, weights = self.posterior.variances(self.basis.whiten(rows.K), rows.prior)
+        total = float(energy.latent(residual[0], weights[0]) + extra * n * energy.noise**2)
         if not forces:
-            return Spread(float(np.sqrt(total)), np.sqrt(local))
-        force_std = np.sqrt(force.scale * variance[1 : 1 + 3 * n] + extra * force.noise**2).reshape(n, 3)
+            return Spread(np.sqrt(total), local)
+        here = slice(1, 1 + 3 * n)
+        force_std = np.sqrt(force.latent(residual[here], weights[here]) + extra * force.noise**2).reshape(n, 3)
         volume = cell_volume(atoms)
         stress_std = None
         if volume is not None:
-            stress_std = np.sqrt(virial.scale * variance[1 + 3 * n :] + extra * n * virial.noise**2) / volume
-        return Spread(float(np.sqrt(total)), np.sqrt(local), force_std, stress_std)
+            here = slice(1 + 3 * n, None)
+            stress_std = np.sqrt(virial.latent(residual[here], weights[here]) + extra * n * virial.noise**2) / volume
+        return Spread(float(np.sqrt(total)), local, force_std, stress_std)
 
-    def local_spread(self, structure: Structure, noise: bool = True) -> np.ndarray:
+    def local_spread(
+        self, structure: Structure, noise: bool = True, config_type: str | None = None
+    ) -> np.ndarray:
         """Standard deviations (n,) of local energies (eV), alone: the cheap uncertainty for dynamics."""
-        energy = self.calibration.of("energy")
+        energy = self.calibration.of("energy", config_type)
+        variance = np.empty(structure.n_atoms)
         with blas_threads(thread_count()):
-            variance = energy.scale * self._local_variance(structure)
+            for begin in range(0, structure.n_atoms, CHUNK):
+                atoms = np.arange(begin, min(begin + CHUNK, structure.n_atoms))
+                rows = self.basis.local_rows(structure, atoms)
+                parts = self.posterior.variances(self.basis.whiten(rows.K), rows.prior)
+                variance[atoms] = energy.latent(*parts)
         return np.sqrt(variance + (energy.noise**2 if noise else 0.0))
 
-    def domain_limit(self) -> float:
+    def domain_limit(self, noise: bool = True) -> float:
         """Standard deviation of a local energy (eV) beyond which an environment counts as out of domain.
 
-        The largest that the sparse points themselves have (they span the training environments), times 1.5, noise
-        included.
+        One and a half times the largest among a sample of training environments.
         """
         energy = self.calibration.of("energy")
-        return float(np.sqrt(energy.scale * self.metadata["domain_variance"] * 2.25 + energy.noise**2))
-
-    def _local_variance(self, structure: Structure) -> np.ndarray:
-        """Posterior variances (n,) of local energies, uncalibrated."""
-        out = np.empty(structure.n_atoms)
-        for begin in range(0, structure.n_atoms, CHUNK):
-            atoms = np.arange(begin, min(begin + CHUNK, structure.n_atoms))
-            rows = self.basis.local_rows(structure, atoms)
-            out[atoms] = self.posterior.variance(self.basis.whiten(rows.K), rows.prior)
-        return out
+        return float(np.sqrt(2.25 * self.metadata["domain_variance"] + (energy.noise**2 if noise else 0.0)))

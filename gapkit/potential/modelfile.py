@@ -84,7 +84,8 @@ def save_model(path: str | os.PathLike, fit: Fit, estimator: dict[str, Any], upd
         },
         "baseline": _describe_baseline(potential.baseline),
         "calibration": {
-            "scale": potential.calibration.scale,
+            "residual_scale": potential.calibration.residual_scale,
+            "weight_scale": potential.calibration.weight_scale,
             "groups": {g: vars(c) for g, c in potential.calibration.groups.items()},
         },
         "metadata": potential.metadata,
@@ -189,7 +190,8 @@ def _potential(header: dict, arrays: dict, baseline: Any, path: Any) -> Potentia
     )
     calibration = Calibration(
         {g: GroupCalibration(**c) for g, c in header["calibration"]["groups"].items()},
-        header["calibration"]["scale"],
+        header["calibration"]["residual_scale"],
+        header["calibration"]["weight_scale"],
     )
     return Potential(
         tuple(terms),

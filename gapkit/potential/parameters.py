@@ -11,10 +11,20 @@ import numpy as np
 from gapkit.descriptors import PairDistance, Triplet
 from gapkit.exceptions import SettingsError
 from gapkit.kernels import SquaredExponential
+from gapkit.models.sparse_points import selection
 from gapkit.models.terms import Term, term_from_settings
 from gapkit.potential.baseline import baseline_calculator
 
 _INTEGERS = ("n_max", "l_max", "cutoff_power", "zeta", "n_sparse")
+#: bounds beyond which nothing can be computed; what is sensible lies far inside
+_BOUNDS = {
+    "r_cut": (0.5, 100.0),
+    "sigma": (0.01, 10.0),
+    "zeta": (1, 100),
+    "length_scale": (1e-3, 1e6),
+    "signal": (1e-10, 1e10),
+}
+_LEVELS = (1e-10, 1e10)
 _WORDS = ("name", "compression", "selection")
 
 
@@ -103,10 +113,12 @@ def _check_numbers(settings: Mapping[str, Any], where: str) -> None:
         if key in _INTEGERS:
             if not _is_integer(value):
                 raise SettingsError(f"{where}: {key} must be an integer, not {value!r}")
-            continue
         numbers = value if key == "length_scale" and isinstance(value, list | tuple) else [value]
         if not numbers or not all(_is_number(v) for v in numbers):
             raise SettingsError(f"{where}: {key} must be a finite number, not {value!r}")
+        low, high = _BOUNDS.get(key, (-np.inf, np.inf))
+        if not all(low <= v <= high for v in numbers):
+            raise SettingsError(f"{where}: {key} must be from {low:g} to {high:g}, not {value!r}")
 
 
 def _e0(e0: Any) -> Any:
@@ -135,8 +147,11 @@ def _noise(noise: Any) -> Any:
     levels = {k: v for k, v in noise.items() if k != "config_types"}
     for table in (levels, *by_config.values()):
         for kind, value in table.items():
-            if value != "auto" and not (_is_number(value) and value > 0):
-                raise SettingsError(f"noise of {kind!r} must be a positive number or 'auto', not {value!r}")
+            low, high = _LEVELS
+            if value != "auto" and not (_is_number(value) and low <= value <= high):
+                raise SettingsError(
+                    f"noise of {kind!r} must be 'auto' or a positive number from {low:g} to {high:g}, not {value!r}"
+                )
     return noise
 
 
@@ -152,6 +167,9 @@ def _sparse(sparse: Any) -> Any:
         )
     if not (isinstance(selected, str) or callable(selected)):
         raise SettingsError(f"sparse: selection must be a name or a callable, not {selected!r}")
+    if isinstance(sparse, str) and sparse != "auto":
+        selected = sparse
+    selection(selected)
     return sparse
 
 

@@ -24,6 +24,7 @@ from gapkit.models.posterior import Posterior
 from gapkit.models.sparse_points import selection
 from gapkit.models.terms import Term
 from gapkit.models.triangles import Triangles
+from gapkit.numerics import kernel_functions
 from gapkit.numerics.threads import blas_threads, map_blocks, thread_count
 from gapkit.potential.baseline import baseline_labels
 from gapkit.potential.defaults import default_terms, starting_levels
@@ -41,6 +42,8 @@ POOL = 20_000
 FINGERPRINT = 48
 #: largest number of columns that the level search uses
 SEARCH_COLUMNS = 800
+#: candidate environments per channel whose variance sets the domain limit
+DOMAIN_SAMPLE = 2000
 #: fold of rows that are never held out
 ALWAYS = -1
 
@@ -362,7 +365,6 @@ def fit_potential(
     pool = gather_pool(data, terms, rng, bar)
     basis = choose_sparse_points(pool, terms, rng, bar)
     folds = assign_folds(data, pool.fingerprints, n_folds)
-    del pool
     if progress:
         tqdm.write(plan_line(data, basis, n_folds, n_threads))
     triangles = Triangles(basis.n_columns, len(terms))
@@ -385,23 +387,29 @@ def fit_potential(
             species=data.species,
             metadata={
                 **describe_training(data, basis, levels, calibration, n_folds),
-                "domain_variance": sparse_point_variance(basis, posterior),
+                "domain_variance": domain_variance(pool, basis, posterior, calibration),
             },
         )
     return Fit(potential, triangles, levels, folds)
 
 
-def sparse_point_variance(basis: SparseBasis, posterior: Posterior) -> float:
-    """Largest posterior variance (eV^2, uncalibrated) of a local function at a sparse point of a SOAP term.
+def domain_variance(pool: Pool, basis: SparseBasis, posterior: Posterior, calibration: Calibration) -> float:
+    """Largest calibrated variance (eV^2, no noise) of a local function among a sample of training environments.
 
-    The row of sparse point m is row m of L, because K_mm L^-T = L. Terms without SOAP count where there is none.
+    Of SOAP terms; of all terms where there is none.
     """
-    centred = [b for b in basis.blocks if isinstance(b.descriptor, SOAP)] or basis.blocks
+    blocks = [b for b in basis.blocks if isinstance(b.descriptor, SOAP)] or list(basis.blocks)
+    energy = calibration.of("energy")
     largest = 0.0
-    for b in centred:
-        A = np.zeros((len(b.points), basis.n_columns))
-        A[:, b.columns] = b.factor
-        largest = max(largest, float(posterior.weight_variance(A).max()))
+    for b in blocks:
+        x = pool.candidates[b.term, b.channel][:DOMAIN_SAMPLE]
+        K = np.zeros((len(x), basis.n_columns))
+        t = b.kernel.argument(b.kernel.scale(x), b.points)
+        kernel_functions.apply(b.kernel.function, b.kernel.parameter, t, t, np.empty_like(t))
+        K[:, b.columns] = t
+        prior = np.zeros((len(x), basis.n_terms))
+        prior[:, b.term] = b.kernel.diagonal(x)
+        largest = max(largest, float(energy.latent(*posterior.variances(basis.whiten(K), prior)).max()))
     return largest
 
 

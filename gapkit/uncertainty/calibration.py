@@ -1,11 +1,19 @@
-r"""From held-out errors to the noise and scale that predicted standard deviations use.
+r"""From held-out errors to the noise and the scales that predicted standard deviations use.
 
-A level search fixes ratios of noise and signal; a common factor changes every variance and no mean. The factor
-lambda^2 is set so that held-out forces have standardised errors of variance one,
-:math:`\lambda^2 (\sigma_F^2 + \bar v_F) = \mathrm{MSE}_F` (energies where there are no forces). Then each group's
-noise takes up what its latent variance leaves of its held-out error,
-:math:`\sigma_g^2 = \max(\mathrm{MSE}_g - \lambda^2 \bar v_g, \mathrm{floor})`; where the latent variance alone is larger
-than the error, it is shrunk by a factor of its own.
+A posterior variance has two parts: the Nystrom residual rho, which grows where no sparse point is near, and the variance
+omega left in the weights. The search for levels fixes only ratios of noise and signal: a common factor
+:math:`\lambda^2` changes every variance and no mean. And the mean of this approximation does not know of rho, so the
+signal that suits the mean can make rho far too large where sparse points are few. Hence two factors, from the held-out
+forces (energies where there are none):
+
+.. math::
+    a = \min\Big(\lambda_0^2, \frac{\mathrm{MSE}}{2 \bar\rho}\Big), \quad
+    \lambda^2 = \frac{\mathrm{MSE} - a \bar\rho}{\sigma^2 + \bar\omega}, \quad
+    \lambda_0^2 = \frac{\mathrm{MSE}}{\sigma^2 + \bar\omega + \bar\rho}
+
+so that the standardised errors have variance one; where the residual is small, a and :math:`\lambda^2` are one number.
+Then each label kind's noise takes up what :math:`a\rho + \lambda^2\omega` leaves of its held-out error; where that alone
+is larger than the error, both are shrunk by a factor of the kind's own.
 """
 
 from __future__ import annotations
@@ -19,25 +27,34 @@ from gapkit.models.levels import HeldOutStatistics, Levels, kind_of
 
 #: noise never falls below this share of the held-out root-mean-square error
 NOISE_FLOOR = 0.05
+#: largest share of the held-out squared error that the Nystrom residual may claim
+RESIDUAL_SHARE = 0.5
 
 
 @dataclass(frozen=True)
 class GroupCalibration:
-    """What turns a latent variance into that of a new label: ``scale * variance + noise**2``.
+    """What turns the two parts of a posterior variance into the variance of a new label.
+
+    ``residual_scale * residual + weight_scale * weight_variance + noise**2``.
 
     Attributes
     ----------
     noise : float
         Standard deviation of label noise and model misfit: eV per square root of atoms (energy, virial), eV/A.
-    scale : float
-        Factor on the posterior variance.
+    residual_scale, weight_scale : float
+        Factors a and lambda^2.
     held_out_rmse : float
-        Root-mean-square held-out error that it was set by; nan where there was none.
+        Root-mean-square held-out error that they were set by; nan where there was none.
     """
 
     noise: float
-    scale: float
+    residual_scale: float
+    weight_scale: float
     held_out_rmse: float = float("nan")
+
+    def latent(self, residual: np.ndarray, weight_variance: np.ndarray) -> np.ndarray:
+        """Variance of the function, without noise."""
+        return self.residual_scale * residual + self.weight_scale * weight_variance
 
 
 @dataclass(frozen=True)
@@ -45,39 +62,51 @@ class Calibration:
     """Calibration of all noise groups."""
 
     groups: dict[str, GroupCalibration]
-    scale: float
+    residual_scale: float
+    weight_scale: float
 
     def of(self, kind: str, config_type: str | None = None) -> GroupCalibration:
         """That of a label kind and config_type.
 
         An unknown config_type, or one without levels of its own, uses the kind's general group; where every
-        config_type has its own, the one with the largest noise.
+        config_type has its own, the one with the largest noise. A kind without labels has no noise.
         """
         if config_type is not None and f"{kind}:{config_type}" in self.groups:
             return self.groups[f"{kind}:{config_type}"]
         if kind in self.groups:
             return self.groups[kind]
         own = [c for g, c in self.groups.items() if kind_of(g) == kind]
-        return max(own, key=lambda c: c.noise) if own else GroupCalibration(0.0, self.scale)
+        return max(own, key=lambda c: c.noise) if own else GroupCalibration(0.0, self.residual_scale, self.weight_scale)
 
 
 def calibrate(levels: Levels, held_out: Mapping[str, HeldOutStatistics]) -> Calibration:
     """Calibration from held-out statistics; the levels of the fit as they are where a group has none."""
     reference = next((k for k in ("forces", "energy", "virial") if any(kind_of(g) == k for g in held_out)), None)
-    scale = 1.0
+    residual_scale = weight_scale = 1.0
     if reference is not None:
         mine = {g: s for g, s in held_out.items() if kind_of(g) == reference}
         error = sum(s.n_rows * s.squared_error for s in mine.values())
-        expected = sum(s.n_rows * (s.variance + levels.noise[g] ** 2) for g, s in mine.items())
-        scale = error / expected if error > 0 else 1.0
+        rho = sum(s.n_rows * s.residual for s in mine.values())
+        rest = sum(s.n_rows * (s.weight_variance + levels.noise[g] ** 2) for g, s in mine.items())
+        if error > 0:
+            residual_scale = error / (rho + rest)
+            if residual_scale * rho > RESIDUAL_SHARE * error:
+                residual_scale = RESIDUAL_SHARE * error / rho
+            weight_scale = (error - residual_scale * rho) / rest
     groups = {}
     for group, noise in levels.noise.items():
         if group not in held_out:
-            groups[group] = GroupCalibration(float(np.sqrt(scale)) * noise, scale)
+            groups[group] = GroupCalibration(float(np.sqrt(weight_scale)) * noise, residual_scale, weight_scale)
             continue
-        mse, variance = held_out[group].squared_error, held_out[group].variance
-        floor = NOISE_FLOOR**2 * mse
-        left = max(mse - scale * variance, floor)
-        own_scale = scale if scale * variance <= mse - floor else max(mse - floor, 0.0) / variance
-        groups[group] = GroupCalibration(float(np.sqrt(left)), float(own_scale), float(np.sqrt(mse)))
-    return Calibration(groups, float(scale))
+        s = held_out[group]
+        latent = residual_scale * s.residual + weight_scale * s.weight_variance
+        floor = NOISE_FLOOR**2 * s.squared_error
+        shrink = 1.0 if latent <= s.squared_error - floor else (s.squared_error - floor) / latent
+        left = max(s.squared_error - shrink * latent, 1e-30)
+        groups[group] = GroupCalibration(
+            float(np.sqrt(left)),
+            float(shrink * residual_scale),
+            float(shrink * weight_scale),
+            float(np.sqrt(s.squared_error)),
+        )
+    return Calibration(groups, float(residual_scale), float(weight_scale))
