@@ -104,7 +104,9 @@ def run_md(
     if ensemble == "nve":
         dynamics: Any = VelocityVerlet(atoms, timestep * units.fs)
     else:
-        dynamics = Langevin(atoms, timestep * units.fs, temperature_K=temperature, friction=0.01 / units.fs, rng=rng)
+        dynamics = Langevin(
+            atoms, timestep * units.fs, temperature_K=temperature, friction=0.01 / units.fs, rng=rng, fixcm=False
+        )
     record: list[tuple[float, float, float, float]] = []
     frames: list[ase.Atoms] = []
 

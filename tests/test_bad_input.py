@@ -214,7 +214,9 @@ def test_no_labels_at_all(gap, train):
 
 
 def test_a_named_key_that_no_frame_has(train):
-    with pytest.raises(DataError, match="energy_key 'dft_energy' is in none of the 12 frames; they have: .*config_type"):
+    with pytest.raises(
+        DataError, match="energy_key 'dft_energy' is in none of the 12 frames; they have: .*config_type"
+    ):
         small_gap(energy_key="dft_energy").fit(train)
 
 
@@ -423,7 +425,9 @@ def test_a_parameter_that_cannot_work(train, changes, message):
 def test_parameters_that_do_work(train, held_out, changes, tmp_path):
     gap = small_gap(**changes).fit(train)
     gap.save(tmp_path / "m.gapkit")
-    np.testing.assert_array_equal(gapkit.load(tmp_path / "m.gapkit").predict(held_out).energy, gap.predict(held_out).energy)
+    np.testing.assert_array_equal(
+        gapkit.load(tmp_path / "m.gapkit").predict(held_out).energy, gap.predict(held_out).energy
+    )
 
 
 def test_a_fit_that_fails_leaves_the_fitted_model(train, held_out):
@@ -635,9 +639,7 @@ def test_a_warning_is_one_line_and_an_error_after_it_in_quiet_mode_is_the_only_o
         atoms.rattle(0.1, rng=rng)
         frames.append(label(atoms))
     config = tmp_path / "c.toml"
-    config.write_text(
-        "folds = 2\n[[terms]]\nname = 'pair'\nr_cut = 4.0\nn_sparse = 10\n"
-    )
+    config.write_text("folds = 2\n[[terms]]\nname = 'pair'\nr_cut = 4.0\nn_sparse = 10\n")
     arguments = fit_arguments(tmp_path, frames, "--config", config)
     assert main([str(a) for a in arguments]) == 0
     err = capsys.readouterr().err

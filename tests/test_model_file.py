@@ -17,7 +17,7 @@ from sklearn.exceptions import NotFittedError
 
 import gapkit
 from gapkit.cli import main
-from gapkit.exceptions import ModelFileError, SettingsError
+from gapkit.exceptions import GapkitWarning, ModelFileError, SettingsError
 from gapkit.potential.modelfile import SEAL
 from tests.conftest import copper_frames, small_gap
 
@@ -67,7 +67,12 @@ def test_round_trip_with_own_noise_groups_two_species_and_a_triplet_term(tmp_pat
         mixed.append(other)
     terms = [
         gapkit.Term(gapkit.Triplet(r_cut=3.4), gapkit.SquaredExponential((1.0, 1.5, 0.8)), n_sparse=10),
-        gapkit.Term(gapkit.SOAP(r_cut=4.0, n_max=3, l_max=2, compression="mu1nu1"), n_sparse=12, signal=3.0),
+        gapkit.Term(
+            gapkit.SOAP(r_cut=4.0, n_max=3, l_max=2, compression="mu1nu1"),
+            gapkit.DotProduct(2),
+            n_sparse=12,
+            signal=3.0,
+        ),
     ]
     noise = {**FIXED, "config_types": {"cluster": {"forces": 0.3}}}
     e0 = {"Cu": 0.1, "Au": -0.2}
@@ -89,6 +94,8 @@ def test_zbl_baseline_is_stored(train, held_out, tmp_path):
     gap = small_gap(baseline={"name": "zbl", "r_cut": 3.1, "cutoff_width": 1.5}).fit(train)
     loaded = through_file(gap, tmp_path)
     same_predictions(gap, loaded, held_out)
+    with pytest.raises(ModelFileError, match="holds the model's baseline zbl; load it without one"):
+        through_file(gap, tmp_path, baseline=EMT())
     assert (loaded.baseline.r_cut, loaded.baseline.cutoff_width) == (3.1, 1.5)
 
 
@@ -97,12 +104,16 @@ def test_a_calculator_as_baseline_must_be_given_again(train, held_out, tmp_path)
     gap = small_gap(baseline=baseline).fit(train)
     path = tmp_path / "m.gapkit"
     gap.save(path)
-    with pytest.raises(ModelFileError, match=r"m\.gapkit: .*calculator LennardJones.*load\(path, baseline=calculator\)"):
+    with pytest.raises(
+        ModelFileError, match=r"m\.gapkit: .*calculator LennardJones.*load\(path, baseline=calculator\)"
+    ):
         gapkit.load(path)
     same_predictions(gap, gapkit.load(path, baseline), held_out)
     with pytest.raises(SettingsError, match="baseline must be"):
         gapkit.load(path, baseline="lj")
-    assert np.abs(gapkit.load(path, EMT()).predict(held_out).energy - gap.predict(held_out).energy).min() > 1e-3
+    with pytest.warns(GapkitWarning, match="calculator LennardJones, and is loaded on top of EMT"):
+        other = gapkit.load(path, EMT())
+    assert np.abs(other.predict(held_out).energy - gap.predict(held_out).energy).min() > 1e-3
 
 
 def test_a_baseline_that_was_not_there_is_refused(model_file):
@@ -117,10 +128,8 @@ def test_update_after_a_round_trip_equals_update_without(train, held_out, tmp_pa
     before = gap.predict(train).energy
     gap.update(held_out)
     loaded.update(held_out)
-    p, q = gap.predict(train, uncertainty=True), loaded.predict(train, uncertainty=True)
-    np.testing.assert_allclose(p.energy, q.energy, rtol=0, atol=1e-10)
-    np.testing.assert_allclose(p.energy_std, q.energy_std, rtol=1e-8)
-    assert np.abs(p.energy - before).max() > 1e-5
+    same_predictions(gap, loaded, train)
+    assert np.abs(gap.predict(train).energy - before).max() > 1e-5
     twice = tmp_path / "twice.gapkit"
     loaded.save(twice, updatable=True)
     same_predictions(loaded, gapkit.load(twice), held_out)
@@ -129,7 +138,7 @@ def test_update_after_a_round_trip_equals_update_without(train, held_out, tmp_pa
 def test_without_triangles_a_model_is_smaller_and_says_why_it_cannot_be_updated(gap, held_out, tmp_path):
     gap.save(tmp_path / "small.gapkit")
     gap.save(tmp_path / "large.gapkit", updatable=True)
-    assert (tmp_path / "small.gapkit").stat().st_size < 0.8 * (tmp_path / "large.gapkit").stat().st_size
+    assert (tmp_path / "small.gapkit").stat().st_size < 0.95 * (tmp_path / "large.gapkit").stat().st_size
     loaded = gapkit.load(tmp_path / "small.gapkit")
     with pytest.raises(SettingsError, match="save it with updatable=True"):
         loaded.update(held_out)
@@ -249,7 +258,9 @@ def test_the_helper_that_forges_makes_files_that_load(model_file, gap, held_out,
 @given(st.data())
 def test_a_changed_byte_is_refused(model_file, tmp_path, data):
     content = bytearray(model_file.read_bytes())
-    place = data.draw(st.integers(0, len(content) - 1) | st.integers(0, 400) | st.integers(len(content) - 900, len(content) - 1))
+    place = data.draw(
+        st.integers(0, len(content) - 1) | st.integers(0, 400) | st.integers(len(content) - 900, len(content) - 1)
+    )
     content[place] ^= data.draw(st.integers(1, 255))
     refused(bytes(content), tmp_path / "bad.gapkit", "")
 
@@ -358,7 +369,9 @@ def npy(array, allow_pickle=False):
     "array",
     [np.zeros(0), np.zeros(5), np.zeros((30, 2)), np.full(30, np.nan), np.full(30, 1, dtype=np.int64), np.array("x")],
 )
-@pytest.mark.parametrize("member", ["alpha", "weights", "R", "block1.points", "block1.factor", "term1.table", "term1.centre"])
+@pytest.mark.parametrize(
+    "member", ["alpha", "weights", "R", "block1.points", "block1.factor", "term1.table", "term1.centre"]
+)
 def test_a_forged_array_is_refused(model_file, tmp_path, member, array):
     data = rewritten(model_file, change_member=lambda name, old: npy(array) if name == f"{member}.npy" else old)
     refused(data, tmp_path / "bad.gapkit", "")
@@ -380,7 +393,9 @@ def test_a_pickle_is_never_opened(model_file, tmp_path):
     trap = npy(np.array([Trap()], dtype=object), allow_pickle=True)
     refused(rewritten(model_file, change_member=lambda n, d: trap if n == "alpha.npy" else d), path, "")
     refused(rewritten(model_file, change_member=lambda n, d: pickle.dumps(Trap()) if n == "alpha.npy" else d), path, "")
-    refused(rewritten(model_file, change_member=lambda n, d: pickle.dumps(Trap()) if n == "header.json" else d), path, "")
+    refused(
+        rewritten(model_file, change_member=lambda n, d: pickle.dumps(Trap()) if n == "header.json" else d), path, ""
+    )
     refused(pickle.dumps(Trap()), path, "not a gapkit model")
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("data.pkl", pickle.dumps(Trap()))
@@ -404,7 +419,12 @@ def test_the_command_line_refuses_a_damaged_model(model_file, tmp_path, capsys, 
     content = model_file.read_bytes()
     out = tmp_path / "out.xyz"
     out.write_text("old")
-    more = {"info": [], "evaluate": ["x.xyz", "--json", out], "predict": ["x.xyz", "-o", out], "md": ["x.xyz", "-o", out]}
+    more = {
+        "info": [],
+        "evaluate": ["x.xyz", "--json", out],
+        "predict": ["x.xyz", "-o", out],
+        "md": ["x.xyz", "-o", out],
+    }
     newer = rewritten(model_file, lambda h: h.update(format_version=9))
     for data, message in ((content[:-10], "altered"), (b"", "not a gapkit model"), (newer, "newer")):
         bad.write_bytes(data)

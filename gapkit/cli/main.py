@@ -79,6 +79,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.command is None:
         parser.print_help()
         return 0
+    from tqdm import tqdm
+
     from gapkit.cli import commands
 
     held: list[str] = []
@@ -87,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         """A warning as one line; in quiet mode at the end, and not at all where an error says what to do first."""
         held.append(f"gapkit: warning: {' '.join(str(message).split())}")
         if not getattr(options, "quiet", False):
-            print(held.pop(), file=sys.stderr)
+            tqdm.write(held.pop(), file=sys.stderr)  # above a progress bar, not into it
 
     with warnings.catch_warnings():
         warnings.filterwarnings("always", category=GapkitWarning)

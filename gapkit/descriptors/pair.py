@@ -26,6 +26,8 @@ class PairDistance(Descriptor):
         Length over which the weight falls to zero (A).
     """
 
+    species: tuple[int, ...] = ()
+
     def __init__(self, r_cut: float = 5.0, cutoff_width: float = 1.0) -> None:
         self.r_cut = check_cutoff(r_cut)
         self.cutoff_width = float(cutoff_width)

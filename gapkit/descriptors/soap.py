@@ -108,7 +108,9 @@ def power_spectrum_blocks(n_species: int, n_max: int, l_max: int, compression: s
         pairs = [(a, summed, False) for a in range(n_species)]
     else:
         pairs = [(0, 0, True)]
-    blocks, prefactor, multiplicity = [], [], []
+    blocks: list[tuple[int, int, int, int]] = []
+    prefactor: list[float] = []
+    multiplicity: list[float] = []
     for a, b, symmetric in pairs:
         blocks.append((a, b, int(symmetric), len(prefactor)))
         for l in range(l_max + 1):

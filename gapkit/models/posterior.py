@@ -148,7 +148,8 @@ class Posterior:
 
     def variance(self, A: np.ndarray, prior: np.ndarray) -> np.ndarray:
         """Posterior variance (n,) of functionals with rows ``A`` and unit prior variances ``prior`` (n, terms)."""
-        return sum(self.variances(A, prior))
+        residual, weights = self.variances(A, prior)
+        return residual + weights
 
     def variances(self, A: np.ndarray, prior: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The two parts of :meth:`variance`: Nystrom residual (n,) and variance left in the weights (n,)."""

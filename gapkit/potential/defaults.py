@@ -17,7 +17,7 @@ from gapkit.structures.neighbours import neighbours
 #: neighbours within the default SOAP cutoff on average, and the bounds of that cutoff (A)
 NEIGHBOURS, SHORTEST, LONGEST = 40, 3.5, 6.5
 #: sparse points of the default SOAP term: at most, and per label
-MOST_SPARSE, LABELS_PER_POINT = 1500, 6
+MOST_SPARSE, LABELS_PER_POINT = 1000, 6
 
 
 def distances_of(frames: Sequence[ase.Atoms]) -> tuple[float, float]:

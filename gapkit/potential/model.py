@@ -197,9 +197,7 @@ class Potential:
             stress_std = np.sqrt(virial.latent(residual[here], weights[here]) + extra * n * virial.noise**2) / volume
         return Spread(float(np.sqrt(total)), local, force_std, stress_std)
 
-    def local_spread(
-        self, structure: Structure, noise: bool = True, config_type: str | None = None
-    ) -> np.ndarray:
+    def local_spread(self, structure: Structure, noise: bool = True, config_type: str | None = None) -> np.ndarray:
         """Standard deviations (n,) of local energies (eV), alone: the cheap uncertainty for dynamics."""
         energy = self.calibration.of("energy", config_type)
         variance = np.empty(structure.n_atoms)

@@ -12,6 +12,7 @@ import hashlib
 import io
 import json
 import os
+import warnings
 import zipfile
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -21,7 +22,7 @@ import numpy as np
 
 from gapkit.descriptors import SOAP, Triplet
 from gapkit.descriptors.soap import TABLE_POINTS
-from gapkit.exceptions import GapkitError, ModelFileError, SettingsError
+from gapkit.exceptions import GapkitWarning, ModelFileError, SettingsError
 from gapkit.models.basis import SparseBasis, SparseBlock
 from gapkit.models.levels import Levels
 from gapkit.models.posterior import Posterior
@@ -119,6 +120,7 @@ def load_model(path: str | os.PathLike, baseline: Any = None) -> tuple[Fit | Pot
     ModelFileError
         For a file that is missing, truncated, altered, of a newer format, or no model.
     """
+    baseline = baseline_calculator(baseline)
     header, arrays = _read(Path(path))
     try:
         potential = _potential(header, arrays, baseline, path)
@@ -135,7 +137,7 @@ def load_model(path: str | os.PathLike, baseline: Any = None) -> tuple[Fit | Pot
             header["levels"]["noise"], potential.posterior.signal, float("nan") if objective is None else objective
         )
         return Fit(potential, triangles, levels, arrays["folds"]), estimator
-    except GapkitError:
+    except ModelFileError:
         raise
     except Exception as error:  # a header that another program wrote can break anything
         raise ModelFileError(
@@ -248,7 +250,16 @@ def _restore_baseline(stored: dict[str, Any] | None, given: Any, path: Any) -> A
                 f"{path}: the model was fitted on top of the ASE calculator {stored['class']}, which a file cannot "
                 "hold; give it: gapkit.load(path, baseline=calculator)"
             )
+        if type(given).__name__ != stored["class"]:
+            warnings.warn(
+                f"{path}: the model was fitted on top of the calculator {stored['class']}, and is loaded on top of "
+                f"{type(given).__name__}",
+                GapkitWarning,
+                stacklevel=5,
+            )
         return given
+    if given is not None:
+        raise ModelFileError(f"{path}: the file holds the model's baseline {stored['name']}; load it without one")
     return baseline_calculator(stored)
 
 
@@ -262,7 +273,7 @@ def _pack(lower: np.ndarray) -> np.ndarray:
 
 
 def _unpack(packed: np.ndarray, n: int) -> np.ndarray:
-    lower = np.zeros((n, n))
+    lower = np.zeros((n, n), order="F")  # as the Cholesky factorisation leaves it: LAPACK rounds by the order
     lower[np.tril_indices(n)] = packed
     return lower
 
@@ -270,14 +281,15 @@ def _unpack(packed: np.ndarray, n: int) -> np.ndarray:
 def _write(path: Path, header: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
     try:
         text = json.dumps(header, indent=1, allow_nan=True, default=_plain).encode()
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise SettingsError(f"a parameter of this model cannot be kept in a file: {error}") from None
     with replacing(path, ModelFileError) as temporary:
         with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
             archive.writestr("header.json", text)
             for name, array in arrays.items():
                 stream = io.BytesIO()
-                np.lib.format.write_array(stream, np.ascontiguousarray(array), allow_pickle=False)
+                # the order in memory is kept: it decides how LAPACK rounds
+                np.lib.format.write_array(stream, np.asarray(array), allow_pickle=False)
                 archive.writestr(f"{name}.npy", stream.getvalue())
             archive.comment = SEAL * b"0"
         with open(temporary, "rb+") as file:

@@ -106,13 +106,14 @@ def _term(given: Any, where: str) -> Term:
 def _check_numbers(settings: Mapping[str, Any], where: str) -> None:
     """Every setting of a term must be a word, a finite number, or a list of them (length_scale)."""
     for key, value in settings.items():
-        if key in _WORDS or (key == "signal" and value is None):
-            if key in _WORDS and not isinstance(value, str) and not (key == "selection" and callable(value)):
+        if key == "signal" and value is None:
+            continue
+        if key in _WORDS:
+            if not isinstance(value, str) and not (key == "selection" and callable(value)):
                 raise SettingsError(f"{where}: {key} must be a word, not {value!r}")
             continue
-        if key in _INTEGERS:
-            if not _is_integer(value):
-                raise SettingsError(f"{where}: {key} must be an integer, not {value!r}")
+        if key in _INTEGERS and not _is_integer(value):
+            raise SettingsError(f"{where}: {key} must be an integer, not {value!r}")
         numbers = value if key == "length_scale" and isinstance(value, list | tuple) else [value]
         if not numbers or not all(_is_number(v) for v in numbers):
             raise SettingsError(f"{where}: {key} must be a finite number, not {value!r}")

@@ -10,8 +10,6 @@ from gapkit.exceptions import DataError
 from gapkit.structures.labels import check_distances, check_structure
 from gapkit.structures.neighbours import neighbours
 
-#: distance from the origin (A) beyond which coordinates lose the digits that forces need
-FARTHEST = 1e6
 #: largest extent (A) of a frame in directions that are not periodic, and longest periodic vector
 WIDEST, LONGEST = 1e4, 1e5
 #: shortest lattice vector (A), and highest number density (1/A^3)
@@ -23,18 +21,11 @@ CONTACT = 1.0
 def check_extent(atoms: ase.Atoms, where: str) -> None:
     """Raise :class:`DataError` for a structure that no pair search can work with.
 
-    Refused, beside what ``gapkit.structures.labels.check_structure`` refuses: an atom farther than 1e6 A from the
-    origin; a frame wider than 1e4 A where it is not periodic; a periodic vector longer than 1e5 A; a lattice vector
-    (of the reduced cell) shorter than 0.5 A; more than 10 atoms per A^3 of a cell.
+    Refused, beside what ``gapkit.structures.labels.check_structure`` refuses: a frame wider than 1e4 A where it is not
+    periodic; a periodic vector longer than 1e5 A; a lattice vector (of the reduced cell) shorter than 0.5 A; more than
+    10 atoms per A^3 of a cell. The pair search (vesin 0.6) would hang, end the process, or fill the memory.
     """
     check_structure(atoms, where)
-    far = np.abs(atoms.positions).max(axis=1)
-    if far.max() > FARTHEST:
-        atom = int(np.argmax(far))
-        raise DataError(
-            f"{where}: the position of atom {atom} is {far[atom]:.3g} A from the origin; wrap it into the cell, or "
-            "repair the frame"
-        )
     pbc = atoms.pbc
     vectors = atoms.cell.array[pbc]
     if len(vectors) and np.linalg.norm(vectors, axis=1).max() > LONGEST:

@@ -31,6 +31,7 @@ ISOLATED_SPACING = 12.0  # A; a lone atom whose periodic images are all at least
 SAME_SPOT = 1e-3  # A; two atoms closer than this are taken for a mistake
 _RELATIVE_TOLERANCE = 1e-3  # of the largest component: stress against virial, and symmetry of a 3x3 virial
 _ABSOLUTE_TOLERANCE = 1e-4  # eV, added to the above
+_FARTHEST = 1e6  # A; larger coordinates lose the digits that forces need, and squares of far larger ones overflow
 _FLAT_CELL = 1e-6  # volume (area) over the product of the edges: below it the periodic vectors are dependent
 
 
@@ -106,9 +107,9 @@ def cell_volume(atoms: Atoms) -> float | None:
 def check_structure(atoms: Atoms, where: str) -> None:
     """Raise :class:`DataError` unless ``atoms`` is a structure that can be computed with.
 
-    Refused: no atoms; an atomic number of 0 (``X``) or beyond the periodic table; NaN or infinity in
-    positions or cell; periodic directions whose cell vectors are zero or linearly dependent. Atoms on one
-    spot are found by :func:`check_distances`, which needs the pair list.
+    Refused: no atoms; an atomic number of 0 (``X``) or beyond the periodic table; NaN, infinity or
+    coordinates beyond 1e6 A in positions or cell; periodic directions whose cell vectors are zero or
+    linearly dependent. Atoms on one spot are found by :func:`check_distances`, which needs the pair list.
 
     Parameters
     ----------
@@ -133,6 +134,15 @@ def check_structure(atoms: Atoms, where: str) -> None:
     cell = atoms.cell.array
     if not np.isfinite(cell).all():
         raise DataError(f"{where}: the cell is not finite; repair or remove the frame")
+    far = np.abs(positions).max(axis=1)
+    if far.max() > _FARTHEST:
+        atom = int(np.argmax(far))
+        raise DataError(
+            f"{where}: the position of atom {atom} is {far[atom]:.3g} A from the origin; wrap it into the cell, "
+            "or repair the frame"
+        )
+    if np.abs(cell).max() > _FARTHEST:
+        raise DataError(f"{where}: a cell vector is longer than {_FARTHEST:.0e} A; repair the cell")
     pbc = atoms.pbc
     if not pbc.any():
         return
