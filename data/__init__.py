@@ -1,0 +1,1 @@
+"""Reference sets and the programs that make them: see ``data/README.md``."""

@@ -1,0 +1,163 @@
+"""Spin states with pyscf: methylene (CASSCF) and the hexaaqua complex of iron(II) (UB3LYP).
+
+Run from the root of the repository, with an interpreter that has pyscf::
+
+    python -m data.spin.generate frames|label|collect|verify
+
+Each geometry is labelled in both spin states, two frames with the same ``info["pair"]``. ``info`` has ``charge`` (e),
+``spin_state`` ("low" or "high"), ``unpaired`` (electrons) and, after labelling, ``s_squared`` (<S^2>, hbar^2). Lengths
+in A, energies in eV.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms, units
+
+from ..labelling import interleave, labelled, main
+
+FOLDER = Path(__file__).parent
+PARTS = ("methylene", "iron_hexaaqua")
+BASIS = "def2-svp"
+UNPAIRED = {"methylene": {"low": 0, "high": 2}, "iron_hexaaqua": {"low": 0, "high": 4}}
+
+
+def label(atoms: Atoms) -> Atoms:
+    """Energy, forces and <S^2> of one frame in its spin state."""
+    from pyscf import dft, gto
+
+    part, unpaired = atoms.info["part"], int(atoms.info["unpaired"])
+    structure = gto.M(
+        atom=list(zip(atoms.get_chemical_symbols(), atoms.positions, strict=True)),
+        basis=BASIS,
+        charge=int(atoms.info["charge"]),
+        spin=unpaired,
+        verbose=0,
+    )
+    if part == "methylene":
+        solver = methylene_solver(structure)
+        s_squared = solver.fcisolver.spin_square(solver.ci, solver.ncas, solver.nelecas)[0]
+        level, gradient = "CASSCF(6,6)/def2-SVP (pyscf)", solver.nuc_grad_method()
+    else:
+        solver = dft.UKS(structure, xc="b3lyp").density_fit()
+        solver.conv_tol = 1e-9
+        solver.max_cycle = 200
+        solver.level_shift = 0.2
+        solver.kernel()
+        s_squared = solver.spin_square()[0]
+        level, gradient = "UB3LYP/def2-SVP density fitting (pyscf)", solver.nuc_grad_method()
+        gradient.grid_response = True
+    if not solver.converged:
+        raise RuntimeError("the self-consistent field did not converge")
+    forces = -gradient.kernel() * units.Hartree / units.Bohr
+    out = labelled(atoms, energy=solver.e_tot * units.Hartree, forces=forces)
+    out.info.update(level_of_theory=level, s_squared=round(float(s_squared), 6))
+    return out
+
+
+def methylene_solver(structure):
+    """Converged full-valence CASSCF(6,6): the lowest of three starts (triplet, atoms, RHF)."""
+    from pyscf import mcscf, scf
+    from pyscf.mcscf import avas
+
+    def solve(electrons, orbitals):
+        solver = mcscf.CASSCF(reference, 6, electrons)
+        half = (electrons[0] - electrons[1]) / 2
+        solver.fix_spin_(ss=half * (half + 1))
+        solver.conv_tol = 1e-10
+        solver.max_cycle_macro = 200
+        solver.kernel(orbitals)
+        return solver
+
+    triplet = structure.copy()
+    triplet.spin = 2
+    triplet.build()
+    reference = scf.ROHF(triplet).run(conv_tol=1e-11)
+    valence = avas.avas(reference, ["C 2s", "C 2p", "H 1s"], threshold=0.1)[2]
+    high = solve((4, 2), valence)
+    if structure.spin:
+        return high
+    paired = triplet.copy()
+    paired.spin = 0
+    paired.build()
+    starts = high.mo_coeff, valence, scf.RHF(paired).run(conv_tol=1e-11).mo_coeff
+    return min((solve((3, 3), start) for start in starts), key=lambda solver: solver.e_tot)
+
+
+def frame(atoms: Atoms, part: str, kind: str, number: int, state: str, split: str) -> Atoms:
+    """A bare copy with its bookkeeping; both states of a geometry share ``pair``."""
+    out = Atoms(atoms.symbols, positions=atoms.positions)
+    pair = f"{part}-{kind}-{number}"
+    out.info.update(
+        part=part,
+        config_type=f"{part}_{kind}",
+        trajectory=pair,
+        pair=pair,
+        split=split,
+        spin_state=state,
+        unpaired=UNPAIRED[part][state],
+        charge=2 if part == "iron_hexaaqua" else 0,
+    )
+    return out
+
+
+def both_states(geometries: list[Atoms], part: str, kind: str) -> list[Atoms]:
+    """Every geometry in both states; of seven geometries five train, one calibrates, one tests."""
+    splits = {2: "calibration", 5: "test"}
+    return [
+        frame(atoms, part, kind, i, state, splits.get(i % 7, "train"))
+        for i, atoms in enumerate(geometries)
+        for state in ("low", "high")
+    ]
+
+
+def methylene(bond: float, angle: float) -> Atoms:
+    """CH2 with both bonds alike (A) and an H-C-H angle (degrees)."""
+    half = np.radians(angle) / 2
+    sides = [(bond * np.sin(half), 0, bond * np.cos(half)), (-bond * np.sin(half), 0, bond * np.cos(half))]
+    return Atoms("CH2", positions=[(0, 0, 0), *sides])
+
+
+def iron_hexaaqua(bond: float) -> Atoms:
+    """[Fe(H2O)6]2+, T_h: waters in the coordinate planes, Fe-O distance ``bond`` (A)."""
+    atoms = Atoms("Fe", positions=[(0, 0, 0)])
+    for axis in range(3):
+        for sign in (1, -1):
+            outward, across = np.eye(3)[axis] * sign, np.eye(3)[(axis + 1) % 3]
+            for symbol, along, side in (("O", 0.0, 0.0), ("H", 0.59, 0.78), ("H", 0.59, -0.78)):
+                atoms += Atoms(symbol, positions=[outward * (bond + along) + across * side])
+    return atoms
+
+
+def frames() -> list[Atoms]:
+    """Methylene: bending and stretching grid, random distortions. Iron: breathing, bending by random distortions."""
+    rng = np.random.default_rng([20261122, 300])
+    bends = [methylene(1.09, angle) for angle in (100, 135, 80, 120, 160, 90, 110, 145, 175)]
+    stretches = [methylene(bond, 115) for bond in (0.95, 1.25, 1.45, 1.05, 1.7)]
+    random = []
+    for _ in range(21):
+        atoms = methylene(rng.uniform(low=1.0, high=1.3), rng.uniform(low=85, high=165))
+        atoms.rattle(rng=rng, stdev=0.05)
+        random.append(atoms)
+    breathing = [iron_hexaaqua(bond) for bond in (2.12, 2.0, 2.2, 1.9, 2.05, 2.3, 2.15, 1.95, 2.1)]
+    bending = []
+    for _ in range(56):
+        atoms = iron_hexaaqua(rng.uniform(low=1.95, high=2.2))
+        atoms.rattle(rng=rng, stdev=0.05)
+        bending.append(atoms)
+    return interleave(
+        {
+            "bend": both_states(bends, "methylene", "bend"),
+            "stretch": both_states(stretches, "methylene", "stretch"),
+            "random": both_states(random, "methylene", "random"),
+            "breathing": both_states(breathing, "iron_hexaaqua", "breathing"),
+            "bending": both_states(bending, "iron_hexaaqua", "random"),
+        },
+        start={"breathing": 1.0, "bending": 1.0},  # costly: after all of methylene
+    )
+
+
+if __name__ == "__main__":
+    main(FOLDER, frames=frames, label=label, splits=PARTS, split_key="part")
