@@ -50,16 +50,22 @@ def labelled(atoms: Atoms, *, energy: float, forces: np.ndarray, stress: np.ndar
 
 
 def interleave(families: dict[str, list[Atoms]], *, start: dict[str, float] | None = None) -> list[Atoms]:
-    """Order frames so that any prefix of the queue is a balanced set.
+    """Order frames so that any prefix of the queue is a balanced set, in families and in splits.
 
-    Frame ``i`` of a family of ``n`` gets the rank ``s + (1 - s) (i + 1/2) / n``, where ``s`` (default 0) lets an
-    expensive family start later; frames are sorted by rank.
+    Frame ``i`` of the ``n`` of a family and split gets the rank ``s + (1 - s) (i + u) / n``, where ``s`` (default 0)
+    lets an expensive family start later and ``u`` is 1/2 in train, 1/5 in the smaller splits, so that there is
+    something to judge with early on. Frames are sorted by rank.
     """
     ranked = []
     for family, frames in families.items():
         begin = (start or {}).get(family, 0.0)
-        ranked += [(begin + (1 - begin) * (i + 0.5) / len(frames), family, i) for i in range(len(frames))]
-    return [families[family][i] for _, family, i in sorted(ranked)]
+        for split in sorted({atoms.info["split"] for atoms in frames}):
+            part = [atoms for atoms in frames if atoms.info["split"] == split]
+            early = 0.5 if split == "train" else 0.2
+            ranked += [
+                (begin + (1 - begin) * (i + early) / len(part), family, split, i, atoms) for i, atoms in enumerate(part)
+            ]
+    return [atoms for *_, atoms in sorted(ranked, key=lambda entry: entry[:4])]
 
 
 def round_robin(frames: Sequence[Atoms], *, rng: np.random.Generator) -> list[Atoms]:

@@ -29,7 +29,7 @@ _SETS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "silicon_surface": (("train", "calibration", "test"),) * 2,
     "molecules": (("ethanol", "malonaldehyde", "butane", "water", "H2", "N2", "HF"),) * 2,
     "spin": (("iron_hexaaqua", "methylene"),) * 2,
-    "ionic": (("NaCl", "LiF"),) * 2,
+    "ionic": (("NaCl",),) * 2,
     "surface_barriers": (("Cu", "Ni", "Pd", "Ag", "Pt", "Au", "Al"),) * 2,
 }
 
@@ -65,7 +65,7 @@ def load_spin(name: str | None = None) -> list[Atoms]:
 
 
 def load_ionic(name: str | None = None) -> list[Atoms]:
-    """Ionic crystals: "NaCl" or "LiF"."""
+    """Ionic crystals: "NaCl"; ``arrays["charges"]`` has the atomic charges (e) of the method."""
     return _load("ionic", name)
 
 

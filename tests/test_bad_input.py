@@ -108,6 +108,12 @@ def tiny_cell(atoms):
     return bad
 
 
+def thin_cell(atoms):
+    bad = in_arrays(atoms)
+    bad.set_cell(np.diag([0.3, 12.0, 12.0]), scale_atoms=False)
+    return bad
+
+
 def far_away(atoms):
     bad = in_arrays(atoms)
     bad.pbc = (True, True, False)
@@ -132,6 +138,7 @@ STRUCTURES = [
     (one_spot, "atoms [13] and [13] are .* apart, on one spot.*(remove|repair)"),
     (one_spot_across_the_boundary, "atoms [13] and [13] are .* apart, on one spot"),
     (tiny_cell, "the cell is too small"),
+    (thin_cell, "every atom is 0.3 A from its own periodic image: the cell is too small; repair"),
     (far_away, "atom 1 .*direction that is not periodic.*remove"),
 ]
 WRITABLE = [
@@ -494,6 +501,22 @@ def test_command_line_refuses_an_unknown_species(model_file, tmp_path, capsys, c
     more = {"predict": ["-o", tmp_path / "out.xyz"]}.get(command, [])
     refused(capsys, [command, model_file, bad, *more], r"gold.xyz: frame 0: atom 0 is Au, .*not trained on \(Cu\)")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["gold.xyz"]
+
+
+def test_command_line_refuses_test_frames_of_another_species_before_the_fit(train, tmp_path, capsys):
+    ase.io.write(tmp_path / "gold.xyz", [train[0], label(bulk("Au", cubic=True))], format="extxyz")
+    arguments = fit_arguments(tmp_path, train, "--test", tmp_path / "gold.xyz")
+    refused(capsys, arguments, r"gold.xyz: frame 1: Au is in no training frame; add")
+    assert not (tmp_path / "m.gapkit").exists()
+
+
+def test_command_line_evaluate_without_labels(model_file, train, tmp_path, capsys):
+    ase.io.write(tmp_path / "bare.xyz", [unlabelled(a) for a in train], format="extxyz")
+    out = tmp_path / "out.json"
+    refused(
+        capsys, ["evaluate", model_file, tmp_path / "bare.xyz", "--json", out, "--quiet"], "none of the 12 frames has"
+    )
+    assert not out.exists()
 
 
 def garbage(path):

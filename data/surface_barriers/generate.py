@@ -40,7 +40,7 @@ METALS = ("Cu", "Ni", "Pd", "Ag", "Pt", "Au", "Al")
 LAYERS = 3  # complete layers, the lowest fixed
 FORCE_TOLERANCE = 0.01  # largest force at a minimum; at a saddle three times as much
 N_IMAGES = 5  # of a band, its two ends included
-HOPS_PER_SURFACE = {"flat111": 1, "flat100": 1, "flat110": 1, "step111": 6, "step100": 5, "kink111": 6, "kink100": 6}
+HOPS_PER_SURFACE = {"flat111": 1, "flat100": 1, "flat110": 1, "step111": 6, "step100": 5, "kink111": 9, "kink100": 9}
 LEVEL_OF_THEORY = "EMT (ASE), classical"
 
 
@@ -140,13 +140,13 @@ def separation(slab: Atoms, first: np.ndarray, second: np.ndarray) -> float:
     return float(get_distances([first], [second], cell=slab.cell, pbc=slab.pbc)[1][0, 0])
 
 
-def fingerprint(initial: Atoms, final: Atoms) -> tuple:
-    """What two hops that differ by symmetry alone share: energies and the adatom's distances, coarsely rounded."""
+def fingerprint(initial: Atoms, final: Atoms) -> np.ndarray:
+    """What two hops that differ by symmetry alone share: energies (0.1 eV), sorted distances of the adatom (A)."""
     parts = []
     for atoms in (initial, final):
-        distances = np.sort(atoms.get_distances(-1, range(len(atoms) - 1), mic=True))[:16]
-        parts.append((round(atoms.get_potential_energy(), 2), tuple(np.round(distances, 1))))
-    return tuple(parts)
+        distances = np.sort(atoms.get_distances(-1, range(len(atoms) - 1), mic=True))[:24]
+        parts += [[10 * atoms.get_potential_energy()], distances]
+    return np.concatenate(parts)
 
 
 def hops(sites: list[Atoms]) -> Iterator[tuple[Atoms, Atoms]]:
@@ -158,15 +158,16 @@ def hops(sites: list[Atoms]) -> Iterator[tuple[Atoms, Atoms]]:
     n = len(sites)
     apart = np.array([[separation(sites[0], p, q) for q in points] for p in points])
     bond = lattice_constant(sites[0].get_chemical_symbols()[-1]) / np.sqrt(2)
-    seen = set()
+    seen: list[np.ndarray] = []
     for i in range(n):
         for j in range(i + 1, n):
             between = [k for k in range(n) if k not in (i, j) and max(apart[i, k], apart[k, j]) < 0.9 * apart[i, j]]
             if apart[i, j] > 1.3 * bond or between:
                 continue
             pair = sorted((sites[i], sites[j]), key=lambda s: -s.get_potential_energy())
-            if fingerprint(*pair) not in seen and fingerprint(*pair[::-1]) not in seen:
-                seen.add(fingerprint(*pair))
+            new = [fingerprint(*pair), fingerprint(*pair[::-1])]
+            if all(np.abs(one - other).max() > 0.05 for one in new for other in seen):
+                seen.append(new[0])
                 yield pair[0], pair[1]
 
 

@@ -11,18 +11,19 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.data import chemical_symbols
 from tqdm import tqdm
 
 from gapkit.cli.main import output_path
-from gapkit.exceptions import GapkitError, SettingsError
+from gapkit.exceptions import GapkitError, SettingsError, SpeciesError
 from gapkit.plotting import check_picture, report_figure
 from gapkit.potential.atomic_file import replacing
 from gapkit.potential.gap import GAP, load
 from gapkit.potential.parameters import fit_parameters
-from gapkit.potential.plausibility import check_contacts
 from gapkit.sampling import check_run, run_md
 from gapkit.structures.files import read_frames, write_frames
 from gapkit.structures.labels import labelled_frames
+from gapkit.structures.plausibility import check_contacts
 
 
 def read_config(path: str) -> dict[str, Any]:
@@ -62,7 +63,16 @@ def fit(options: argparse.Namespace) -> None:
     target = output_path(options.output)
     gap = GAP(**(read_config(options.config) if options.config else {}))
     frames = read_labelled(options.train, gap, check_contacts)
-    tests = read_labelled(options.test, gap, check_contacts) if options.test else None
+    known = {int(z) for atoms in frames for z in atoms.numbers}
+
+    def check_test(atoms: Atoms, where: str) -> None:
+        """Before the fit what would fail after it."""
+        check_contacts(atoms, where)
+        unknown = sorted({chemical_symbols[z] for z in atoms.numbers if z not in known})
+        if unknown:
+            raise SpeciesError(f"{where}: {', '.join(unknown)} is in no training frame; add some, or remove the frame")
+
+    tests = read_labelled(options.test, gap, check_test) if options.test else None
     gap.fit(frames, progress=not options.quiet)
     gap.save(target, updatable=options.updatable)
     print(f"model written to {target}")

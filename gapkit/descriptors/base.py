@@ -76,6 +76,10 @@ class Descriptor(ABC):
     ) -> EnvironmentBatch:
         """Environments of ``channel`` around ``atoms`` (default: all)."""
 
+    def frame_environments(self, structure: Structure, channel: Channel, derivatives: bool = True) -> EnvironmentBatch:
+        """Environments whose sum is the frame's energy, where it does not matter which atom owns which."""
+        return self.environments(structure, channel, derivatives)
+
     def add_prediction(
         self,
         structure: Structure,

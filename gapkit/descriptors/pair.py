@@ -46,18 +46,34 @@ class PairDistance(Descriptor):
         self, structure: Structure, channel: Channel, derivatives: bool = True, atoms: np.ndarray | None = None
     ) -> EnvironmentBatch:
         pairs = structure.pairs(self.r_cut)
-        z = structure.numbers
-        zi, zj = z[pairs.i], z[pairs.j]
-        keep = (np.minimum(zi, zj) == channel[0]) & (np.maximum(zi, zj) == channel[1])
+        keep = self._of_channel(structure, channel)
         if atoms is not None:
             keep &= np.isin(pairs.i, atoms)
-        index = np.flatnonzero(keep)
+        return self._batch(structure, np.flatnonzero(keep), 0.5, derivatives)
+
+    def frame_environments(self, structure: Structure, channel: Channel, derivatives: bool = True) -> EnvironmentBatch:
+        """Each pair once, with its whole weight: a quarter of the cost of variances."""
+        pairs = structure.pairs(self.r_cut)
+        x, y, z = pairs.vectors.T
+        upward = (x > 0) | ((x == 0) & ((y > 0) | ((y == 0) & (z > 0))))
+        once = (pairs.i < pairs.j) | ((pairs.i == pairs.j) & upward)
+        return self._batch(structure, np.flatnonzero(once & self._of_channel(structure, channel)), 1.0, derivatives)
+
+    def _of_channel(self, structure: Structure, channel: Channel) -> np.ndarray:
+        """Which pairs are of these species (p,)."""
+        pairs = structure.pairs(self.r_cut)
+        zi, zj = structure.numbers[pairs.i], structure.numbers[pairs.j]
+        return (np.minimum(zi, zj) == channel[0]) & (np.maximum(zi, zj) == channel[1])
+
+    def _batch(self, structure: Structure, index: np.ndarray, share: float, derivatives: bool) -> EnvironmentBatch:
+        """Environments of the pairs ``index``, each with ``share`` of the cutoff function as its weight."""
+        pairs = structure.pairs(self.r_cut)
         r = pairs.distances[index]
         weight, slope = smooth_cutoff(r, self.r_cut, self.cutoff_width)
         start, target, J, dweight = pair_columns(
-            index, pairs.i, pairs.j, pairs.vectors, pairs.distances, 0.5 * slope, structure.n_atoms, derivatives
+            index, pairs.i, pairs.j, pairs.vectors, pairs.distances, share * slope, structure.n_atoms, derivatives
         )
-        return EnvironmentBatch(r[:, None].copy(), 0.5 * weight, pairs.i[index], start, target, J, dweight)
+        return EnvironmentBatch(r[:, None].copy(), share * weight, pairs.i[index], start, target, J, dweight)
 
     def settings(self) -> dict[str, Any]:
         return {"name": "pair", "r_cut": self.r_cut, "cutoff_width": self.cutoff_width}

@@ -144,7 +144,7 @@ class SparseBasis:
         K = np.zeros((n, self.n_columns))
         variance = np.zeros((n, self.n_terms))
         for b in self.blocks:
-            batch = b.descriptor.environments(structure, b.channel, derivatives)
+            batch = b.descriptor.frame_environments(structure, b.channel, derivatives)
             if len(batch) == 0:
                 continue
             x, J = b.kernel.scale(batch.x), b.kernel.scale(batch.J)

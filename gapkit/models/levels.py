@@ -192,9 +192,7 @@ class HeldOutStatistics:
     weight_variance: float
 
 
-def held_out_statistics(
-    triangles: Triangles, column_terms: np.ndarray, levels: Levels
-) -> dict[str, HeldOutStatistics]:
+def held_out_statistics(triangles: Triangles, column_terms: np.ndarray, levels: Levels) -> dict[str, HeldOutStatistics]:
     """Per noise group, over all folds, each judged by the posterior of the others; from triangles alone."""
     sums: dict[str, np.ndarray] = {}
     grams = triangles.grams()

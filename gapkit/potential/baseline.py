@@ -24,9 +24,9 @@ from ase.units import Bohr, Hartree
 
 from gapkit.descriptors.base import check_cutoff, smooth_cutoff
 from gapkit.exceptions import DataError, GapkitError, SettingsError
-from gapkit.potential.plausibility import check_extent
 from gapkit.structures.labels import cell_volume, check_distances
 from gapkit.structures.neighbours import neighbours
+from gapkit.structures.plausibility import check_extent
 
 _AMPLITUDE = np.array([0.1818, 0.5099, 0.2802, 0.02817])
 _DECAY = np.array([3.2, 0.9423, 0.4029, 0.2016])

@@ -52,10 +52,10 @@ class GAPCalculator(Calculator):
         self.results = {}  # nothing of an earlier frame may stay where this one fails
         super().calculate(atoms, properties, system_changes)
         frame = self.atoms
+        structure = self.potential.structure(frame)
         volume = cell_volume(frame)
         if volume is None and any(p in ("stress", "stresses") for p in properties):
             raise PropertyNotImplementedError("a frame without a cell volume has no stress")
-        structure = self.potential.structure(frame)
         mean = self.potential.evaluate(frame, structure=structure)
         results = {
             "energy": mean.energy,

@@ -19,10 +19,10 @@ from gapkit.potential.calculator import GAPCalculator
 from gapkit.potential.model import Potential
 from gapkit.potential.modelfile import load_model, save_model
 from gapkit.potential.parameters import fit_parameters
-from gapkit.potential.plausibility import check_contacts
 from gapkit.potential.report import Report, evaluate_frames
 from gapkit.potential.training import Fit, fit_potential, update_fit
 from gapkit.structures.labels import labelled_frames
+from gapkit.structures.plausibility import check_contacts
 
 
 @dataclass(frozen=True)

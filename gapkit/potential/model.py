@@ -15,9 +15,9 @@ from gapkit.models.posterior import Posterior
 from gapkit.models.terms import Term
 from gapkit.numerics.threads import blas_threads, thread_count
 from gapkit.potential.baseline import baseline_labels
-from gapkit.potential.plausibility import check_contacts, check_extent
 from gapkit.structures.labels import cell_volume, check_distances
 from gapkit.structures.neighbours import Structure
+from gapkit.structures.plausibility import check_contacts, check_extent
 from gapkit.structures.reference_energies import ReferenceEnergies
 from gapkit.uncertainty.calibration import Calibration
 
@@ -111,7 +111,7 @@ class Potential:
         ------
         SpeciesError, DataError
             An atom of a species that the model was not trained on; see ``gapkit.structures.labels`` and
-            ``gapkit.potential.plausibility`` for the others.
+            ``gapkit.structures.plausibility`` for the others.
         """
         check_extent(atoms, where)
         self._check_species(atoms, where)

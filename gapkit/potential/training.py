@@ -326,14 +326,14 @@ def plan_line(data: TrainingSet, basis: SparseBasis, n_folds: int, n_threads: in
     """One line before the long work: rows, sparse points, memory, time."""
     m = basis.n_columns
     rows = data.n_rows
-    kinds = len(
-        {k for t in data.targets for k, v in vars(t).items() if k in ("energy", "forces", "virial") and v is not None}
-    )
+    kinds = sum(any(getattr(t, k) is not None for t in data.targets) for k in ("energy", "forces", "virial"))
     memory = 8e-9 * m * m * (kinds * n_folds * 2.0 + 8) + 8e-9 * 3 * max(2000, m) * m + 0.3
     atoms = sum(t.n_atoms for t in data.targets)
     features = max(b.points.shape[1] for b in basis.blocks)
-    flops = atoms * 2.0 * 120 * features * m + 6.0 * rows * m * m + 12 * n_folds * m**3
-    seconds = flops / (25e9 * n_threads) + 40 * n_folds * min(m, SEARCH_COLUMNS) ** 3 / 20e9 + 5
+    columns = min(130.0, 3.0 * atoms / len(data.frames) + 6.0)
+    per_channel = m / len({b.channel for b in basis.blocks if b.points.shape[1] == features})
+    flops = atoms * 2.0 * columns * features * per_channel + 6.0 * rows * m * m + 12 * n_folds * m**3
+    seconds = flops / (18e9 * n_threads) + 40 * n_folds * min(m, SEARCH_COLUMNS) ** 3 / 20e9 + 5
     return (
         f"gapkit: {rows} labels of {len(data.frames)} frames ({atoms} atoms), {m} sparse points, "
         f"about {memory:.1f} GB and {seconds:.0f} s"
