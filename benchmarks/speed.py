@@ -82,7 +82,8 @@ def main() -> None:
     }
     features = basis.blocks[0].points.shape[1]
     print(
-        f"{o.sparse} sparse points, {features} features, r_cut {o.r_cut}, zeta {o.zeta}; BLAS {', '.join(sorted(kernels))}"
+        f"{o.sparse} sparse points, {features} features, r_cut {o.r_cut}, zeta {o.zeta}; "
+        f"BLAS {', '.join(sorted(kernels))}"
     )
     a, b = np.random.default_rng(0).normal(size=(128, features)), basis.blocks[0].points
     with blas_threads(1):

@@ -433,7 +433,7 @@ def jacobians(
 
 @njit(cache=True, nogil=True)
 def scatter_pair_gradients(atoms, first, j, vectors, g, gradient, strain):
-    """From dE_i/dr_ij to dE/dr (n, 3) and to each environment's own dE_i/d(strain) (n, 6), of environments ``atoms``."""
+    """From dE_i/dr_ij of ``atoms`` to dE/dr (n, 3) and to each environment's own dE_i/d(strain) (n, 6)."""
     for i in atoms:
         for p in range(first[i], first[i + 1]):
             other = j[p]

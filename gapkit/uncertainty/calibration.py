@@ -1,19 +1,19 @@
 r"""From held-out errors to the noise and the scales that predicted standard deviations use.
 
-A posterior variance has two parts: the Nystrom residual rho, which grows where no sparse point is near, and the variance
-omega left in the weights. The search for levels fixes only ratios of noise and signal: a common factor
+A posterior variance has two parts: the Nystrom residual rho, which grows where no sparse point is near, and the
+variance omega left in the weights. The search for levels fixes only ratios of noise and signal: a common factor
 :math:`\lambda^2` changes every variance and no mean. And the mean of this approximation does not know of rho, so the
-signal that suits the mean can make rho far too large where sparse points are few. Hence two factors, from the held-out
-forces (energies where there are none):
+signal that suits the mean can make rho far too large where sparse points are few. Hence two factors, from the
+held-out forces (energies where there are none):
 
 .. math::
     a = \min\Big(\lambda_0^2, \frac{\mathrm{MSE}}{2 \bar\rho}\Big), \quad
     \lambda^2 = \frac{\mathrm{MSE} - a \bar\rho}{\sigma^2 + \bar\omega}, \quad
     \lambda_0^2 = \frac{\mathrm{MSE}}{\sigma^2 + \bar\omega + \bar\rho}
 
-so that the standardised errors have variance one; where the residual is small, a and :math:`\lambda^2` are one number.
-Then each label kind's noise takes up what :math:`a\rho + \lambda^2\omega` leaves of its held-out error; where that alone
-is larger than the error, both are shrunk by a factor of the kind's own.
+so that the standardised errors have variance one; where the residual is small, a and :math:`\lambda^2` are one
+number. Then each label kind's noise takes up what :math:`a\rho + \lambda^2\omega` leaves of its held-out error;
+where that alone is larger than the error, both are shrunk by a factor of the kind's own.
 """
 
 from __future__ import annotations
