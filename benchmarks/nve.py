@@ -25,7 +25,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=10_000)
     parser.add_argument("--temperature", type=float, default=1000.0)
     o = parser.parse_args()
-    atoms = bulk("Si", cubic=True) * (o.repeat,) * 3
+    atoms = bulk("Si", cubic=True).repeat(o.repeat)
     begin = time.perf_counter()
     with tqdm(total=o.steps) as bar:
         # twice the temperature in velocities: half of it goes into potential energy at once

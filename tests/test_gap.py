@@ -10,11 +10,11 @@ from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, GroupKFold, cross_val_score
 
 import gapkit
-from gapkit.exceptions import DataError
+from gapkit.exceptions import DataError, NumericsError
 from gapkit.models.observations import observations
 from gapkit.models.posterior import Posterior
 from gapkit.models.triangles import Triangles
-from gapkit.potential.training import training_set
+from gapkit.potential.training_set import training_set
 from gapkit.structures.labels import labelled_frames
 from tests.conftest import copper_frames, label, small_gap
 
@@ -321,6 +321,33 @@ def test_report_without_some_labels(gap, held_out):
     assert list(table["config_types"]) == ["none"]
     assert "NaN" not in report.to_json()
     assert "-" in str(report)
+
+
+def test_report_of_forces_that_vanish_by_symmetry_in_a_model_without_forces(held_out):
+    """Force and standard deviation are both zero there: such a component does not count, and nothing is NaN."""
+    frames = [a.copy() for a in held_out]
+    for frame, labelled in zip(frames, held_out, strict=True):
+        frame.info["energy"] = labelled.get_potential_energy()
+    gap = small_gap(noise=FIXED).fit(frames)
+    lone = Atoms("Cu", info={"energy": 0.0, "config_type": "atom"})
+    lone.arrays["forces"] = np.zeros((1, 3))
+    report = gap.evaluate([lone])
+    assert report.summary["force_rmse_ev_per_ang"] == 0.0
+    assert report.summary["force_z_std"] is None
+    assert "NaN" not in report.to_json()
+
+
+def test_a_factorisation_that_fails_is_an_error_with_a_remedy(train, held_out, monkeypatch):
+    gap = small_gap(noise=FIXED).fit(train)
+
+    def fail(*_, **__):
+        raise np.linalg.LinAlgError("2-th leading minor")
+
+    monkeypatch.setattr("gapkit.potential.gap.fit_potential", fail)
+    monkeypatch.setattr("gapkit.potential.gap.update_fit", fail)
+    for use in (gap.fit, gap.update):
+        with pytest.raises(NumericsError, match="2-th leading minor.*; give noise levels, use fewer sparse points"):
+            use(held_out)
 
 
 def test_report_without_uncertainty(gap, held_out):

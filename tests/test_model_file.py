@@ -76,7 +76,7 @@ def test_round_trip_with_own_noise_groups_two_species_and_a_triplet_term(tmp_pat
     ]
     noise = {**FIXED, "config_types": {"cluster": {"forces": 0.3}}}
     e0 = {"Cu": 0.1, "Au": -0.2}
-    gap = gapkit.GAP(terms, e0=e0, noise=noise, sparse={"selection": "fps"}, folds=2, random_state=5)
+    gap = gapkit.GAP(terms, e0=e0, noise=noise, sparse={"selection": "fps"}, folds=2, random_state=5, n_jobs=1)
     gap.fit(frames + mixed)
     loaded = through_file(gap, tmp_path)
     same_predictions(gap, loaded, mixed + frames)

@@ -18,7 +18,7 @@ from gapkit.descriptors.base import Channel, Descriptor, EnvironmentBatch, check
 from gapkit.exceptions import SettingsError, SpeciesError
 from gapkit.kernels import Kernel
 from gapkit.numerics import harmonics, radial
-from gapkit.numerics import soap as floor
+from gapkit.numerics import soap_frames as floor
 from gapkit.numerics.threads import map_blocks, thread_count
 from gapkit.structures.neighbours import Structure
 
@@ -66,7 +66,7 @@ class SoapBasis:
         return len(self.feature_scale)
 
     def arrays(self) -> tuple:
-        """The tuple that ``gapkit.numerics.soap`` unpacks."""
+        """The tuple that ``gapkit.numerics.soap_frames`` unpacks."""
         return (
             self.table,
             self.inverse_spacing,

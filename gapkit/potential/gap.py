@@ -14,7 +14,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 from tqdm import tqdm
 
-from gapkit.exceptions import DataError, ModelFileError, SettingsError
+from gapkit.exceptions import DataError, ModelFileError, NumericsError, SettingsError
 from gapkit.potential.calculator import GAPCalculator
 from gapkit.potential.model import Potential
 from gapkit.potential.modelfile import load_model, save_model
@@ -23,6 +23,11 @@ from gapkit.potential.report import Report, evaluate_frames
 from gapkit.potential.training import Fit, fit_potential, update_fit
 from gapkit.structures.labels import labelled_frames
 from gapkit.structures.plausibility import check_contacts
+
+_UNSOLVABLE = (
+    "the least-squares problem could not be solved ({}): labels or levels are out of range; give noise levels, use "
+    "fewer sparse points, or add frames"
+)
 
 
 @dataclass(frozen=True)
@@ -143,12 +148,17 @@ class GAP(BaseEstimator):
             A frame or label that cannot be used, by index and key.
         SettingsError
             A parameter that cannot work.
+        NumericsError
+            Where a factorisation fails.
         """
         parameters = fit_parameters(self.get_params(deep=False))
         frames = self._frames(X)
         for frame in frames:
             check_contacts(frame.atoms, f"frame {frame.index}")
-        fit = fit_potential(frames, **parameters, progress=progress)
+        try:
+            fit = fit_potential(frames, **parameters, progress=progress)
+        except np.linalg.LinAlgError as error:
+            raise NumericsError(_UNSOLVABLE.format(error)) from error
         self._fit: Fit | None = fit
         self.potential_ = fit.potential
         if progress:
@@ -174,7 +184,10 @@ class GAP(BaseEstimator):
                 check_contacts(frame.atoms, f"frame {frame.index}")
             else:
                 self.potential_.structure(frame.atoms, f"frame {frame.index}")
-        self._fit = update_fit(self._fit, frames, self.n_jobs, progress)
+        try:
+            self._fit = update_fit(self._fit, frames, self.n_jobs, progress)
+        except np.linalg.LinAlgError as error:
+            raise NumericsError(_UNSOLVABLE.format(error)) from error
         self.potential_ = self._fit.potential
         return self
 

@@ -40,13 +40,15 @@ class Errors:
         self.n_atoms += n
         if frame.energy is not None:
             self.energy.append((mean.energy - frame.energy) / n)
-            if spread is not None:
+            if spread is not None and spread.energy > 0:
                 self.energy_z.append((mean.energy - frame.energy) / spread.energy)
         if frame.forces is not None:
             error = (mean.forces - frame.forces).ravel()
             self.forces.append(error)
             if spread is not None and spread.forces is not None:
-                self.forces_z.append(error / spread.forces.ravel())
+                std = spread.forces.ravel()
+                known = std > 0  # zero by symmetry, in a model that was fitted to no forces
+                self.forces_z.append(error[known] / std[known])
         if frame.virial is not None and mean.virial is not None:
             self.virial.append((mean.virial - frame.virial) / n)
 

@@ -2,225 +2,32 @@
 
 from __future__ import annotations
 
-import hashlib
-import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from ase.data import chemical_symbols
 from tqdm import tqdm
 
-from gapkit.descriptors import SOAP, Descriptor, PairDistance
-from gapkit.descriptors.base import Channel
-from gapkit.exceptions import DataError, SettingsError
-from gapkit.kernels import Kernel
+from gapkit.exceptions import DataError
 from gapkit.models.basis import SparseBasis
-from gapkit.models.folds import cluster_folds
 from gapkit.models.levels import Levels, held_out_statistics, search_levels
 from gapkit.models.observations import ISOLATED, ISOLATED_NOISE, Targets, observations
 from gapkit.models.posterior import Posterior
-from gapkit.models.sparse_points import selection
 from gapkit.models.terms import Term
 from gapkit.models.triangles import Triangles
-from gapkit.numerics import kernel_functions
 from gapkit.numerics.threads import blas_threads, map_blocks, thread_count
-from gapkit.potential.baseline import baseline_labels
-from gapkit.potential.defaults import default_terms, starting_levels
+from gapkit.potential.defaults import starting_levels
 from gapkit.potential.model import Potential
-from gapkit.structures.labels import LabelledFrame, check_distances
+from gapkit.potential.noise_settings import NoiseSettings
+from gapkit.potential.pool import choose_sparse_points, choose_terms, domain_variance, gather_pool
+from gapkit.potential.training_set import ALWAYS, TrainingSet, assign_folds, describe_training, training_set
+from gapkit.structures.labels import LabelledFrame
 from gapkit.structures.neighbours import Structure
-from gapkit.structures.reference_energies import ReferenceEnergies, reference_energies
-from gapkit.uncertainty.calibration import Calibration, calibrate
+from gapkit.uncertainty.calibration import calibrate
 
-logger = logging.getLogger("gapkit")
-
-#: candidate environments kept per channel for the choice of sparse points
-POOL = 20_000
-#: dimensions of the fingerprint by which frames are put into folds
-FINGERPRINT = 48
 #: largest number of columns that the level search uses
 SEARCH_COLUMNS = 800
-#: candidate environments per channel whose variance sets the domain limit
-DOMAIN_SAMPLE = 2000
-#: fold of rows that are never held out
-ALWAYS = -1
-
-
-@dataclass(frozen=True)
-class TrainingSet:
-    """Checked frames with what the model must explain of each."""
-
-    frames: tuple[LabelledFrame, ...]
-    targets: tuple[Targets, ...]
-    reference: ReferenceEnergies
-    species: tuple[int, ...]
-
-    @property
-    def n_rows(self) -> int:
-        """Number of labels."""
-        return sum(t.n_rows for t in self.targets)
-
-
-class Reservoir:
-    """A bounded uniform sample of a stream of feature vectors (Vitter, ACM Trans. Math. Softw. 11, 37 (1985))."""
-
-    def __init__(self, size: int, rng: np.random.Generator) -> None:
-        self.size, self.rng = size, rng
-        self.kept: list[np.ndarray] = []
-        self.seen = 0
-
-    def add(self, x: np.ndarray) -> None:
-        """Offer the rows of ``x``."""
-        for row in x:
-            self.seen += 1
-            if len(self.kept) < self.size:
-                self.kept.append(row.copy())
-            else:
-                place = int(self.rng.integers(self.seen))
-                if place < self.size:
-                    self.kept[place] = row.copy()
-
-    def features(self) -> np.ndarray:
-        """The sample (c, f)."""
-        return np.array(self.kept)
-
-
-def training_set(
-    frames: Sequence[LabelledFrame],
-    e0: Any,
-    baseline: Any,
-    known: tuple[tuple[int, ...], ReferenceEnergies] | None = None,
-) -> TrainingSet:
-    """Subtract reference energies and baseline.
-
-    ``known`` gives species and reference energies of an existing model; else they follow from the frames. A species
-    seen only as an isolated atom is left out.
-    """
-    usable = [f for f in frames if f.energy is not None or f.forces is not None or f.virial is not None]
-    if known is None:
-        bonded = [f for f in usable if not f.is_isolated_atom]
-        if not bonded:
-            raise DataError("all labelled frames are isolated atoms: there is nothing to learn; add bonded frames")
-        species = tuple(sorted({int(z) for f in bonded for z in f.atoms.numbers}))
-        reference = reference_energies(frames, species, e0)
-    else:
-        species, reference = known
-    kept, targets = [], []
-    for frame in usable:
-        if frame.is_isolated_atom and (int(frame.atoms.numbers[0]) not in species or frame.energy is None):
-            continue
-        kept.append(frame)
-        targets.append(_targets(frame, reference, baseline))
-    return TrainingSet(tuple(kept), tuple(targets), reference, species)
-
-
-def _targets(frame: LabelledFrame, reference: ReferenceEnergies, baseline: Any) -> Targets:
-    energy, forces, virial = frame.energy, frame.forces, frame.virial
-    if energy is not None:
-        energy = energy - reference.of(frame.atoms.numbers)
-    if baseline is not None:
-        base = baseline_labels(baseline, frame.atoms, f"frame {frame.index}", stress=virial is not None)
-        energy = None if energy is None else energy - base["energy"]
-        forces = None if forces is None else forces - base["forces"]
-        virial = None if virial is None else virial - base["virial"]
-    return Targets(energy, forces, virial, frame.n_atoms, frame.config_type, frame.is_isolated_atom)
-
-
-def choose_terms(terms: Any, data: TrainingSet, sparse: Any = "auto") -> tuple[Term, ...]:
-    """The given terms for the species of the training set; ``"auto"``: :func:`default_terms`.
-
-    ``sparse`` changes number and selection of sparse points as ``gapkit.GAP`` documents.
-    """
-    if isinstance(terms, str):
-        if terms != "auto":
-            raise SettingsError(f"terms must be 'auto' or a list of gapkit.Term, not {terms!r}")
-        bonded = [f.atoms for f, t in zip(data.frames, data.targets, strict=True) if not t.isolated]
-        terms = default_terms(bonded[:: max(1, len(bonded) // 200)], data.n_rows)
-    terms = tuple(terms)
-    if not terms or not all(isinstance(t, Term) for t in terms):
-        raise SettingsError("terms must be 'auto' or a list of one or more gapkit.Term")
-    changes = sparse_settings(sparse)
-    described = [t.with_descriptor(t.descriptor.for_species(data.species)) for t in terms]
-    return tuple(t if isinstance(t.descriptor, PairDistance) else replace(t, **changes) for t in described)
-
-
-def sparse_settings(sparse: Any) -> dict[str, Any]:
-    """``sparse`` of ``gapkit.GAP`` as changes to a term."""
-    if isinstance(sparse, Mapping):
-        unknown = set(sparse) - {"n", "selection"}
-        if unknown:
-            raise SettingsError(f"sparse has the keys n and selection, not {', '.join(sorted(map(str, unknown)))}")
-        return {"n_sparse" if k == "n" else k: v for k, v in sparse.items()}
-    if isinstance(sparse, str):
-        return {} if sparse == "auto" else {"selection": sparse}
-    if isinstance(sparse, int | np.integer) and not isinstance(sparse, bool):
-        return {"n_sparse": int(sparse)}
-    raise SettingsError(f"sparse must be 'auto', a number, the name of a selection or a table, not {sparse!r}")
-
-
-@dataclass(frozen=True)
-class Pool:
-    """Candidates for sparse points, per term and channel, and a fingerprint per frame."""
-
-    candidates: dict[tuple[int, Channel], np.ndarray]
-    seen: dict[tuple[int, Channel], int]
-    fingerprints: np.ndarray
-
-
-def gather_pool(data: TrainingSet, terms: Sequence[Term], rng: np.random.Generator, bar: Callable[..., Any]) -> Pool:
-    """One pass over the frames: a bounded sample of environments and each frame's mean descriptor."""
-    r_cut = max(t.descriptor.r_cut for t in terms)
-    reservoirs: dict[tuple[int, Channel], Reservoir] = {}
-    widest = max(range(len(terms)), key=lambda k: isinstance(terms[k].descriptor, SOAP))
-    projections: dict[Channel, np.ndarray] = {}
-    project = np.random.default_rng(20)
-    fingerprints = np.zeros((len(data.frames), FINGERPRINT))
-    for n, frame in enumerate(bar(data.frames, desc="descriptors", unit="frame")):
-        structure = Structure(frame.atoms, r_cut)
-        pairs = structure.pairs(r_cut)
-        check_distances(pairs.distances, pairs.i, pairs.j, f"frame {frame.index}")
-        for k, term in enumerate(terms):
-            for channel in term.descriptor.channels:
-                x = term.descriptor.environments(structure, channel, derivatives=False).x
-                if len(x) == 0:
-                    continue
-                reservoirs.setdefault((k, channel), Reservoir(POOL, rng)).add(x)
-                if k == widest:
-                    if channel not in projections:
-                        projections[channel] = project.normal(size=(x.shape[1], FINGERPRINT))
-                    fingerprints[n] += x.sum(axis=0) @ projections[channel] / frame.n_atoms
-    return Pool(
-        {key: r.features() for key, r in reservoirs.items()},
-        {key: r.seen for key, r in reservoirs.items()},
-        fingerprints,
-    )
-
-
-def choose_sparse_points(
-    pool: Pool, terms: Sequence[Term], rng: np.random.Generator, bar: Callable[..., Any]
-) -> SparseBasis:
-    """Sparse points of every channel, in proportion to the square root of its environments, at least ten each."""
-    chosen: list[tuple[int, Descriptor, Kernel, Channel, np.ndarray]] = []
-    for key in bar(sorted(pool.candidates), desc="sparse points", unit="channel"):
-        k, channel = key
-        term = terms[k]
-        share = {c: np.sqrt(n) for (other, c), n in pool.seen.items() if other == k}
-        n = max(10, round(term.n_sparse * share[channel] / sum(share.values())))
-        candidates = pool.candidates[key]
-        index = selection(term.selection)(candidates, term.kernel, n, rng)
-        chosen.append((k, term.descriptor, term.kernel, channel, candidates[index]))
-    return SparseBasis.build(chosen, len(terms))
-
-
-def assign_folds(data: TrainingSet, fingerprints: np.ndarray, n_folds: int) -> np.ndarray:
-    """Fold of each frame; isolated atoms are never held out."""
-    folds = np.full(len(data.frames), ALWAYS)
-    index = np.array([k for k, t in enumerate(data.targets) if not t.isolated], dtype=np.int64)
-    strata = [f"{data.frames[k].config_type}|{data.frames[k].atoms.get_chemical_formula()}" for k in index]
-    folds[index] = cluster_folds(fingerprints[index], strata, [data.frames[k].trajectory for k in index], n_folds)
-    return folds
 
 
 def accumulate_rows(
@@ -268,48 +75,6 @@ def _batches(targets: Sequence[Targets], rows: int) -> Iterator[list[int]]:
             batch, held = [], 0
     if batch:
         yield batch
-
-
-@dataclass(frozen=True)
-class NoiseSettings:
-    """Noise levels that the user gives: by kind, and by config_type and kind.
-
-    ``"auto"`` levels are searched. Units: ``energy`` and ``virial`` eV per square root of atoms, ``forces`` eV/A.
-    """
-
-    by_kind: dict[str, float]
-    by_config: dict[str, dict[str, float]]
-
-    @classmethod
-    def parse(cls, noise: Any) -> NoiseSettings:
-        """From ``"auto"`` or ``{"energy": 0.001, "forces": 0.1, "config_types": {"liquid": {"forces": 0.3}}}``."""
-        if noise is None or (isinstance(noise, str) and noise == "auto"):
-            return cls({}, {})
-        if not isinstance(noise, Mapping):
-            raise SettingsError(f"noise must be 'auto' or a table of standard deviations, not {noise!r}")
-        table = dict(noise)
-        by_config = {str(c): cls._levels(v) for c, v in dict(table.pop("config_types", {})).items()}
-        return cls(cls._levels(table), by_config)
-
-    @staticmethod
-    def _levels(table: Mapping[str, Any]) -> dict[str, float]:
-        levels = {}
-        for kind, value in table.items():
-            if kind not in ("energy", "forces", "virial"):
-                raise SettingsError(f"noise has levels for energy, forces and virial, not for {kind!r}")
-            if isinstance(value, str) and value == "auto":
-                continue
-            if not (np.isscalar(value) and np.isfinite(value) and float(value) > 0):
-                raise SettingsError(f"noise of {kind!r} must be a positive number or 'auto', not {value!r}")
-            levels[kind] = float(value)
-        return levels
-
-    def given(self, group: str) -> float | None:
-        """The level given for a noise group, or None."""
-        kind, _, config = group.partition(":")
-        if config and kind in self.by_config.get(config, {}):
-            return self.by_config[config][kind]
-        return self.by_kind.get(kind)
 
 
 @dataclass(frozen=True)
@@ -393,26 +158,6 @@ def fit_potential(
     return Fit(potential, triangles, levels, folds)
 
 
-def domain_variance(pool: Pool, basis: SparseBasis, posterior: Posterior, calibration: Calibration) -> float:
-    """Largest calibrated variance (eV^2, no noise) of a local function among a sample of training environments.
-
-    Of SOAP terms; of all terms where there is none.
-    """
-    blocks = [b for b in basis.blocks if isinstance(b.descriptor, SOAP)] or list(basis.blocks)
-    energy = calibration.of("energy")
-    largest = 0.0
-    for b in blocks:
-        x = pool.candidates[b.term, b.channel][:DOMAIN_SAMPLE]
-        K = np.zeros((len(x), basis.n_columns))
-        t = b.kernel.argument(b.kernel.scale(x), b.points)
-        kernel_functions.apply(b.kernel.function, b.kernel.parameter, t, t, np.empty_like(t))
-        K[:, b.columns] = t
-        prior = np.zeros((len(x), basis.n_terms))
-        prior[:, b.term] = b.kernel.diagonal(x)
-        largest = max(largest, float(energy.latent(*posterior.variances(basis.whiten(K), prior)).max()))
-    return largest
-
-
 def choose_levels(
     triangles: Triangles,
     basis: SparseBasis,
@@ -482,39 +227,3 @@ def update_fit(fit: Fit, frames: Sequence[LabelledFrame], n_jobs: int | None = N
             potential, posterior=posterior, alpha=potential.basis.unwhiten(posterior.weights), metadata=metadata
         )
     return Fit(changed, triangles, fit.levels, np.concatenate([fit.folds, new]))
-
-
-def training_hash(frames: Sequence[LabelledFrame]) -> str:
-    """SHA-256 of numbers, positions, cells and labels, in the order given."""
-    digest = hashlib.sha256()
-    for f in frames:
-        parts: list[Any] = [f.atoms.numbers, f.atoms.positions, f.atoms.cell.array, f.atoms.pbc]
-        parts += [f.energy if f.energy is not None else np.nan, f.forces, f.virial]
-        for part in parts:
-            if part is not None:
-                digest.update(np.ascontiguousarray(part).tobytes())
-    return digest.hexdigest()
-
-
-def describe_training(
-    data: TrainingSet, basis: SparseBasis, levels: Levels, calibration: Calibration, n_folds: int
-) -> dict[str, Any]:
-    """JSON-ready account of the training set, the levels and the held-out errors."""
-    types: dict[str, int] = {}
-    for f in data.frames:
-        name = f.config_type or "none"
-        types[name] = types.get(name, 0) + 1
-    return {
-        "n_frames": len(data.frames),
-        "n_atoms": int(sum(f.n_atoms for f in data.frames)),
-        "n_labels": data.n_rows,
-        "species": [chemical_symbols[z] for z in data.species],
-        "config_types": types,
-        "training_hash": training_hash(data.frames),
-        "n_sparse": basis.n_columns,
-        "folds": n_folds,
-        "noise": dict(levels.noise),
-        "signal": [float(s) for s in levels.signal],
-        "objective": None if np.isnan(levels.objective) else levels.objective,
-        "held_out_rmse": {g: c.held_out_rmse for g, c in calibration.groups.items() if np.isfinite(c.held_out_rmse)},
-    }

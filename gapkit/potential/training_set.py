@@ -1,0 +1,125 @@
+"""The training set: checked frames, and what the model must explain of each."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from ase.data import chemical_symbols
+
+from gapkit.exceptions import DataError
+from gapkit.models.basis import SparseBasis
+from gapkit.models.folds import cluster_folds
+from gapkit.models.levels import Levels
+from gapkit.models.observations import Targets
+from gapkit.potential.baseline import baseline_labels
+from gapkit.structures.labels import LabelledFrame
+from gapkit.structures.reference_energies import ReferenceEnergies, reference_energies
+from gapkit.uncertainty.calibration import Calibration
+
+#: fold of rows that are never held out
+ALWAYS = -1
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """Checked frames with what the model must explain of each."""
+
+    frames: tuple[LabelledFrame, ...]
+    targets: tuple[Targets, ...]
+    reference: ReferenceEnergies
+    species: tuple[int, ...]
+
+    @property
+    def n_rows(self) -> int:
+        """Number of labels."""
+        return sum(t.n_rows for t in self.targets)
+
+
+def training_set(
+    frames: Sequence[LabelledFrame],
+    e0: Any,
+    baseline: Any,
+    known: tuple[tuple[int, ...], ReferenceEnergies] | None = None,
+) -> TrainingSet:
+    """Subtract reference energies and baseline.
+
+    ``known`` gives species and reference energies of an existing model; else they follow from the frames. A species
+    seen only as an isolated atom is left out.
+    """
+    usable = [f for f in frames if f.energy is not None or f.forces is not None or f.virial is not None]
+    if known is None:
+        bonded = [f for f in usable if not f.is_isolated_atom]
+        if not bonded:
+            raise DataError("all labelled frames are isolated atoms: there is nothing to learn; add bonded frames")
+        species = tuple(sorted({int(z) for f in bonded for z in f.atoms.numbers}))
+        reference = reference_energies(frames, species, e0)
+    else:
+        species, reference = known
+    kept, targets = [], []
+    for frame in usable:
+        if frame.is_isolated_atom and (int(frame.atoms.numbers[0]) not in species or frame.energy is None):
+            continue
+        kept.append(frame)
+        targets.append(_targets(frame, reference, baseline))
+    return TrainingSet(tuple(kept), tuple(targets), reference, species)
+
+
+def _targets(frame: LabelledFrame, reference: ReferenceEnergies, baseline: Any) -> Targets:
+    energy, forces, virial = frame.energy, frame.forces, frame.virial
+    if energy is not None:
+        energy = energy - reference.of(frame.atoms.numbers)
+    if baseline is not None:
+        base = baseline_labels(baseline, frame.atoms, f"frame {frame.index}", stress=virial is not None)
+        energy = None if energy is None else energy - base["energy"]
+        forces = None if forces is None else forces - base["forces"]
+        virial = None if virial is None else virial - base["virial"]
+    return Targets(energy, forces, virial, frame.n_atoms, frame.config_type, frame.is_isolated_atom)
+
+
+def assign_folds(data: TrainingSet, fingerprints: np.ndarray, n_folds: int) -> np.ndarray:
+    """Fold of each frame; isolated atoms are never held out."""
+    folds = np.full(len(data.frames), ALWAYS)
+    index = np.array([k for k, t in enumerate(data.targets) if not t.isolated], dtype=np.int64)
+    strata = [f"{data.frames[k].config_type}|{data.frames[k].atoms.get_chemical_formula()}" for k in index]
+    folds[index] = cluster_folds(fingerprints[index], strata, [data.frames[k].trajectory for k in index], n_folds)
+    return folds
+
+
+def training_hash(frames: Sequence[LabelledFrame]) -> str:
+    """SHA-256 of numbers, positions, cells and labels, in the order given."""
+    digest = hashlib.sha256()
+    for f in frames:
+        parts: list[Any] = [f.atoms.numbers, f.atoms.positions, f.atoms.cell.array, f.atoms.pbc]
+        parts += [f.energy if f.energy is not None else np.nan, f.forces, f.virial]
+        for part in parts:
+            if part is not None:
+                digest.update(np.ascontiguousarray(part).tobytes())
+    return digest.hexdigest()
+
+
+def describe_training(
+    data: TrainingSet, basis: SparseBasis, levels: Levels, calibration: Calibration, n_folds: int
+) -> dict[str, Any]:
+    """JSON-ready account of the training set, the levels and the held-out errors."""
+    types: dict[str, int] = {}
+    for f in data.frames:
+        name = f.config_type or "none"
+        types[name] = types.get(name, 0) + 1
+    return {
+        "n_frames": len(data.frames),
+        "n_atoms": int(sum(f.n_atoms for f in data.frames)),
+        "n_labels": data.n_rows,
+        "species": [chemical_symbols[z] for z in data.species],
+        "config_types": types,
+        "training_hash": training_hash(data.frames),
+        "n_sparse": basis.n_columns,
+        "folds": n_folds,
+        "noise": dict(levels.noise),
+        "signal": [float(s) for s in levels.signal],
+        "objective": None if np.isnan(levels.objective) else levels.objective,
+        "held_out_rmse": {g: c.held_out_rmse for g, c in calibration.groups.items() if np.isfinite(c.held_out_rmse)},
+    }
