@@ -61,7 +61,7 @@ def evaluate(basis: SparseBasis, alpha: np.ndarray, atoms) -> tuple[float, float
     n = len(atoms)
     local, gradient, strain = np.zeros(n), np.zeros((n, 3)), np.zeros((n, 6))
     for b in basis.blocks:
-        b.descriptor.add_prediction(structure, b.channel, b.kernel, b.points, alpha, local, gradient, strain)
+        b.descriptor.add_prediction(structure, b.channel, b.kernel, b.prepared, alpha, local, gradient, strain)
     return middle - begin, time.perf_counter() - middle
 
 

@@ -1,10 +1,16 @@
 """Covariances of energies, forces and virials: each against finite differences of plainer ones."""
 
+import itertools
+
 import numpy as np
 import pytest
 
+from gapkit.descriptors import SOAP, PairDistance, Triplet
+from gapkit.kernels import DotProduct, SquaredExponential
+from gapkit.models.basis import SparseBasis
+from gapkit.models.terms import Term, term_from_settings
 from gapkit.numerics import design_rows
-from gapkit.numerics.threads import map_blocks, thread_count
+from gapkit.numerics.threads import limited_threads, map_blocks, thread_count
 from tests import systems
 from tests.numerical import central_difference, displaced, strained
 
@@ -84,7 +90,7 @@ def test_direct_prediction_equals_rows_times_weights():
         local, gradient, strain = np.zeros(n), np.zeros((n, 3)), np.zeros((n, 6))
         for b in BASIS.blocks:
             b.descriptor.add_prediction(
-                structure, b.channel, b.kernel, b.points, alpha[b.columns], local, gradient, strain
+                structure, b.channel, b.kernel, b.prepared, alpha[b.columns], local, gradient, strain
             )
         expected = BASIS.rows(structure).K @ alpha
         np.testing.assert_allclose(local, BASIS.local_rows(structure).K @ alpha, rtol=1e-10)
@@ -119,3 +125,50 @@ def test_blocks_of_work_keep_their_order_on_threads():
     assert map_blocks(lambda k: k * k, range(20), 2) == [k * k for k in range(20)]
     assert thread_count(1) == 1
     assert thread_count(-1) >= 1
+
+
+def test_a_pool_inside_a_pool_does_not_stand_still():
+    done = map_blocks(lambda k: sum(map_blocks(lambda j: j * k, range(4), 2)), range(4), 2)
+    assert done == [0, 6, 12, 18]
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_thread_limits_reach_what_is_called_inside(n_jobs, monkeypatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: range(8))
+    with limited_threads(n_jobs):
+        assert thread_count() == n_jobs
+        with limited_threads(None):
+            assert thread_count() == n_jobs
+
+
+PAIRS_OF_KINDS = list(
+    itertools.product(
+        [PairDistance(3.6, 0.8), Triplet(3.0, 0.8), SOAP(r_cut=3.8, n_max=3, l_max=2)],
+        [DotProduct(2), SquaredExponential(0.9)],
+    )
+)
+
+
+@pytest.mark.parametrize(("descriptor", "kernel"), PAIRS_OF_KINDS)
+def test_any_descriptor_takes_any_kernel(descriptor, kernel):
+    descriptor = descriptor.for_species([8, 14])
+    structure = BASIS.structure(FRAMES[0])
+    chosen = []
+    for channel in descriptor.channels:
+        x = descriptor.environments(structure, channel, derivatives=False).x
+        if len(x):
+            chosen.append((0, descriptor, kernel, channel, x[:2]))
+    basis = SparseBasis.build(chosen, 1)
+    alpha, n = np.random.default_rng(0).normal(size=basis.n_columns), len(FRAMES[0])
+    structure = basis.structure(FRAMES[0])
+    local, gradient, strain = np.zeros(n), np.zeros((n, 3)), np.zeros((n, 6))
+    for b in basis.blocks:
+        b.descriptor.add_prediction(
+            structure, b.channel, b.kernel, b.prepared, alpha[b.columns], local, gradient, strain
+        )
+    expected = basis.rows(structure).K @ alpha
+    scale = np.abs(expected).max()
+    assert local.sum() == pytest.approx(expected[0], rel=1e-9)
+    np.testing.assert_allclose(gradient.ravel(), expected[1 : 1 + 3 * n], atol=1e-9 * scale)
+    np.testing.assert_allclose(strain.sum(axis=0), expected[1 + 3 * n :], atol=1e-9 * scale)
+    assert term_from_settings(Term(descriptor, kernel).settings()).kernel == kernel

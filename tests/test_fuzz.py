@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.neighborlist import neighbor_list
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 import gapkit
 from gapkit.exceptions import GapkitError, GapkitWarning
+from gapkit.structures.neighbours import neighbours
 from tests.conftest import small_gap
 
 ORDINARY = st.floats(-4, 4)
@@ -114,6 +116,36 @@ def all_finite(prediction, atoms):
             assert np.isfinite(part).all(), name
             if name.endswith("_std"):
                 assert np.all(np.asarray(part) >= 0), name
+
+
+def test_pairs_of_skewed_and_wide_frames_are_those_of_ase():
+    """Where vesin gets another box than the frame's own, because it would hang or end the process with that one."""
+    rng = np.random.default_rng(0)
+    for k in range(60):
+        cell = 4 * np.eye(3) + rng.uniform(-1, 1, size=(3, 3))
+        cell[1] += rng.integers(-9, 9) * cell[0]
+        cell[2] += rng.integers(-3, 3) * cell[1]
+        atoms = Atoms("Cu4", positions=rng.uniform(0, 6, size=(4, 3)), cell=cell, pbc=rng.integers(0, 2, size=3))
+        if k % 3 == 0:
+            atoms.positions[0] += rng.uniform(-400, 400, size=3)
+        pairs = neighbours(atoms, 4.5)
+        i, j, vectors = neighbor_list("ijD", atoms, 4.5)
+
+        def ordered(i, j, vectors):
+            rows = np.column_stack([i, j, vectors])
+            return rows[np.lexsort(np.round(rows, 5).T)]
+
+        np.testing.assert_allclose(
+            ordered(pairs.i, pairs.j, pairs.vectors), ordered(i, j, vectors), rtol=0, atol=1e-9, err_msg=str(k)
+        )
+        np.testing.assert_allclose(np.linalg.norm(pairs.vectors, axis=1), pairs.distances, atol=1e-12)
+
+
+@pytest.mark.parametrize("pbc", [(1, 0, 0), (0, 1, 0), (1, 1, 0), (0, 1, 1), (1, 1, 1)])
+def test_a_far_atom_and_a_skewed_cell_neither_hang_nor_crash(gap, pbc):
+    for place in np.diag([1.9e3, 1.9e3, 1.9e3]):
+        atoms = Atoms("Cu2", positions=[place, [1, 1, 1]], cell=[[5, 0, 0], [186.5, 5, 0.3], [0, 0, 5]], pbc=pbc)
+        assert np.isfinite(gap.predict([atoms]).energy[0])
 
 
 def one_line(error, begin=""):

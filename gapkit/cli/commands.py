@@ -63,7 +63,9 @@ def fit(options: argparse.Namespace) -> None:
     target = output_path(options.output)
     gap = GAP(**(read_config(options.config) if options.config else {}))
     frames = read_labelled(options.train, gap, check_contacts)
-    known = {int(z) for atoms in frames for z in atoms.numbers}
+    keys = (gap.energy_key, gap.forces_key, gap.virial_key)
+    alone = {f.index for f in labelled_frames(frames, *keys, require_labels=False) if f.is_isolated_atom}
+    known = {int(z) for k, atoms in enumerate(frames) for z in atoms.numbers if k not in alone}
 
     def check_test(atoms: Atoms, where: str) -> None:
         """Before the fit what would fail after it."""

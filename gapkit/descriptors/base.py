@@ -80,12 +80,16 @@ class Descriptor(ABC):
         """Environments whose sum is the frame's energy, where it does not matter which atom owns which."""
         return self.environments(structure, channel, derivatives)
 
+    def prepare(self, points: np.ndarray) -> Any:
+        """Sparse points (m, f), scaled by the kernel, in the form that :meth:`add_prediction` takes them in."""
+        return points
+
     def add_prediction(
         self,
         structure: Structure,
         channel: Channel,
         kernel: Kernel,
-        points: np.ndarray,
+        points: Any,
         weights: np.ndarray,
         local: np.ndarray,
         gradient: np.ndarray,
@@ -93,7 +97,7 @@ class Descriptor(ABC):
     ) -> None:
         """Add this channel's mean prediction to local energies (eV), dE/dr (eV/A) and dE_a/d(strain) (eV).
 
-        ``points`` (m, f) are scaled by the kernel, ``weights`` (m,) in eV; ``local`` (n,), ``gradient`` (n, 3),
+        ``points`` are from :meth:`prepare`, ``weights`` (m,) in eV; ``local`` (n,), ``gradient`` (n, 3),
         ``strain`` (n, 6, Voigt): the strain derivative of each atom's own local energy.
         """
         batch = self.environments(structure, channel)

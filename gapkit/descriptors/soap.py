@@ -21,6 +21,7 @@ from gapkit.numerics import harmonics, radial
 from gapkit.numerics import soap_frames as floor
 from gapkit.numerics.threads import map_blocks, thread_count
 from gapkit.structures.neighbours import Structure
+from gapkit.structures.plausibility import check_contacts
 
 #: grid points of the radial table; interpolation error below 1e-10 of the largest value (tests/test_radial.py)
 TABLE_POINTS = 1500
@@ -179,14 +180,18 @@ class SOAP(TransformerMixin, BaseEstimator, Descriptor):
 
     def fit(self, X: Sequence[ase.Atoms], y: Any = None) -> SOAP:
         """Learn the species (unless given) and make the tables."""
-        found = self.species if self.species is not None else sorted({int(z) for a in X for z in a.numbers})
+        found = self.species if self.species is not None else sorted({int(z) for a in _frames(X) for z in a.numbers})
         self.basis_ = self._make_basis(found)
         return self
 
     def transform(self, X: Sequence[ase.Atoms]) -> np.ndarray:
         """dscribe's numbers for every atom of every frame, stacked: shape (atoms, features)."""
         check_is_fitted(self)
-        return np.vstack([self._describe(Structure(a, self.r_cut), self.basis_.feature_scale) for a in _frames(X)])
+        rows = [np.zeros((0, self.basis_.n_features))]
+        for index, atoms in enumerate(_frames(X)):
+            check_contacts(atoms, f"frame {index}")
+            rows.append(self._describe(Structure(atoms, self.r_cut), self.basis_.feature_scale))
+        return np.vstack(rows)
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Names such as ``soap_Si_Si_n0_n1_l2``."""
@@ -249,18 +254,32 @@ class SOAP(TransformerMixin, BaseEstimator, Descriptor):
         """Normalised descriptors of ``centres``, in the metric of the SOAP kernel: shape (centres, features)."""
         return self._describe(structure, self._kernel_scale, centres, normalise=True)
 
+    def prepare(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Mean of the points, offsets from it, and the points' products with it.
+
+        Unit SOAP vectors lie in a narrow cone, so x . x_m is nearly one and its rounding, times large weights, is the
+        noise of the energy. Split as mean . x_m + (x - mean) . mean + (x - mean) . (x_m - mean), only the last, small
+        part has a rounding error of its own for every m.
+        """
+        mean = points.mean(axis=0)
+        return mean, np.ascontiguousarray(points - mean), points @ mean
+
     def add_prediction(
         self,
         structure: Structure,
         channel: Channel,
         kernel: Kernel,
-        points: np.ndarray,
+        points: Any,
         weights: np.ndarray,
         local: np.ndarray,
         gradient: np.ndarray,
         strain: np.ndarray,
     ) -> None:
-        """As in the base class, by the adjoint: no derivative of a descriptor is ever stored."""
+        """As in the base class; for dot-product kernels by the adjoint, and no derivative of a descriptor is stored."""
+        if kernel.centred:
+            mean, offsets, _ = points
+            super().add_prediction(structure, channel, kernel, mean + offsets, weights, local, gradient, strain)
+            return
         centres = np.flatnonzero(structure.numbers == channel[0])
         pairs, (distance, unit, channels, centre_channel) = self._floor_arguments(structure)
         energy = np.zeros(structure.n_atoms)
@@ -271,7 +290,7 @@ class SOAP(TransformerMixin, BaseEstimator, Descriptor):
 
         def evaluate(part: slice) -> None:
             floor.energies_and_pair_gradients(
-                centres[part], pairs.first, distance, unit, channels, centre_channel, basis, blocks, scale, points,
+                centres[part], pairs.first, distance, unit, channels, centre_channel, basis, blocks, scale, *points,
                 weights, kernel.function, kernel.parameter, BLOCK, energy, pair_gradient,
             )  # fmt: skip
 
@@ -326,6 +345,9 @@ class SOAP(TransformerMixin, BaseEstimator, Descriptor):
 
     def _make_basis(self, species: Iterable[str | int]) -> SoapBasis:
         self._check()
+        unknown = [s for s in species if isinstance(s, str) and s not in atomic_numbers]
+        if unknown:
+            raise SettingsError(f"species {unknown[0]!r} is no chemical symbol")
         species = sorted({atomic_numbers[s] if isinstance(s, str) else int(s) for s in species})
         if not species:
             raise SettingsError("SOAP needs at least one species: give `species` or fit on frames")

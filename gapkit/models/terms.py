@@ -24,8 +24,8 @@ class Term:
         For example ``SOAP(r_cut=5)`` with ``DotProduct(zeta=4)``; pair distances and triplets take
         ``SquaredExponential``, whose length scales are in the descriptor's units.
     n_sparse
-        Largest number of sparse points, shared among the descriptor's channels in proportion to the training
-        environments of each.
+        Number of sparse points, shared among the descriptor's channels in proportion to the square root of the
+        training environments of each, with at least ten for a channel (so a small number may be exceeded).
     selection
         ``"greedy"``, ``"leverage"``, ``"cur"``, ``"fps"``, ``"random"``, or an object of
         ``gapkit.models.sparse_points``.
@@ -57,6 +57,8 @@ class Term:
             settings["zeta"] = self.kernel.zeta
         elif isinstance(self.kernel, SquaredExponential):
             settings["length_scale"] = self.kernel.length_scale
+        else:
+            raise SettingsError(f"a kernel of type {type(self.kernel).__name__} cannot be stored in a file")
         settings["n_sparse"] = self.n_sparse
         settings["selection"] = self.selection if isinstance(self.selection, str) else "custom"
         settings["signal"] = self.signal
@@ -78,8 +80,12 @@ def term_from_settings(settings: Mapping[str, Any]) -> Term:
     of_term = {key: known.pop(key) for key in ("n_sparse", "selection", "signal") if key in known}
     if of_term.get("selection") == "custom":
         del of_term["selection"]
+    if "zeta" in known and "length_scale" in known:
+        raise SettingsError(
+            f"term {name!r}: give zeta (dot-product kernel) or length_scale (squared exponential), not both"
+        )
     kernel: Kernel
-    if name == "soap":
+    if "zeta" in known or (name == "soap" and "length_scale" not in known):
         kernel = DotProduct(known.pop("zeta", 4))
     else:
         length = known.pop("length_scale", 1.0)

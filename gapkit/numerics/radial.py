@@ -79,7 +79,7 @@ def interpolate(table, inverse_spacing, n_l, n_pad, r, f, df, offset):
     Fills ``f[offset + l n_pad + n]`` and ``df[...]``; the cubic Hermite error is h^4 max|f''''| / 384.
     """
     position = r * inverse_spacing
-    k = int(position)
+    k = min(int(position), len(table) // (2 * n_l * n_pad) - 2)  # a distance one rounding below the cutoff
     t = position - k
     t2 = t * t
     t3 = t2 * t

@@ -52,13 +52,15 @@ def descriptors(atoms, first, distance, unit, channel, centre_channel, basis, bl
 
 @njit(cache=True, nogil=True)
 def energies_and_pair_gradients(
-    atoms, first, distance, unit, channel, centre_channel, basis, blocks, scale, sparse, weights, function,
+    atoms, first, distance, unit, channel, centre_channel, basis, blocks, scale, mean, offsets, products,
+    weights, function,
     parameter, block_size, energy, g,
 ):  # fmt: skip
     """Local energies and dE/dr_ij of the environments ``atoms``, blocks of ``block_size`` at a time.
 
-    ``sparse`` (m, f) are the sparse points' unit vectors, ``weights`` (m,) their weights (eV). Fills
-    ``energy[atom]`` and ``g[pair]`` for these atoms and their pairs only, so that threads can share the arrays.
+    The sparse points are given as their ``mean`` (f,), ``offsets`` (m, f) from it and ``products`` (m,) with it (see
+    ``gapkit.descriptors.SOAP.prepare``); ``weights`` (m,) are in eV. Fills ``energy[atom]`` and
+    ``g[pair]`` for these atoms and their pairs only, so that threads can share the arrays.
     The adjoint of the normalisation is :math:`dE/dp = (G - \\hat p (\\hat p \\cdot G))/|p|`.
     """
     radial, inverse_spacing, norm, centre, l_max, n_max, n_pad, n_channels, summed = basis
@@ -66,7 +68,7 @@ def energies_and_pair_gradients(
     for a in atoms:
         longest = max(longest, first[a + 1] - first[a])
     n_l = l_max + 1
-    m, n_features = sparse.shape
+    m, n_features = offsets.shape
     f = np.empty(longest * n_l * n_pad)
     df = np.empty(longest * n_l * n_pad)
     y = np.empty((longest + 7) // 8 * n_l * n_l * STRIDE)
@@ -78,8 +80,10 @@ def energies_and_pair_gradients(
     row = np.empty(n_pad)
     square = np.empty(2 * n_pad * n_pad)
     p = np.empty((block_size, n_features))
+    d = np.empty((block_size, n_features))
     slope = np.empty((block_size, n_features))
     length = np.empty(block_size)
+    total_slope = np.empty(block_size)
     t = np.empty((block_size, m))
     dt = np.empty((block_size, m))
     for begin in range(0, len(atoms), block_size):
@@ -98,21 +102,32 @@ def energies_and_pair_gradients(
             inverse = 1.0 / length[i]
             for k in range(n_features):
                 p[i, k] *= inverse
-        np.dot(p[:n], sparse.T, t[:n])
+                d[i, k] = p[i, k] - mean[k]
+        np.dot(d[:n], offsets.T, t[:n])
+        for i in range(n):
+            shared = 0.0
+            for k in range(n_features):
+                shared += d[i, k] * mean[k]
+            for k in range(m):
+                t[i, k] += products[k] + shared
         kernel_functions.apply(function, parameter, t[:n], t[:n], dt[:n])
         for i in range(n):
             acc = 0.0
             for k in range(m):
                 acc += t[i, k] * weights[k]
             energy[atoms[begin + i]] = acc
+            summed_slope = 0.0
             for k in range(m):
                 dt[i, k] *= weights[k]
-        np.dot(dt[:n], sparse, slope[:n])
+                summed_slope += dt[i, k]
+            total_slope[i] = summed_slope
+        np.dot(dt[:n], offsets, slope[:n])
         for i in range(n):
             a = atoms[begin + i]
             start, count = first[a], first[a + 1] - first[a]
             along = 0.0
             for k in range(n_features):
+                slope[i, k] += total_slope[i] * mean[k]
                 along += p[i, k] * slope[i, k]
             inverse = 1.0 / length[i]
             for k in range(n_features):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import lru_cache
 from typing import Any
 
@@ -19,15 +21,34 @@ def _controller() -> ThreadpoolController:
     return ThreadpoolController()
 
 
+_limit: ContextVar[int | None] = ContextVar("gapkit_threads", default=None)
+_worker = threading.local()
+
+
+def _mark_worker() -> None:
+    _worker.inside = True
+
+
+@contextmanager
+def limited_threads(n_jobs: int | None) -> Iterator[None]:
+    """What ``thread_count(None)`` answers inside: ``n_jobs``, or what it would have answered if that is None."""
+    token = _limit.set(n_jobs if n_jobs is not None else _limit.get())
+    try:
+        yield
+    finally:
+        _limit.reset(token)
+
+
 @lru_cache(maxsize=4)
 def _pool(n_threads: int, process: int) -> ThreadPoolExecutor:
     """One pool per size and process: a forked child must not wait for its parent's threads."""
-    return ThreadPoolExecutor(max_workers=n_threads, thread_name_prefix="gapkit")
+    return ThreadPoolExecutor(max_workers=n_threads, thread_name_prefix="gapkit", initializer=_mark_worker)
 
 
 def thread_count(n_jobs: int | None = None) -> int:
     """Threads to use: ``n_jobs`` if given (-1 = all cores), else what the environment allows."""
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    n_jobs = n_jobs if n_jobs is not None else _limit.get()
     if n_jobs is None:
         limits = [os.environ.get(name, "") for name in ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS")]
         return max(1, min([available, *(int(s) for s in limits if s.isdigit() and int(s) > 0)]))
@@ -42,8 +63,13 @@ def blas_threads(n: int) -> Iterator[None]:
 
 
 def map_blocks(function: Callable[[Any], Any], blocks: Iterable[Any], n_threads: int) -> list[Any]:
-    """Results of ``function`` on each block, in order; the function must release the interpreter lock to gain."""
+    """Results of ``function`` on each block, in order; the function must release the interpreter lock to gain.
+
+    Inside a worker thread blocks run one after the other: a pool whose workers wait for its workers would stand still.
+    """
     blocks = list(blocks)
+    if getattr(_worker, "inside", False):
+        return [function(block) for block in blocks]
     with blas_threads(1):
         if n_threads == 1 or len(blocks) < 2:
             return [function(block) for block in blocks]

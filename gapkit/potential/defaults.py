@@ -23,7 +23,8 @@ MOST_PER_SPECIES, MOST_SPARSE, LABELS_PER_POINT = 1000, 2500, 6
 def distances_of(frames: Sequence[ase.Atoms]) -> tuple[float, float]:
     """Median distance to the nearest neighbour, and the cutoff that takes in 40 neighbours on average (A).
 
-    Molecules have fewer: there the cutoff is 1.1 times the longest distance, so that every atom sees every other.
+    Molecules have fewer: there the cutoff is 1.1 times their longest distance below its upper bound, so that
+    in a small molecule every atom sees every other.
     """
     nearest, everything, n_atoms = [], [], 0
     for atoms in frames:
@@ -41,7 +42,7 @@ def distances_of(frames: Sequence[ase.Atoms]) -> tuple[float, float]:
     return float(np.median(np.concatenate(nearest))), float(np.clip(r_cut, SHORTEST, LONGEST))
 
 
-def default_terms(frames: Sequence[ase.Atoms], n_labels: int) -> tuple[Term, ...]:
+def default_terms(frames: Sequence[ase.Atoms], n_labels: int, n_species: int) -> tuple[Term, ...]:
     """A pair term for the repulsive wall and one SOAP term, sized by the data.
 
     Parameters
@@ -50,10 +51,11 @@ def default_terms(frames: Sequence[ase.Atoms], n_labels: int) -> tuple[Term, ...
         Training frames without isolated atoms (a sample is enough).
     n_labels
         Number of energies, force components and virial components.
+    n_species
+        Number of species of the whole training set.
     """
     nearest, r_cut = distances_of(frames)
     r_cut = round(r_cut, 1)
-    n_species = len({int(z) for atoms in frames for z in atoms.numbers})
     n_sparse = int(np.clip(n_labels // LABELS_PER_POINT, 50, min(MOST_SPARSE, MOST_PER_SPECIES * n_species)))
     return (
         Term(PairDistance(r_cut=r_cut), SquaredExponential(round(0.25 * nearest, 2)), n_sparse=30),

@@ -340,8 +340,12 @@ def load(path: str | os.PathLike, baseline: Any = None) -> GAP:
         gap = GAP(**settings)
     except TypeError as error:
         raise ModelFileError(f"{path}: the settings in this model file are not gapkit's ({error})") from None
-    gap._fit = loaded if isinstance(loaded, Fit) else None
-    gap.potential_ = loaded.potential if isinstance(loaded, Fit) else loaded
+    if isinstance(loaded, Fit):
+        gap._fit = replace(loaded, potential=replace(loaded.potential, n_jobs=gap.n_jobs))
+        gap.potential_ = gap._fit.potential
+    else:
+        gap._fit = None
+        gap.potential_ = replace(loaded, n_jobs=gap.n_jobs)
     gap.terms = list(gap.potential_.terms)
     gap.baseline = gap.potential_.baseline
     return gap

@@ -13,7 +13,7 @@ from gapkit.exceptions import NumericsError, SpeciesError
 from gapkit.models.basis import SparseBasis
 from gapkit.models.posterior import Posterior
 from gapkit.models.terms import Term
-from gapkit.numerics.threads import blas_threads, thread_count
+from gapkit.numerics.threads import blas_threads, limited_threads, thread_count
 from gapkit.potential.baseline import baseline_labels
 from gapkit.structures.labels import cell_volume, check_distances
 from gapkit.structures.neighbours import Structure
@@ -82,6 +82,8 @@ class Potential:
         Atomic numbers that the model was trained on.
     metadata : dict
         JSON-ready: training set, settings, held-out errors.
+    n_jobs : int or None
+        Threads; None: what the environment allows.
     """
 
     terms: tuple[Term, ...]
@@ -93,6 +95,7 @@ class Potential:
     calibration: Calibration
     species: tuple[int, ...]
     metadata: dict[str, Any] = field(default_factory=dict)
+    n_jobs: int | None = None
 
     @property
     def r_cut(self) -> float:
@@ -141,10 +144,11 @@ class Potential:
         structure = structure or self.structure(atoms, where)
         n = structure.n_atoms
         local, gradient, strain = np.zeros(n), np.zeros((n, 3)), np.zeros((n, 6))
-        for b in self.basis.blocks:
-            b.descriptor.add_prediction(
-                structure, b.channel, b.kernel, b.points, self.alpha[b.columns], local, gradient, strain
-            )
+        with limited_threads(self.n_jobs):
+            for b in self.basis.blocks:
+                b.descriptor.add_prediction(
+                    structure, b.channel, b.kernel, b.prepared, self.alpha[b.columns], local, gradient, strain
+                )
         forces, atomic_virials = -gradient, -strain
         local += np.array([self.reference.values[z] for z in structure.numbers.tolist()])
         volume = cell_volume(atoms)
@@ -182,7 +186,7 @@ class Potential:
         extra = 1.0 if noise else 0.0
         n = structure.n_atoms
         local = self.local_spread(structure, noise, config_type)
-        with blas_threads(thread_count()):
+        with limited_threads(self.n_jobs), blas_threads(thread_count(self.n_jobs)):
             rows = self.basis.rows(structure, derivatives=forces)
             residual, weights = self.posterior.variances(self.basis.whiten(rows.K), rows.prior)
         total = float(energy.latent(residual[0], weights[0]) + extra * n * energy.noise**2)
@@ -201,7 +205,7 @@ class Potential:
         """Standard deviations (n,) of local energies (eV), alone: the cheap uncertainty for dynamics."""
         energy = self.calibration.of("energy", config_type)
         variance = np.empty(structure.n_atoms)
-        with blas_threads(thread_count()):
+        with limited_threads(self.n_jobs), blas_threads(thread_count(self.n_jobs)):
             for begin in range(0, structure.n_atoms, CHUNK):
                 atoms = np.arange(begin, min(begin + CHUNK, structure.n_atoms))
                 rows = self.basis.local_rows(structure, atoms)

@@ -13,22 +13,17 @@ from gapkit.descriptors.base import Channel
 from gapkit.exceptions import SettingsError
 from gapkit.kernels import Kernel
 from gapkit.models.basis import SparseBasis
-from gapkit.models.posterior import Posterior
 from gapkit.models.sparse_points import selection
 from gapkit.models.terms import Term
-from gapkit.numerics import kernel_functions
 from gapkit.potential.defaults import default_terms
 from gapkit.potential.training_set import TrainingSet
 from gapkit.structures.labels import check_distances
 from gapkit.structures.neighbours import Structure
-from gapkit.uncertainty.calibration import Calibration
 
-#: candidate environments kept per channel for the choice of sparse points
-POOL = 20_000
+#: candidate environments kept per channel for the choice of sparse points, and the memory they may take
+POOL, POOL_BYTES = 20_000, 200_000_000
 #: dimensions of the fingerprint by which frames are put into folds
 FINGERPRINT = 48
-#: candidate environments per channel whose variance sets the domain limit
-DOMAIN_SAMPLE = 2000
 
 
 def choose_terms(terms: Any, data: TrainingSet, sparse: Any = "auto") -> tuple[Term, ...]:
@@ -40,7 +35,10 @@ def choose_terms(terms: Any, data: TrainingSet, sparse: Any = "auto") -> tuple[T
         if terms != "auto":
             raise SettingsError(f"terms must be 'auto' or a list of gapkit.Term, not {terms!r}")
         bonded = [f.atoms for f, t in zip(data.frames, data.targets, strict=True) if not t.isolated]
-        terms = default_terms(bonded[:: max(1, len(bonded) // 200)], data.n_rows)
+        bonded.sort(
+            key=lambda a: (len(a), a.get_volume() if a.pbc.all() else 0.0, float(a.positions[0] @ a.positions[-1]))
+        )
+        terms = default_terms(bonded[:: max(1, len(bonded) // 200)], data.n_rows, len(data.species))
     terms = tuple(terms)
     if not terms or not all(isinstance(t, Term) for t in terms):
         raise SettingsError("terms must be 'auto' or a list of one or more gapkit.Term")
@@ -102,7 +100,6 @@ def gather_pool(data: TrainingSet, terms: Sequence[Term], rng: np.random.Generat
     reservoirs: dict[tuple[int, Channel], Reservoir] = {}
     widest = max(range(len(terms)), key=lambda k: isinstance(terms[k].descriptor, SOAP))
     projections: dict[Channel, np.ndarray] = {}
-    project = np.random.default_rng(20)
     fingerprints = np.zeros((len(data.frames), FINGERPRINT))
     for n, frame in enumerate(bar(data.frames, desc="descriptors", unit="frame")):
         structure = Structure(frame.atoms, r_cut)
@@ -113,10 +110,13 @@ def gather_pool(data: TrainingSet, terms: Sequence[Term], rng: np.random.Generat
                 x = term.descriptor.environments(structure, channel, derivatives=False).x
                 if len(x) == 0:
                     continue
-                reservoirs.setdefault((k, channel), Reservoir(POOL, rng)).add(x)
+                if (k, channel) not in reservoirs:
+                    reservoirs[k, channel] = Reservoir(max(1000, min(POOL, POOL_BYTES // (8 * x.shape[1]))), rng)
+                reservoirs[k, channel].add(x)
                 if k == widest:
                     if channel not in projections:
-                        projections[channel] = project.normal(size=(x.shape[1], FINGERPRINT))
+                        seed = [20, *channel]  # by channel, not by order of appearance
+                        projections[channel] = np.random.default_rng(seed).normal(size=(x.shape[1], FINGERPRINT))
                     fingerprints[n] += x.sum(axis=0) @ projections[channel] / frame.n_atoms
     return Pool(
         {key: r.features() for key, r in reservoirs.items()},
@@ -139,23 +139,3 @@ def choose_sparse_points(
         index = selection(term.selection)(candidates, term.kernel, n, rng)
         chosen.append((k, term.descriptor, term.kernel, channel, candidates[index]))
     return SparseBasis.build(chosen, len(terms))
-
-
-def domain_variance(pool: Pool, basis: SparseBasis, posterior: Posterior, calibration: Calibration) -> float:
-    """Largest calibrated variance (eV^2, no noise) of a local function among a sample of training environments.
-
-    Of SOAP terms; of all terms where there is none.
-    """
-    blocks = [b for b in basis.blocks if isinstance(b.descriptor, SOAP)] or list(basis.blocks)
-    energy = calibration.of("energy")
-    largest = 0.0
-    for b in blocks:
-        x = pool.candidates[b.term, b.channel][:DOMAIN_SAMPLE]
-        K = np.zeros((len(x), basis.n_columns))
-        t = b.kernel.argument(b.kernel.scale(x), b.points)
-        kernel_functions.apply(b.kernel.function, b.kernel.parameter, t, t, np.empty_like(t))
-        K[:, b.columns] = t
-        prior = np.zeros((len(x), basis.n_terms))
-        prior[:, b.term] = b.kernel.diagonal(x)
-        largest = max(largest, float(energy.latent(*posterior.variances(basis.whiten(K), prior)).max()))
-    return largest

@@ -144,6 +144,8 @@ def evaluate_frames(
     energy: dict[str, list] = {"reference": [], "predicted": [], "std": []}
     forces: dict[str, list] = {"reference": [], "predicted": [], "std": []}
     labelled = [f for f in frames if not (f.energy is None and f.forces is None and f.virial is None)]
+    # of a species known by its isolated atom alone, nothing was learned that could be judged
+    labelled = [f for f in labelled if not f.is_isolated_atom or int(f.atoms.numbers[0]) in potential.species]
     if not labelled:
         raise DataError("none of the frames has a label to compare with")
     for frame in labelled:

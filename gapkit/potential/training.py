@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,23 +10,32 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from gapkit.exceptions import DataError
+from gapkit.exceptions import DataError, GapkitWarning
 from gapkit.models.basis import SparseBasis
 from gapkit.models.levels import Levels, held_out_statistics, search_levels
 from gapkit.models.observations import ISOLATED, ISOLATED_NOISE, Targets, observations
 from gapkit.models.posterior import Posterior
 from gapkit.models.terms import Term
 from gapkit.models.triangles import Triangles
-from gapkit.numerics.threads import blas_threads, map_blocks, thread_count
+from gapkit.numerics.threads import blas_threads, limited_threads, map_blocks, thread_count
 from gapkit.potential.defaults import starting_levels
 from gapkit.potential.model import Potential
 from gapkit.potential.noise_settings import NoiseSettings
-from gapkit.potential.pool import choose_sparse_points, choose_terms, domain_variance, gather_pool
-from gapkit.potential.training_set import ALWAYS, TrainingSet, assign_folds, describe_training, training_set
+from gapkit.potential.pool import choose_sparse_points, choose_terms, gather_pool
+from gapkit.potential.training_set import (
+    ALWAYS,
+    TrainingSet,
+    assign_folds,
+    describe_training,
+    training_set,
+    updated_description,
+)
 from gapkit.structures.labels import LabelledFrame
 from gapkit.structures.neighbours import Structure
 from gapkit.uncertainty.calibration import calibrate
 
+#: training environments, about, whose variance sets the domain limit
+DOMAIN_SAMPLE = 4000
 #: largest number of columns that the level search uses
 SEARCH_COLUMNS = 800
 
@@ -118,8 +128,13 @@ def fit_potential(
     progress: bool = False,
 ) -> Fit:
     """Fit a potential to labelled frames; see ``gapkit.GAP`` for the parameters."""
+    with limited_threads(n_jobs):
+        return _fit(frames, terms, baseline, e0, noise, sparse, n_folds, n_jobs, random_state, progress)
+
+
+def _fit(frames, terms, baseline, e0, noise, sparse, n_folds, n_jobs, random_state, progress) -> Fit:
     rng = np.random.default_rng(random_state)
-    n_threads = thread_count(n_jobs)
+    n_threads = thread_count()
     given = NoiseSettings.parse(noise)
 
     def bar(*args: Any, **kwargs: Any) -> Any:
@@ -130,6 +145,7 @@ def fit_potential(
     pool = gather_pool(data, terms, rng, bar)
     basis = choose_sparse_points(pool, terms, rng, bar)
     folds = assign_folds(data, pool.fingerprints, n_folds)
+    del pool
     if progress:
         tqdm.write(plan_line(data, basis, n_folds, n_threads))
     triangles = Triangles(basis.n_columns, len(terms))
@@ -140,6 +156,13 @@ def fit_potential(
         held_out = {}
         if len(triangles.folds) > 1:
             held_out = held_out_statistics(triangles, basis.column_terms(), levels)
+        else:
+            warnings.warn(
+                "all frames fall into one fold, so nothing can be held out: levels are starting values and error "
+                "bars are not calibrated; add frames of other trajectories",
+                GapkitWarning,
+                stacklevel=4,
+            )
         calibration = calibrate(levels, held_out)
         potential = Potential(
             terms=terms,
@@ -150,12 +173,25 @@ def fit_potential(
             baseline=baseline,
             calibration=calibration,
             species=data.species,
-            metadata={
-                **describe_training(data, basis, levels, calibration, n_folds),
-                "domain_variance": domain_variance(pool, basis, posterior, calibration),
-            },
+            metadata=describe_training(data, basis, levels, calibration, n_folds),
+            n_jobs=n_jobs,
         )
-    return Fit(potential, triangles, levels, folds)
+        metadata = {**potential.metadata, "domain_variance": domain_variance(potential, data)}
+    return Fit(replace(potential, metadata=metadata), triangles, levels, folds)
+
+
+def domain_variance(potential: Potential, data: TrainingSet) -> float:
+    """Largest calibrated variance (eV^2, without noise) of a local energy in a sample of the training frames.
+
+    Isolated atoms are left out: almost everything is nearer to the data than they are to each other.
+    """
+    bonded = [f for f, t in zip(data.frames, data.targets, strict=True) if not t.isolated]
+    step = max(1, sum(f.n_atoms for f in bonded) // DOMAIN_SAMPLE)
+    largest = 0.0
+    for frame in bonded[::step]:
+        local = potential.local_spread(Structure(frame.atoms, potential.r_cut), noise=False)
+        largest = max(largest, float(local.max()) ** 2)
+    return largest
 
 
 def choose_levels(
@@ -192,13 +228,18 @@ def choose_levels(
 def update_fit(fit: Fit, frames: Sequence[LabelledFrame], n_jobs: int | None = None, progress: bool = False) -> Fit:
     """Add frames with everything but the weights frozen: equal to a refit with the same levels, to rounding.
 
-    New frames are dealt to the folds in turn, so that the held-out statistics go on counting.
+    Calibration and domain limit are frozen too. New frames are dealt to the folds in turn.
     """
+    with limited_threads(n_jobs):
+        return _update(fit, frames, progress)
+
+
+def _update(fit: Fit, frames: Sequence[LabelledFrame], progress: bool) -> Fit:
     potential = fit.potential
     data = training_set(frames, None, potential.baseline, known=(potential.species, potential.reference))
     for frame in data.frames:
         potential.structure(frame.atoms, f"frame {frame.index}")
-    n_threads = thread_count(n_jobs)
+    n_threads = thread_count()
     n_folds = max(1, len(fit.triangles.folds))
     begin = len(fit.folds)
     new = np.array(
@@ -219,11 +260,10 @@ def update_fit(fit: Fit, frames: Sequence[LabelledFrame], n_jobs: int | None = N
     with blas_threads(n_threads):
         triangles = fit.triangles.merge(added)
         posterior = Posterior.solve(triangles, fit.levels.noise, fit.levels.signal, potential.basis.column_terms())
-        metadata = dict(potential.metadata)
-        metadata["n_frames"] = metadata["n_frames"] + len(data.frames)
-        metadata["n_labels"] = metadata["n_labels"] + data.n_rows
-        metadata["updates"] = metadata.get("updates", 0) + 1
         changed = replace(
-            potential, posterior=posterior, alpha=potential.basis.unwhiten(posterior.weights), metadata=metadata
+            potential,
+            posterior=posterior,
+            alpha=potential.basis.unwhiten(posterior.weights),
+            metadata=updated_description(potential.metadata, data),
         )
     return Fit(changed, triangles, fit.levels, np.concatenate([fit.folds, new]))

@@ -105,16 +105,12 @@ def describe_training(
     data: TrainingSet, basis: SparseBasis, levels: Levels, calibration: Calibration, n_folds: int
 ) -> dict[str, Any]:
     """JSON-ready account of the training set, the levels and the held-out errors."""
-    types: dict[str, int] = {}
-    for f in data.frames:
-        name = f.config_type or "none"
-        types[name] = types.get(name, 0) + 1
     return {
         "n_frames": len(data.frames),
         "n_atoms": int(sum(f.n_atoms for f in data.frames)),
         "n_labels": data.n_rows,
         "species": [chemical_symbols[z] for z in data.species],
-        "config_types": types,
+        "config_types": config_types(data),
         "training_hash": training_hash(data.frames),
         "n_sparse": basis.n_columns,
         "folds": n_folds,
@@ -123,3 +119,24 @@ def describe_training(
         "objective": None if np.isnan(levels.objective) else levels.objective,
         "held_out_rmse": {g: c.held_out_rmse for g, c in calibration.groups.items() if np.isfinite(c.held_out_rmse)},
     }
+
+
+def config_types(data: TrainingSet) -> dict[str, int]:
+    """Number of frames of each config_type."""
+    names = [f.config_type or "none" for f in data.frames]
+    return {name: names.count(name) for name in dict.fromkeys(names)}
+
+
+def updated_description(metadata: dict[str, Any], added: TrainingSet) -> dict[str, Any]:
+    """The account of a training set to which frames were added; its hash is that of the old hash and the new frames."""
+    changed = dict(metadata)
+    changed["n_frames"] += len(added.frames)
+    changed["n_atoms"] += int(sum(f.n_atoms for f in added.frames))
+    changed["n_labels"] += added.n_rows
+    changed["config_types"] = dict(metadata["config_types"])
+    for name, count in config_types(added).items():
+        changed["config_types"][name] = changed["config_types"].get(name, 0) + count
+    both = metadata["training_hash"] + training_hash(added.frames)
+    changed["training_hash"] = hashlib.sha256(both.encode()).hexdigest()
+    changed["updates"] = metadata.get("updates", 0) + 1
+    return changed

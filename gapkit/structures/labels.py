@@ -407,6 +407,10 @@ def _virial(atoms: Atoms, key: str | None, where: str) -> np.ndarray | None:
 def _virial_of_virial(value: Any, atoms: Atoms, where: str, key: str) -> np.ndarray | None:
     """Virial (6,) in eV; None for the zeros that some codes write for frames without periodicity."""
     virial = voigt(_numbers(value, where, key), where, key)
+    if atoms.pbc.any() and cell_volume(atoms) is None:
+        if virial.any():
+            raise DataError(f"{where}: {key!r} is not zero, but the cell has no volume; remove it, or give the cell")
+        return None
     return virial if atoms.pbc.any() or virial.any() else None
 
 

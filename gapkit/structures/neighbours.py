@@ -7,6 +7,10 @@ from dataclasses import dataclass
 import ase
 import numpy as np
 import vesin
+from ase.geometry import minkowski_reduce
+
+#: extent (A) in directions that are not periodic beyond which the frame is searched as a periodic one
+WIDE = 200.0
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,30 @@ def _sorted_pairs(n_atoms, r_cut, i, j, vectors, distances):
     return Neighbours(n_atoms, float(r_cut), first, i, j, vectors, distances)
 
 
+def _search_box(atoms: ase.Atoms, r_cut: float) -> tuple[np.ndarray, np.ndarray]:
+    """Box (3, 3) in A and periodic directions (3,) for vesin: the frame's own, unless it is very skewed or very wide.
+
+    Then vesin 0.6 makes a grid beyond all bounds (it hangs, or the process ends). The pairs are the same for any basis
+    of the lattice, and for a periodic box whose images in open directions are beyond the cutoff.
+    """
+    pbc = np.asarray(atoms.pbc, dtype=bool)
+    if not pbc.any():
+        return np.eye(3), pbc
+    cell = np.array(atoms.cell.complete(), dtype=np.float64)
+    faces = np.cross(cell[[1, 2, 0]], cell[[2, 0, 1]])
+    height = abs(np.linalg.det(cell)) / np.maximum(np.linalg.norm(faces, axis=1), 1e-300)
+    skewed = bool(np.any(height < 0.3 * np.linalg.norm(cell, axis=1)))
+    if pbc.all():
+        return (np.array(minkowski_reduce(cell)[0]) if skewed else cell), pbc
+    vectors = cell[pbc]
+    open_axes = np.linalg.qr(vectors.T, mode="complete")[0][:, len(vectors) :].T
+    width = np.ptp(atoms.positions @ open_axes.T, axis=0)
+    if not skewed and np.all(width < WIDE):
+        return cell, pbc
+    vectors = minkowski_reduce(atoms.cell, pbc)[0][pbc]
+    return np.vstack([vectors, (width + 2 * r_cut)[:, None] * open_axes]), np.ones(3, dtype=bool)
+
+
 def neighbours(atoms: ase.Atoms, r_cut: float, n_threads: int = 1) -> Neighbours:
     """Pair list of a periodic, partly periodic or isolated frame of any cell shape.
 
@@ -60,8 +88,7 @@ def neighbours(atoms: ase.Atoms, r_cut: float, n_threads: int = 1) -> Neighbours
     r_cut
         Cutoff (A).
     """
-    pbc = np.asarray(atoms.pbc, dtype=bool)
-    cell = np.array(atoms.cell.complete() if pbc.any() else np.eye(3), dtype=np.float64)
+    cell, pbc = _search_box(atoms, r_cut)
     search = vesin.NeighborList(cutoff=float(r_cut), full_list=True, sorted=True, n_threads=n_threads)
     i, j, vectors, distances = search.compute(
         points=np.ascontiguousarray(atoms.positions, dtype=np.float64),

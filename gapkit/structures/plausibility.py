@@ -10,8 +10,14 @@ from gapkit.exceptions import DataError
 from gapkit.structures.labels import check_distances, check_structure
 from gapkit.structures.neighbours import neighbours
 
-#: largest extent (A) of a frame in directions that are not periodic, and longest periodic vector
-WIDEST, LONGEST = 1e4, 1e5
+#: largest distance (A) from the middle of an isolated frame, and of a partly periodic one where it is not periodic
+WIDEST, WIDEST_PARTLY = 1e4, 1e3
+#: longest periodic vector (A)
+LONGEST = 1e5
+#: smallest distance (A) of opposite faces of the cell as it is given
+LOWEST = 1e-3
+#: largest extent in directions that are not periodic, in cell vectors
+MOST_STEPS = 3000.0
 #: shortest lattice vector (A), and highest number density (1/A^3)
 SHORTEST, DENSEST = 0.5, 10.0
 #: cutoff (A) of the pair list that looks for atoms on one spot
@@ -21,9 +27,10 @@ CONTACT = 1.0
 def check_extent(atoms: ase.Atoms, where: str) -> None:
     """Raise :class:`DataError` for a structure that no pair search can work with.
 
-    Refused, beside what ``gapkit.structures.labels.check_structure`` refuses: a frame wider than 1e4 A where it is not
-    periodic; a periodic vector longer than 1e5 A; a lattice vector (of the reduced cell) shorter than 0.5 A; more than
-    10 atoms per A^3 of a cell. The pair search (vesin 0.6) would hang, end the process, or fill the memory.
+    Refused, beside what ``gapkit.structures.labels.check_structure`` refuses: an atom farther than 1e4 A (partly
+    periodic frames: 1e3 A) from the middle of the frame where that is not periodic; a periodic vector longer than
+    1e5 A; faces of the cell less than 1e-3 A apart; a lattice vector (of the reduced cell) shorter than 0.5 A; more
+    than 10 atoms per A^3 of a cell. The pair search (vesin 0.6) would hang, end the process, or fill the memory.
     """
     check_structure(atoms, where)
     pbc = atoms.pbc
@@ -35,13 +42,30 @@ def check_extent(atoms: ase.Atoms, where: str) -> None:
         across = atoms.positions - atoms.positions.mean(axis=0)
         across -= across @ plane @ plane.T
         width = np.linalg.norm(across, axis=1)
-        if width.max() > WIDEST:
+        if width.max() > (WIDEST_PARTLY if len(vectors) else WIDEST):
             raise DataError(
                 f"{where}: atom {int(np.argmax(width))} is {width.max():.3g} A from the middle of the frame, in a "
                 "direction that is not periodic; remove the atom or repair the frame"
             )
     if not len(vectors):
         return
+    a, b, c = atoms.cell.complete().array
+    faces = np.array([np.cross(b, c), np.cross(c, a), np.cross(a, b)])
+    height = abs(float(np.dot(a, faces[0]))) / np.maximum(np.linalg.norm(faces, axis=1), 1e-300)
+    if height.min() < LOWEST:
+        raise DataError(
+            f"{where}: the cell is so skewed that its planes are {height.min():.2g} A apart; reduce it "
+            "(ase.geometry.minkowski_reduce) or repair it"
+        )
+    if len(vectors) < 3:
+        steps = np.abs(
+            np.linalg.solve(atoms.cell.complete().array.T, (atoms.positions - atoms.positions.mean(axis=0)).T)
+        )
+        if steps[~pbc].max() > MOST_STEPS:
+            raise DataError(
+                f"{where}: the frame is {steps[~pbc].max():.3g} cell vectors wide in a direction that is not periodic; "
+                "give a cell that holds the atoms, or repair it"
+            )
     reduced = minkowski_reduce(atoms.cell, pbc)[0][pbc]
     shortest = float(np.linalg.norm(reduced, axis=1).min())
     if shortest < SHORTEST:
