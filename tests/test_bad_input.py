@@ -14,6 +14,9 @@ from gapkit.exceptions import DataError, GapkitError, SettingsError, SpeciesErro
 from gapkit.structures.files import write_frames
 from tests.conftest import copper_frames, label, small_gap
 
+# folds=1 is chosen on purpose in several tests
+pytestmark = pytest.mark.filterwarnings("ignore:all frames fall into one fold:gapkit.exceptions.GapkitWarning")
+
 
 def unlabelled(atoms):
     bare = atoms.copy()
@@ -354,7 +357,7 @@ PARAMETERS = [
     ({"terms": [{"name": "pair", "length_scale": 1e-200}]}, r"length_scale must be from 0.001 to 1e[+]06"),
     ({"terms": [{"name": "soap", "selection": "best"}]}, "selection must be one of greedy"),
     ({"terms": [{"name": "soap", "selection": 7}]}, "selection must be a (word|name)"),
-    ({"terms": [{"name": "pair", "cutoff_width": 0.0}]}, "cutoff_width must be above 0"),
+    ({"terms": [{"name": "pair", "cutoff_width": 0.0}]}, "cutoff_width must be positive"),
     ({"terms": [{"name": "pair", "r_cut": 3.0, "cutoff_width": 4.0}]}, "cutoff_width must be .* at most r_cut"),
     ({"terms": [{"name": "pair", "cutoff_width": "wide"}]}, "cutoff_width must be a finite number"),
     ({"terms": [{"name": "pair", "length_scale": -1.0}]}, "length_scale must be positive"),

@@ -136,6 +136,12 @@ def test_a_baseline_that_is_not_finite_is_an_error(given):
         baseline_labels(calculator, copper_frames(1, seed=4)[0], "frame 3", stress=True)
 
 
+def test_a_virial_without_a_volume_is_an_error():
+    atoms = Atoms("Cu2", positions=[[0, 0, 0], [0, 0, 2.4]], cell=[[3, 0, 0], [0, 3, 0], [0, 3, 0]], pbc=(1, 1, 0))
+    with pytest.raises(DataError, match="^frame 0: it has a virial, but its cell has no volume.*remove the virial"):
+        baseline_labels(gapkit.ZBL(), atoms, "frame 0", stress=True)
+
+
 def test_local_energies_that_do_not_sum_are_not_used():
     calculator = Broken()
     calculator.given = {"energies": np.ones(8)}

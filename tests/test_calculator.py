@@ -17,6 +17,9 @@ from gapkit.sampling import run_md
 from tests.conftest import small_gap
 from tests.numerical import central_difference, displaced, strained
 
+# folds=1 is chosen on purpose in several tests
+pytestmark = pytest.mark.filterwarnings("ignore:all frames fall into one fold:gapkit.exceptions.GapkitWarning")
+
 
 @pytest.fixture(params=["plain", "zbl"])
 def fitted(request, gap, train):

@@ -15,6 +15,9 @@ from gapkit.exceptions import GapkitError, GapkitWarning
 from gapkit.structures.neighbours import neighbours
 from tests.conftest import small_gap
 
+# folds=1 is chosen on purpose in several tests
+pytestmark = pytest.mark.filterwarnings("ignore:all frames fall into one fold:gapkit.exceptions.GapkitWarning")
+
 ORDINARY = st.floats(-4, 4)
 ANY = st.floats(width=64)  # NaN and infinity included
 EXTREME = st.sampled_from(

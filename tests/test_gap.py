@@ -18,6 +18,9 @@ from gapkit.potential.training_set import training_set
 from gapkit.structures.labels import labelled_frames
 from tests.conftest import copper_frames, label, small_gap
 
+# folds=1 is chosen on purpose in several tests
+pytestmark = pytest.mark.filterwarnings("ignore:all frames fall into one fold:gapkit.exceptions.GapkitWarning")
+
 FIXED = {"energy": 0.01, "forces": 0.1, "virial": 0.1}
 
 
@@ -139,7 +142,7 @@ def test_the_potential_is_good(gap, held_out):
 def test_standard_deviations(gap, held_out):
     full, cheap = gap.predict(held_out, uncertainty=True), gap.predict(held_out, uncertainty="energy")
     function = gap.predict(held_out, uncertainty=True, noise=False)
-    np.testing.assert_allclose(cheap.energy_std, full.energy_std, rtol=1e-9)
+    np.testing.assert_allclose(cheap.energy_std, full.energy_std, rtol=1e-7)
     assert cheap.forces_std == [None] * 6
     assert gap.predict(held_out).energy_std is None
     assert (function.energy_std > 0).all()

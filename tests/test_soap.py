@@ -174,7 +174,7 @@ def test_feature_names_follow_the_blocks():
 @pytest.mark.parametrize(
     "bad",
     [{"n_max": 13}, {"n_max": 0}, {"l_max": -1}, {"sigma": 0.0}, {"r_cut": 0.9}, {"r_cut": np.nan},
-     {"cutoff_power": 0}, {"compression": "mu3"}, {"species": []}],
+     {"cutoff_power": 0}, {"compression": "mu3"}, {"species": []}, {"species": ["Xx"]}, {"n_max": "4"}, {"l_max": 2.5}],
 )  # fmt: skip
 def test_settings_that_cannot_work_are_refused(bad):
     with pytest.raises(SettingsError):

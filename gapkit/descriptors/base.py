@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -122,9 +123,16 @@ class Descriptor(ABC):
 
 def check_cutoff(r_cut: float, smallest: float = 0.5) -> float:
     """``r_cut`` as a float, or a :class:`SettingsError`."""
-    if not np.isfinite(r_cut) or r_cut <= smallest:
+    if not isinstance(r_cut, Real) or not np.isfinite(r_cut) or r_cut <= smallest:
         raise SettingsError(f"r_cut must be a finite distance above {smallest} A, not {r_cut!r}")
     return float(r_cut)
+
+
+def check_width(width: float, r_cut: float) -> float:
+    """The length over which a weight goes to zero (A), or a :class:`SettingsError`."""
+    if not (isinstance(width, Real) and 0 < width <= r_cut):
+        raise SettingsError(f"cutoff_width must be positive and at most r_cut ({r_cut} A), not {width!r}")
+    return float(width)
 
 
 def smooth_cutoff(r: np.ndarray, r_cut: float, width: float) -> tuple[np.ndarray, np.ndarray]:

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from gapkit.descriptors.base import Channel, Descriptor, EnvironmentBatch, check_cutoff, smooth_cutoff
-from gapkit.numerics.chains import pair_columns
+from gapkit.descriptors.base import Channel, Descriptor, EnvironmentBatch, check_cutoff, check_width, smooth_cutoff
+from gapkit.kernels import Kernel
+from gapkit.numerics.chains import add_pair_prediction, pair_columns
 from gapkit.structures.neighbours import Structure
 
 
@@ -30,7 +31,7 @@ class PairDistance(Descriptor):
 
     def __init__(self, r_cut: float = 5.0, cutoff_width: float = 1.0) -> None:
         self.r_cut = check_cutoff(r_cut)
-        self.cutoff_width = float(cutoff_width)
+        self.cutoff_width = check_width(cutoff_width, self.r_cut)
 
     def for_species(self, species: Iterable[int]) -> PairDistance:
         described = copy.copy(self)
@@ -53,11 +54,36 @@ class PairDistance(Descriptor):
 
     def frame_environments(self, structure: Structure, channel: Channel, derivatives: bool = True) -> EnvironmentBatch:
         """Each pair once, with its whole weight: a quarter of the cost of variances."""
+        return self._batch(structure, self._once(structure, channel), 1.0, derivatives)
+
+    def add_prediction(
+        self,
+        structure: Structure,
+        channel: Channel,
+        kernel: Kernel,
+        points: Any,
+        weights: np.ndarray,
+        local: np.ndarray,
+        gradient: np.ndarray,
+        strain: np.ndarray,
+    ) -> None:
+        """As in the base class, pair by pair: no derivative is stored."""
+        pairs = structure.pairs(self.r_cut)
+        index = self._once(structure, channel)
+        weight, slope = smooth_cutoff(pairs.distances[index], self.r_cut, self.cutoff_width)
+        factor = float(kernel.scale(np.ones((1, 1)))[0, 0])
+        add_pair_prediction(
+            index, pairs.i, pairs.j, pairs.vectors, pairs.distances, weight, slope, points, factor, weights,
+            kernel.function, kernel.parameter, kernel.centred, local, gradient, strain,
+        )  # fmt: skip
+
+    def _once(self, structure: Structure, channel: Channel) -> np.ndarray:
+        """Indices of the channel's pairs, each taken from one of its ends only."""
         pairs = structure.pairs(self.r_cut)
         x, y, z = pairs.vectors.T
         upward = (x > 0) | ((x == 0) & ((y > 0) | ((y == 0) & (z > 0))))
         once = (pairs.i < pairs.j) | ((pairs.i == pairs.j) & upward)
-        return self._batch(structure, np.flatnonzero(once & self._of_channel(structure, channel)), 1.0, derivatives)
+        return np.flatnonzero(once & self._of_channel(structure, channel))
 
     def _of_channel(self, structure: Structure, channel: Channel) -> np.ndarray:
         """Which pairs are of these species (p,)."""

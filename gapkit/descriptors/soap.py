@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any
 
 import ase
@@ -315,6 +316,9 @@ class SOAP(TransformerMixin, BaseEstimator, Descriptor):
 
     def _check(self) -> None:
         check_cutoff(self.r_cut, smallest=1.0)
+        for name in ("n_max", "l_max", "cutoff_power"):
+            if not isinstance(getattr(self, name), Integral):
+                raise SettingsError(f"{name} must be an integer, not {getattr(self, name)!r}")
         if not 1 <= int(self.n_max) <= 12:
             raise SettingsError(
                 f"n_max must be 1 to 12, not {self.n_max}: beyond 12 the GTO basis is so ill-conditioned that the "
@@ -322,8 +326,8 @@ class SOAP(TransformerMixin, BaseEstimator, Descriptor):
             )
         if not 0 <= int(self.l_max) <= 12:
             raise SettingsError(f"l_max must be 0 to 12, not {self.l_max}")
-        if not self.sigma > 0:
-            raise SettingsError(f"sigma must be positive, not {self.sigma}")
+        if not (isinstance(self.sigma, Real) and 0 < self.sigma < np.inf):
+            raise SettingsError(f"sigma must be positive and finite (A), not {self.sigma!r}")
         if self.cutoff_power < 1:
             raise SettingsError(f"cutoff_power must be at least 1, not {self.cutoff_power}: below it forces jump")
         if self.compression not in ("off", "mu1nu1", "mu2"):

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gapkit.descriptors.base import Channel, Descriptor, EnvironmentBatch, check_cutoff, smooth_cutoff
+from gapkit.descriptors.base import Channel, Descriptor, EnvironmentBatch, check_cutoff, check_width, smooth_cutoff
 from gapkit.numerics.chains import triplet_columns, triplet_list
 from gapkit.structures.neighbours import Structure
 
@@ -33,7 +33,7 @@ class Triplet(Descriptor):
 
     def __init__(self, r_cut: float = 3.5, cutoff_width: float = 1.0) -> None:
         self.r_cut = check_cutoff(r_cut)
-        self.cutoff_width = float(cutoff_width)
+        self.cutoff_width = check_width(cutoff_width, self.r_cut)
 
     def for_species(self, species: Iterable[int]) -> Triplet:
         described = copy.copy(self)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Real
 
 from gapkit.exceptions import SettingsError
 from gapkit.kernels.base import Kernel
@@ -26,7 +27,7 @@ class DotProduct(Kernel):
     zeta: int = 4
 
     def __post_init__(self) -> None:
-        if int(self.zeta) != self.zeta or self.zeta < 1:
+        if not isinstance(self.zeta, Real) or int(self.zeta) != self.zeta or self.zeta < 1:
             raise SettingsError(f"zeta must be an integer of at least 1, not {self.zeta!r}")
 
     @property

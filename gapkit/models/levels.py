@@ -25,6 +25,8 @@ import scipy.optimize
 from gapkit.models.posterior import Posterior
 from gapkit.models.triangles import Triangles
 
+#: value of the objective where the equations cannot be solved
+UNSOLVABLE = 1e10
 #: standard deviation, in natural logarithms, of the prior of each level about its start
 PRIOR_WIDTH = 10.0
 
@@ -110,7 +112,10 @@ class HeldOutError:
             both = sum(s[g] * (G - held[g] if g in held else G) for g, G in self._total.items())
             H, c = both[:-1, :-1], both[:-1, -1]
             H[np.diag_indices_from(H)] += inverse_signal2
-            factor = scipy.linalg.cho_factor(H, lower=True, check_finite=False)
+            try:
+                factor = scipy.linalg.cho_factor(H, lower=True, check_finite=False)
+            except np.linalg.LinAlgError:
+                return UNSOLVABLE, np.zeros_like(x)  # the search turns back from levels that rounding makes singular
             u = scipy.linalg.cho_solve(factor, c, check_finite=False)
             gradients = {k: np.zeros_like(u) for k in self.kinds}
             extended = np.append(u, -1.0)
@@ -160,6 +165,8 @@ def search_levels(
     bounds = [(np.log(lower[g]), max(x, np.log(lower[g])) + 7) for g, x in zip(free_noise, x0, strict=False)]
     bounds += [(x - 5, x + 5) for x in x0[len(free_noise) :]]
     x0 = np.clip(x0, [b[0] for b in bounds], [b[1] for b in bounds])
+    if objective(x0)[0] >= UNSOLVABLE:
+        return start
 
     def report(intermediate_result: scipy.optimize.OptimizeResult) -> None:
         if callback is not None:

@@ -7,6 +7,8 @@ r -> (1 + epsilon) r, dq/d(epsilon) = the symmetric part of r_ij (x) q' (Voigt x
 import numpy as np
 from numba import njit
 
+from gapkit.numerics import kernel_functions
+
 
 @njit(cache=True, nogil=True)
 def _spread(q, atom_from, atom_to, vector, top, used, J, column):
@@ -125,3 +127,38 @@ def triplet_columns(first, second, i, j, vectors, distances, cut, cut_slope, n_a
         _spread(cut_slope[p1] * cut[p2] * u1, 0, 1, vectors[p1], top, used, both, 3)
         _spread(cut_slope[p2] * cut[p1] * u2, 0, 2, vectors[p2], top, used, both, 3)
     return x, weight, start, target, both[:, :3].copy(), both[:, 3].copy()
+
+
+@njit(cache=True, nogil=True)
+def add_pair_prediction(
+    index, i, j, vectors, distances, weight, weight_slope, points, factor, weights, function, parameter, centred, local,
+    gradient, strain,
+):  # fmt: skip
+    """Add w(r) g(r) of the pairs ``index``, half to each atom, to local energies, dE/dr and dE_a/d(strain).
+
+    g(r) = sum_m weights_m k(factor r, points_m); ``weight`` and ``weight_slope`` are w and dw/dr of these pairs.
+    """
+    for e in range(len(index)):
+        p = index[e]
+        x = factor * distances[p]
+        g = 0.0
+        dg = 0.0
+        for m in range(len(points)):
+            y = points[m, 0]
+            t = -0.5 * (x - y) ** 2 if centred else x * y
+            g += weights[m] * kernel_functions.value(function, parameter, t)
+            dt = y - x if centred else y
+            dg += weights[m] * kernel_functions.slope(function, parameter, t) * dt
+        slope = (weight_slope[e] * g + weight[e] * factor * dg) / distances[p]
+        a, b = i[p], j[p]
+        local[a] += 0.5 * weight[e] * g
+        local[b] += 0.5 * weight[e] * g
+        x, y, z = vectors[p]
+        pull = (slope * x, slope * y, slope * z)
+        for axis in range(3):
+            gradient[b, axis] += pull[axis]
+            gradient[a, axis] -= pull[axis]
+        virial = (x * pull[0], y * pull[1], z * pull[2], y * pull[2], x * pull[2], x * pull[1])
+        for v in range(6):
+            strain[a, v] += 0.5 * virial[v]
+            strain[b, v] += 0.5 * virial[v]

@@ -130,6 +130,11 @@ def baseline_labels(calculator: Any, atoms: ase.Atoms, where: str, stress: bool)
     frame.calc = calculator
     virial = None
     volume = cell_volume(frame)
+    if stress and volume is None:
+        raise DataError(
+            f"{where}: it has a virial, but its cell has no volume, so that the baseline's share of it is not known; "
+            "remove the virial, or give a three-dimensional cell"
+        )
     try:
         energy, forces = float(frame.get_potential_energy()), np.array(frame.get_forces(), dtype=float)
         if stress and volume is not None:

@@ -156,7 +156,7 @@ def _fit(frames, terms, baseline, e0, noise, sparse, n_folds, n_jobs, random_sta
         held_out = {}
         if len(triangles.folds) > 1:
             held_out = held_out_statistics(triangles, basis.column_terms(), levels)
-        else:
+        elif n_folds > 1:
             warnings.warn(
                 "all frames fall into one fold, so nothing can be held out: levels are starting values and error "
                 "bars are not calibrated; add frames of other trajectories",

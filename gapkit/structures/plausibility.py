@@ -16,8 +16,6 @@ WIDEST, WIDEST_PARTLY = 1e4, 1e3
 LONGEST = 1e5
 #: smallest distance (A) of opposite faces of the cell as it is given
 LOWEST = 1e-3
-#: largest extent in directions that are not periodic, in cell vectors
-MOST_STEPS = 3000.0
 #: shortest lattice vector (A), and highest number density (1/A^3)
 SHORTEST, DENSEST = 0.5, 10.0
 #: cutoff (A) of the pair list that looks for atoms on one spot
@@ -57,15 +55,6 @@ def check_extent(atoms: ase.Atoms, where: str) -> None:
             f"{where}: the cell is so skewed that its planes are {height.min():.2g} A apart; reduce it "
             "(ase.geometry.minkowski_reduce) or repair it"
         )
-    if len(vectors) < 3:
-        steps = np.abs(
-            np.linalg.solve(atoms.cell.complete().array.T, (atoms.positions - atoms.positions.mean(axis=0)).T)
-        )
-        if steps[~pbc].max() > MOST_STEPS:
-            raise DataError(
-                f"{where}: the frame is {steps[~pbc].max():.3g} cell vectors wide in a direction that is not periodic; "
-                "give a cell that holds the atoms, or repair it"
-            )
     reduced = minkowski_reduce(atoms.cell, pbc)[0][pbc]
     shortest = float(np.linalg.norm(reduced, axis=1).min())
     if shortest < SHORTEST:
