@@ -277,8 +277,8 @@ class SOAP(TransformerMixin, BaseEstimator, Descriptor):
         strain: np.ndarray,
     ) -> None:
         """As in the base class; for dot-product kernels by the adjoint, and no derivative of a descriptor is stored."""
+        mean, offsets, products = points
         if kernel.centred:
-            mean, offsets, _ = points
             super().add_prediction(structure, channel, kernel, mean + offsets, weights, local, gradient, strain)
             return
         centres = np.flatnonzero(structure.numbers == channel[0])
@@ -291,8 +291,8 @@ class SOAP(TransformerMixin, BaseEstimator, Descriptor):
 
         def evaluate(part: slice) -> None:
             floor.energies_and_pair_gradients(
-                centres[part], pairs.first, distance, unit, channels, centre_channel, basis, blocks, scale, *points,
-                weights, kernel.function, kernel.parameter, BLOCK, energy, pair_gradient,
+                centres[part], pairs.first, distance, unit, channels, centre_channel, basis, blocks, scale, mean,
+                offsets, products, weights, kernel.function, kernel.parameter, BLOCK, energy, pair_gradient,
             )  # fmt: skip
 
         map_blocks(evaluate, [slice(k, k + size) for k in range(0, len(centres), size)], n_threads)
