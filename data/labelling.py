@@ -169,7 +169,7 @@ def collect(
 
 
 def write_counts(readme: Path, summary: dict, splits: Sequence[str]) -> None:
-    """Put the table of frames by config_type and split between the two ``counts`` marks of ``readme``."""
+    """Put the table of frames by config_type and split, and the plot, between the ``counts`` marks of ``readme``."""
     rows = [["config_type", *splits], ["---"] * (len(splits) + 1)]
     rows += [[name, *(str(row[s]) for s in splits)] for name, row in summary["config_types"].items()]
     rows += [["**frames**", *(str(summary["frames"][s]) for s in splits)]]
@@ -179,7 +179,7 @@ def write_counts(readme: Path, summary: dict, splits: Sequence[str]) -> None:
     before, mark, rest = readme.read_text().partition("<!-- counts -->")
     _, end, after = rest.partition("<!-- /counts -->")
     if mark and end:
-        readme.write_text(f"{before}{mark}\n{table}\n\n{cost}\n{end}{after}")
+        readme.write_text(f"{before}{mark}\n{table}\n\n{cost}\n\n![distributions](distributions.png)\n{end}{after}")
 
 
 def write_hashes(folder: Path) -> None:

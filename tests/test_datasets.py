@@ -74,7 +74,7 @@ def test_labels_are_sane(name):
     for atoms in frames:
         where = f"{name}: {atoms.info['trajectory']}"
         assert {"config_type", "trajectory", "level_of_theory"} <= set(atoms.info), where
-        energy, forces = atoms.get_potential_energy(), atoms.get_forces()
+        energy, forces = atoms.get_potential_energy(), atoms.get_forces(apply_constraint=False)
         assert np.isfinite([energy, *forces.ravel()]).all(), where
         assert low < energy / len(atoms) < high, where
         assert np.abs(forces).max() < FORCE_LIMIT.get(name, 30.0), where
@@ -150,14 +150,14 @@ def test_isolated_atom_gives_the_cohesive_energy():
 @pytest.mark.skipif("surface_barriers" not in AVAILABLE, reason="set not made yet")
 def test_saddles_lie_above_their_minima():
     frames = datasets.load_surface_barriers()
-    assert len(frames) >= 3 * 150
+    assert len(frames) >= 3 * 130
     for initial, saddle, final in zip(frames[::3], frames[1::3], frames[2::3], strict=True):
         assert [a.info["image"] for a in (initial, saddle, final)] == ["initial", "saddle", "final"]
         assert len({a.info["site"] for a in (initial, saddle, final)}) == 1
         low, high, end = (a.get_potential_energy() for a in (initial, saddle, final))
         assert saddle.info["barrier"] == pytest.approx(high - low, abs=1e-6)
         assert saddle.info["reverse_barrier"] == pytest.approx(high - end, abs=1e-6)
-        assert 0 < saddle.info["barrier"] <= saddle.info["reverse_barrier"]
+        assert 0.002 < saddle.info["barrier"] <= saddle.info["reverse_barrier"]
 
 
 @pytest.mark.parametrize("name", sorted(LOADERS))

@@ -41,6 +41,7 @@ LAYERS = 3  # complete layers, the lowest fixed
 FORCE_TOLERANCE = 0.01  # largest force at a minimum; at a saddle three times as much
 N_IMAGES = 5  # of a band, its two ends included
 HOPS_PER_SURFACE = {"flat111": 1, "flat100": 1, "flat110": 1, "step111": 6, "step100": 5, "kink111": 9, "kink100": 9}
+SMALLEST_BARRIER = 0.002  # eV: anything less is hardly two sites
 LEVEL_OF_THEORY = "EMT (ASE), classical"
 
 
@@ -263,7 +264,8 @@ def collect() -> None:
     parts: dict[str, list[Atoms]] = {}
     for metal in METALS:
         paths = [FOLDER / "work" / f"{metal}-{surface}.xyz" for surface in HOPS_PER_SURFACE]
-        parts[metal] = [a for p in paths if p.exists() and p.stat().st_size for a in ase.io.read(p, ":")]
+        found = [a for p in paths if p.exists() and p.stat().st_size for a in ase.io.read(p, ":")]
+        parts[metal] = [a for a in found if a.info["barrier"] > SMALLEST_BARRIER]
         write_atomically(FOLDER / f"{metal}.xyz", parts[metal])
     counts = {
         s: {m: sum(a.info["config_type"] == s for a in f) // 3 for m, f in parts.items()} for s in HOPS_PER_SURFACE
