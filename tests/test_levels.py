@@ -104,10 +104,22 @@ def test_noise_groups_of_a_config_type():
 
 def test_a_residual_that_the_fit_ignored_claims_at_most_half_of_the_error():
     levels = Levels({"forces": 0.1}, np.array([30.0]))
-    held_out = {"forces": HeldOutStatistics(100, 0.04, residual=1000.0, weight_variance=0.02)}
+    held_out = {"forces": HeldOutStatistics(100, 0.04, residual=1000.0, weight_variance=0.005)}
     c = calibrate(levels, held_out).of("forces")
     assert c.residual_scale * 1000 == pytest.approx(0.02)
-    assert c.weight_scale * (0.02 + 0.01) == pytest.approx(0.02)
-    small = {"forces": HeldOutStatistics(100, 0.04, residual=0.001, weight_variance=0.02)}
+    assert c.weight_scale * (0.005 + 0.01) == pytest.approx(0.02)
+    small = {"forces": HeldOutStatistics(100, 0.04, residual=0.001, weight_variance=0.005)}
     c = calibrate(levels, small).of("forces")
     assert c.residual_scale == pytest.approx(c.weight_scale)
+
+
+def test_noise_takes_at_least_a_quarter_of_the_held_out_error():
+    levels = Levels({"forces": 1e-4, "energy": 1e-4}, np.array([1.0]))
+    held_out = {
+        "forces": HeldOutStatistics(100, 0.04, residual=0.0, weight_variance=0.01),
+        "energy": HeldOutStatistics(10, 0.01, residual=0.0, weight_variance=5.0),
+    }
+    for group, s in held_out.items():
+        c = calibrate(levels, held_out).of(group)
+        assert c.noise**2 == pytest.approx(0.25 * s.squared_error)
+        assert c.latent(s.residual, s.weight_variance) == pytest.approx(0.75 * s.squared_error)
