@@ -18,6 +18,32 @@ from gapkit.numerics.soap import (
 
 
 @njit(cache=True, nogil=True)
+def _workspace(atoms, first, l_max, n_pad):
+    """Radial functions and slopes, harmonics, and scratch space for the largest of these environments."""
+    longest = 1
+    for a in atoms:
+        longest = max(longest, first[a + 1] - first[a])
+    n_l = l_max + 1
+    radial = longest * n_l * n_pad
+    groups = (longest + 7) // 8
+    scratch = 24 + 8 * ((l_max + 2) ** 2 + 2 * n_l)
+    return np.empty(radial), np.empty(radial), np.empty(groups * n_l * n_l * STRIDE), np.empty(scratch)
+
+
+@njit(cache=True, nogil=True)
+def _normalise(vector):
+    """Divide by the length, which is returned."""
+    square = 0.0
+    for k in range(len(vector)):
+        square += vector[k] ** 2
+    length = math.sqrt(square)
+    inverse = 1.0 / length
+    for k in range(len(vector)):
+        vector[k] *= inverse
+    return length
+
+
+@njit(cache=True, nogil=True)
 def descriptors(atoms, first, distance, unit, channel, centre_channel, basis, blocks, scale, normalise, out):
     """Power spectra of the environments ``atoms`` into the rows of ``out`` (len(atoms), n_features).
 
@@ -25,15 +51,8 @@ def descriptors(atoms, first, distance, unit, channel, centre_channel, basis, bl
     ``gapkit.descriptors.soap.SoapBasis.arrays``.
     """
     radial, inverse_spacing, norm, centre, l_max, n_max, n_pad, n_channels, summed = basis
-    longest = 1
-    for a in atoms:
-        longest = max(longest, first[a + 1] - first[a])
-    n_l = l_max + 1
-    f = np.empty(longest * n_l * n_pad)
-    df = np.empty(longest * n_l * n_pad)
-    y = np.empty((longest + 7) // 8 * n_l * n_l * STRIDE)
-    work = np.empty(24 + 8 * ((l_max + 2) ** 2 + 2 * n_l))
-    c = np.empty(n_channels * n_l * n_l * n_pad)
+    f, df, y, work = _workspace(atoms, first, l_max, n_pad)
+    c = np.empty(n_channels * (l_max + 1) ** 2 * n_pad)
     row = np.empty(n_pad)
     for i in range(len(atoms)):
         a = atoms[i]
@@ -42,12 +61,7 @@ def descriptors(atoms, first, distance, unit, channel, centre_channel, basis, bl
         expand(count, channel[start:], n_channels, summed, centre_channel[a], centre, f, y, l_max, n_pad, c)
         power_spectrum(c, blocks, l_max, n_max, n_pad, scale, out[i], row)
         if normalise:
-            norm2 = 0.0
-            for k in range(out.shape[1]):
-                norm2 += out[i, k] ** 2
-            inverse = 1.0 / math.sqrt(norm2)
-            for k in range(out.shape[1]):
-                out[i, k] *= inverse
+            _normalise(out[i])
 
 
 @njit(cache=True, nogil=True)
@@ -64,16 +78,9 @@ def energies_and_pair_gradients(
     The adjoint of the normalisation is :math:`dE/dp = (G - \\hat p (\\hat p \\cdot G))/|p|`.
     """
     radial, inverse_spacing, norm, centre, l_max, n_max, n_pad, n_channels, summed = basis
-    longest = 1
-    for a in atoms:
-        longest = max(longest, first[a + 1] - first[a])
-    n_l = l_max + 1
     m, n_features = offsets.shape
-    f = np.empty(longest * n_l * n_pad)
-    df = np.empty(longest * n_l * n_pad)
-    y = np.empty((longest + 7) // 8 * n_l * n_l * STRIDE)
-    work = np.empty(24 + 8 * ((l_max + 2) ** 2 + 2 * n_l))
-    size_c = n_channels * n_l * n_l * n_pad
+    f, df, y, work = _workspace(atoms, first, l_max, n_pad)
+    size_c = n_channels * (l_max + 1) ** 2 * n_pad
     block_size = max(1, min(block_size, len(atoms)))
     c = np.empty(block_size * size_c)
     q = np.empty(size_c)
@@ -95,13 +102,8 @@ def energies_and_pair_gradients(
             pair_basis(start, count, distance, unit, radial, inverse_spacing, norm, l_max, n_pad, False, f, df, y, work)
             expand(count, channel[start:], n_channels, summed, centre_channel[a], centre, f, y, l_max, n_pad, here)
             power_spectrum(here, blocks, l_max, n_max, n_pad, scale, p[i], row)
-            norm2 = 0.0
+            length[i] = _normalise(p[i])
             for k in range(n_features):
-                norm2 += p[i, k] ** 2
-            length[i] = math.sqrt(norm2)
-            inverse = 1.0 / length[i]
-            for k in range(n_features):
-                p[i, k] *= inverse
                 d[i, k] = p[i, k] - mean[k]
         np.dot(d[:n], offsets.T, t[:n])
         for i in range(n):
@@ -168,16 +170,9 @@ def jacobians(
     """
     radial, inverse_spacing, norm, centre, l_max, n_max, n_pad, n_channels, summed = basis
     n_features = x.shape[1]
-    longest = 1
-    for a in atoms:
-        longest = max(longest, first[a + 1] - first[a])
-    n_l = l_max + 1
-    f = np.empty(longest * n_l * n_pad)
-    df = np.empty(longest * n_l * n_pad)
-    y = np.empty((longest + 7) // 8 * n_l * n_l * STRIDE)
-    work = np.empty(24 + 8 * ((l_max + 2) ** 2 + 2 * n_l))
-    c = np.empty(n_channels * n_l * n_l * n_pad)
-    dc = np.empty(n_l * n_l * n_pad)
+    f, df, y, work = _workspace(atoms, first, l_max, n_pad)
+    c = np.empty(n_channels * (l_max + 1) ** 2 * n_pad)
+    dc = np.empty((l_max + 1) ** 2 * n_pad)
     row = np.empty(n_pad)
     one = np.zeros((3, n_features))
     place = np.full(n_atoms, -1)
@@ -227,12 +222,7 @@ def jacobians(
         place[a] = -1
         for k in range(count):
             place[j[start + k]] = -1
-        norm2 = 0.0
-        for s in range(n_features):
-            norm2 += x[i, s] ** 2
-        inverse = 1.0 / math.sqrt(norm2)
-        for s in range(n_features):
-            x[i, s] *= inverse
+        inverse = 1.0 / _normalise(x[i])
         for column in range(top, bottom):
             along = 0.0
             for s in range(n_features):

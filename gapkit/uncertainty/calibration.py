@@ -25,8 +25,8 @@ import numpy as np
 
 from gapkit.models.levels import HeldOutStatistics, Levels, kind_of
 
-#: noise never falls below this share of the held-out root-mean-square error: posterior variances of a few strange frames
-#: can alone make up the mean held-out error, which would leave ordinary frames with error bars that are far too narrow
+#: noise never falls below this share of the held-out root-mean-square error: posterior variances of a few strange
+#: frames can alone make up the mean held-out error, which would leave ordinary frames with far too narrow error bars
 NOISE_FLOOR = 0.5
 #: largest share of the held-out squared error that the Nystrom residual may claim
 RESIDUAL_SHARE = 0.5
