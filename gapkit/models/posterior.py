@@ -16,7 +16,7 @@ eq. 20; Foster et al., J. Mach. Learn. Res. 10, 857 (2009) for the QR form).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,14 +63,15 @@ class Posterior:
         signal: np.ndarray,
         column_terms: np.ndarray,
         leave_out: int | None = None,
+        progress: Callable[[list], Iterable] = iter,
     ) -> Posterior:
-        """From all triangles but those of fold ``leave_out``, by QR."""
+        """From all triangles but those of fold ``leave_out``, by QR; ``progress`` wraps the list of them."""
         signal = np.asarray(signal, dtype=float)
         column_signal = signal[column_terms]
         m = triangles.n_columns
         stack = np.zeros((m, m + 1), order="F")
         stack[np.arange(m), np.arange(m)] = 1.0
-        for (group, fold), triangle in triangles.items.items():
+        for (group, fold), triangle in progress(list(triangles.items.items())):
             if fold == leave_out and leave_out is not None:
                 continue
             R = triangle.reduce() / noise[group]

@@ -152,7 +152,13 @@ def _fit(frames, terms, baseline, e0, noise, sparse, n_folds, n_jobs, random_sta
     accumulate_rows(triangles, data, basis, folds, tuple(given.by_config), n_threads, bar)
     with blas_threads(n_threads):
         levels = choose_levels(triangles, basis, data, terms, given, bar)
-        posterior = Posterior.solve(triangles, levels.noise, levels.signal, basis.column_terms())
+        posterior = Posterior.solve(
+            triangles,
+            levels.noise,
+            levels.signal,
+            basis.column_terms(),
+            progress=lambda items: bar(items, desc="solve", unit="triangle"),
+        )
         held_out = {}
         if len(triangles.folds) > 1:
             held_out = held_out_statistics(triangles, basis.column_terms(), levels)
