@@ -174,3 +174,28 @@ def test_the_calculator_drives_ase_dynamics(gap):
     VelocityVerlet(atoms, units.fs).run(20)
     assert atoms.get_total_energy() == pytest.approx(before, abs=4e-3)
     assert atoms.get_kinetic_energy() > 1e-3
+
+
+@pytest.mark.parametrize("kind", ["energy", "forces", "stress"])
+def test_each_label_kind_alone_teaches_its_own_quantity(kind):
+    """Signs and units of every kind of row: a model taught by one kind predicts that kind on new frames."""
+
+    def only(frames):
+        kept = []
+        for atoms in frames:
+            if kind in atoms.calc.results and len(atoms) > 1:
+                kept.append(atoms.copy())
+                kept[-1].calc = SinglePointCalculator(kept[-1], **{kind: atoms.calc.results[kind]})
+        return kept
+
+    terms = [gapkit.Term(gapkit.SOAP(r_cut=4.5, n_max=5, l_max=4), gapkit.DotProduct(2), n_sparse=60)]
+    e0 = {"Cu": 3.51, "Ag": 2.96}
+    model = gapkit.GAP(terms=terms, e0=e0, folds=3, random_state=0).fit(only(alloys(40, seed=4)))
+    test = only(alloys(10, seed=5))
+    prediction = model.predict(test)
+    got = np.concatenate([np.ravel(p) for p in getattr(prediction, kind)])
+    expected = np.concatenate([np.ravel(atoms.calc.results[kind]) for atoms in test])
+    if kind == "energy":
+        sizes = np.array([len(atoms) for atoms in test])
+        got, expected = got / sizes, expected / sizes
+    assert np.sqrt(np.mean((got - expected) ** 2)) < 0.35 * expected.std()
