@@ -26,6 +26,8 @@ class Trajectory:
     time : (k,) fs
     total_energy, potential_energy : (k,) eV per atom
     temperature : (k,) K
+    interrupted : bool
+        Whether Ctrl-C ended the run early; what was recorded before is all there.
     frames : list of ase.Atoms
         Every ``record_every`` steps, and at the last, with momenta, energy and forces (and stress where there is one).
     """
@@ -35,6 +37,7 @@ class Trajectory:
     potential_energy: np.ndarray
     temperature: np.ndarray
     frames: list[ase.Atoms]
+    interrupted: bool = False
 
     @property
     def drift(self) -> float:
@@ -122,8 +125,14 @@ def run_md(
             step_callback(dynamics.nsteps)
 
     dynamics.attach(observe, interval=record_every)
-    dynamics.run(steps)
-    if steps % record_every:
+    interrupted = False
+    try:
+        dynamics.run(steps)
+    except KeyboardInterrupt:
+        if not record:
+            raise
+        interrupted = True
+    if steps % record_every and not interrupted:
         observe()
     time, total, potential, kelvin = (np.array(c) for c in zip(*record, strict=True))
-    return Trajectory(time, total, potential, kelvin, frames)
+    return Trajectory(time, total, potential, kelvin, frames, interrupted)

@@ -199,3 +199,16 @@ def test_each_label_kind_alone_teaches_its_own_quantity(kind):
         sizes = np.array([len(atoms) for atoms in test])
         got, expected = got / sizes, expected / sizes
     assert np.sqrt(np.mean((got - expected) ** 2)) < 0.35 * expected.std()
+
+
+def test_an_interrupted_run_keeps_what_it_recorded(gap):
+    def stop(step):
+        if step == 20:
+            raise KeyboardInterrupt
+
+    run = run_md(
+        bulk("Cu", cubic=True), gap.calculator(), 300.0, 1000, rng=np.random.default_rng(0), step_callback=stop
+    )
+    assert run.interrupted
+    np.testing.assert_array_equal(run.time, [0, 10, 20])
+    assert len(run.frames) == 3

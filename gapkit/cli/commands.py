@@ -151,8 +151,10 @@ def md(options: argparse.Namespace) -> None:
     with tqdm(total=options.steps, desc="dynamics", unit="step", leave=False) as bar:
         run = run_md(
             atoms, calculator, options.temperature, options.steps, options.timestep, options.ensemble,
-            np.random.default_rng(options.seed), step_callback=lambda step: bar.update(step - bar.n),
+            np.random.default_rng(options.seed), options.every, lambda step: bar.update(step - bar.n),
         )  # fmt: skip
+    if run.interrupted:
+        print(f"interrupted after {run.time[-1] / options.timestep:.0f} of {options.steps} steps")
     print(f"mean temperature {run.temperature[len(run.temperature) // 2 :].mean():.0f} K")
     if options.ensemble == "nve":
         print(f"drift of the total energy {1e3 * run.drift:.4f} meV/atom over {run.time[-1] / 1e3:.2f} ps")

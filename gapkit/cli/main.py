@@ -62,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     md.add_argument("--steps", type=int, default=1000)
     md.add_argument("--timestep", type=float, default=1.0, metavar="FS")
     md.add_argument("--ensemble", choices=("nve", "nvt"), default="nve")
+    md.add_argument("--every", type=int, default=10, metavar="STEPS", help="steps between records (default 10)")
     md.add_argument("--seed", type=int, default=0)
     md.add_argument("--uncertainty", action="store_true", help="watch local energies' standard deviations")
     return parser
