@@ -4,25 +4,13 @@ import numpy as np
 import pytest
 from ase import Atoms, units
 from ase.build import bulk, make_supercell
-from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.md.verlet import VelocityVerlet
 
 import gapkit
 from gapkit.sampling import run_md
+from tests.conftest import label
 from tests.numerical import central_difference, displaced, random_rotation, strained
-
-
-def labelled(atoms):
-    """A copy with EMT labels."""
-    atoms = atoms.copy()
-    work = atoms.copy()
-    work.calc = EMT()
-    results = {"energy": work.get_potential_energy(), "forces": work.get_forces()}
-    if atoms.pbc.all():
-        results["stress"] = work.get_stress()
-    atoms.calc = SinglePointCalculator(atoms, **results)
-    return atoms
 
 
 def alloys(n, seed):
@@ -34,8 +22,8 @@ def alloys(n, seed):
         atoms.symbols[rng.integers(len(atoms))] = "Ag"
         atoms.set_cell(atoms.cell @ (np.eye(3) + rng.normal(scale=0.03, size=(3, 3))), scale_atoms=True)
         atoms.rattle(rng.uniform(0.02, 0.15), rng=rng)
-        frames.append(labelled(atoms))
-    return frames + [labelled(Atoms(s)) for s in ("Cu", "Ag")]
+        frames.append(label(atoms))
+    return frames + [label(Atoms(s)) for s in ("Cu", "Ag")]
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +108,7 @@ def test_energy_and_forces_are_continuous_as_an_atom_crosses_the_cutoff(gap):
 
 def test_isolated_atom_has_its_reference_energy(gap):
     for symbol in ("Cu", "Ag"):
-        atoms = labelled(Atoms(symbol))
+        atoms = label(Atoms(symbol))
         assert gap.potential_.evaluate(atoms).energy == pytest.approx(atoms.get_potential_energy(), abs=5e-3)
 
 

@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from numbers import Integral, Real
 from typing import Any
 
@@ -67,7 +68,8 @@ class SoapBasis:
     def n_features(self) -> int:
         return len(self.feature_scale)
 
-    def arrays(self) -> tuple:
+    @cached_property
+    def floor_arrays(self) -> tuple:
         """The tuple that ``gapkit.numerics.soap_frames`` unpacks."""
         return (
             self.table,
@@ -246,7 +248,7 @@ class SOAP(TransformerMixin, BaseEstimator, Descriptor):
         J = np.empty((start[-1], n_features))
         distance, unit, channels, centre_channel = arguments
         floor.jacobians(
-            centres, pairs.first, pairs.j, distance, unit, channels, centre_channel, self.basis_.arrays(),
+            centres, pairs.first, pairs.j, distance, unit, channels, centre_channel, self.basis_.floor_arrays,
             self.basis_.blocks, self._kernel_scale, structure.n_atoms, x, start, target, J,
         )  # fmt: skip
         return EnvironmentBatch(x, np.ones(len(x)), centres, start, target, J, np.zeros(len(J)))
@@ -287,7 +289,7 @@ class SOAP(TransformerMixin, BaseEstimator, Descriptor):
         pair_gradient = np.empty((len(distance), 3))
         n_threads = thread_count(self.n_jobs)
         size = max(1, min(8 * BLOCK, -(-len(centres) // n_threads)))
-        basis, blocks, scale = self.basis_.arrays(), self.basis_.blocks, self._kernel_scale
+        basis, blocks, scale = self.basis_.floor_arrays, self.basis_.blocks, self._kernel_scale
 
         def evaluate(part: slice) -> None:
             floor.energies_and_pair_gradients(
@@ -401,7 +403,7 @@ class SOAP(TransformerMixin, BaseEstimator, Descriptor):
         pairs, (distance, unit, channel, centre_channel) = self._floor_arguments(structure)
         centres = np.arange(structure.n_atoms) if centres is None else np.asarray(centres)
         out = np.empty((len(centres), self.basis_.n_features))
-        basis, blocks = self.basis_.arrays(), self.basis_.blocks
+        basis, blocks = self.basis_.floor_arrays, self.basis_.blocks
 
         def describe(part: slice) -> None:
             floor.descriptors(

@@ -48,7 +48,7 @@ def descriptors(atoms, first, distance, unit, channel, centre_channel, basis, bl
     """Power spectra of the environments ``atoms`` into the rows of ``out`` (len(atoms), n_features).
 
     ``first`` (atoms + 1,) is where each environment's pairs begin; ``basis`` is the tuple of
-    ``gapkit.descriptors.soap.SoapBasis.arrays``.
+    ``gapkit.descriptors.soap.SoapBasis.floor_arrays``.
     """
     radial, inverse_spacing, norm, centre, l_max, n_max, n_pad, n_channels, summed = basis
     f, df, y, work = _workspace(atoms, first, l_max, n_pad)

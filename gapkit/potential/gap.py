@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,7 +21,7 @@ from gapkit.potential.modelfile import load_model, save_model
 from gapkit.potential.parameters import fit_parameters
 from gapkit.potential.report import Report, evaluate_frames
 from gapkit.potential.training import Fit, fit_potential, update_fit
-from gapkit.structures.labels import labelled_frames
+from gapkit.structures.labels import atoms_list, labelled_frames
 from gapkit.structures.plausibility import check_contacts
 
 _UNSOLVABLE = (
@@ -206,9 +206,8 @@ class GAP(BaseEstimator):
         check_is_fitted(self, "potential_")
         if uncertainty not in (False, True, "energy"):
             raise SettingsError(f"uncertainty must be False, True or 'energy', not {uncertainty!r}")
-        frames = self._frames_without_labels(X)
         means, spreads = [], []
-        for index, atoms in enumerate(frames):
+        for index, atoms in enumerate(atoms_list(X, may_be_empty=True)):
             where = f"frame {index}"
             structure = self.potential_.structure(atoms, where)
             means.append(self.potential_.evaluate(atoms, where, structure))
@@ -234,18 +233,6 @@ class GAP(BaseEstimator):
             stress_std=[s.stress for s in spreads],
             local_energy_std=[s.local_energy for s in spreads],
         )
-
-    @staticmethod
-    def _frames_without_labels(X: Any) -> list[ase.Atoms]:
-        if isinstance(X, ase.Atoms):
-            return [X]
-        if isinstance(X, str | bytes | dict) or not isinstance(X, Iterable):
-            raise DataError(f"expected a list of ase.Atoms, got {type(X).__name__}; read a file with ase.io.read")
-        frames = list(X)
-        for index, atoms in enumerate(frames):
-            if not isinstance(atoms, ase.Atoms):
-                raise DataError(f"frame {index}: expected ase.Atoms, got {type(atoms).__name__}")
-        return frames
 
     def evaluate(self, X: Sequence[ase.Atoms], uncertainty: bool = True, progress: bool = False) -> Report:
         """Errors and calibration on labelled frames; prints as a table, overall and per config_type."""

@@ -186,12 +186,12 @@ class Potential:
         extra = 1.0 if noise else 0.0
         n = structure.n_atoms
         local = self.local_spread(structure, noise, config_type)
-        with limited_threads(self.n_jobs), blas_threads(thread_count(self.n_jobs)):
+        with limited_threads(self.n_jobs), blas_threads(thread_count()):
             rows = self.basis.rows(structure, derivatives=forces)
             residual, weights = self.posterior.variances(self.basis.whiten(rows.K), rows.prior)
         total = float(energy.latent(residual[0], weights[0]) + extra * n * energy.noise**2)
         if not forces:
-            return Spread(np.sqrt(total), local)
+            return Spread(float(np.sqrt(total)), local)
         here = slice(1, 1 + 3 * n)
         force_std = np.sqrt(force.latent(residual[here], weights[here]) + extra * force.noise**2).reshape(n, 3)
         volume = cell_volume(atoms)
@@ -205,7 +205,7 @@ class Potential:
         """Standard deviations (n,) of local energies (eV), alone: the cheap uncertainty for dynamics."""
         energy = self.calibration.of("energy", config_type)
         variance = np.empty(structure.n_atoms)
-        with limited_threads(self.n_jobs), blas_threads(thread_count(self.n_jobs)):
+        with limited_threads(self.n_jobs), blas_threads(thread_count()):
             for begin in range(0, structure.n_atoms, CHUNK):
                 atoms = np.arange(begin, min(begin + CHUNK, structure.n_atoms))
                 rows = self.basis.local_rows(structure, atoms)

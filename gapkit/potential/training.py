@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -136,10 +137,7 @@ def _fit(frames, terms, baseline, e0, noise, sparse, n_folds, n_jobs, random_sta
     rng = np.random.default_rng(random_state)
     n_threads = thread_count()
     given = NoiseSettings.parse(noise)
-
-    def bar(*args: Any, **kwargs: Any) -> Any:
-        return tqdm(*args, disable=not progress, leave=False, **kwargs)
-
+    bar = partial(tqdm, disable=not progress, leave=False)
     data = training_set(frames, e0, baseline)
     terms = choose_terms(terms, data, sparse)
     pool = gather_pool(data, terms, rng, bar)
@@ -232,7 +230,7 @@ def choose_levels(
 
 
 def update_fit(fit: Fit, frames: Sequence[LabelledFrame], n_jobs: int | None = None, progress: bool = False) -> Fit:
-    """Add frames with everything but the weights frozen: equal to a refit with the same levels, to rounding.
+    """Add checked frames with everything but the weights frozen: equal to a refit with the same levels, to rounding.
 
     Calibration and domain limit are frozen too. New frames are dealt to the folds in turn.
     """
@@ -243,8 +241,6 @@ def update_fit(fit: Fit, frames: Sequence[LabelledFrame], n_jobs: int | None = N
 def _update(fit: Fit, frames: Sequence[LabelledFrame], progress: bool) -> Fit:
     potential = fit.potential
     data = training_set(frames, None, potential.baseline, known=(potential.species, potential.reference))
-    for frame in data.frames:
-        potential.structure(frame.atoms, f"frame {frame.index}")
     n_threads = thread_count()
     n_folds = max(1, len(fit.triangles.folds))
     begin = len(fit.folds)
@@ -253,10 +249,7 @@ def _update(fit: Fit, frames: Sequence[LabelledFrame], progress: bool) -> Fit:
     )
     own = sorted({g.partition(":")[2] for g in fit.levels.noise if ":" in g})
     added = Triangles(potential.basis.n_columns, potential.basis.n_terms)
-
-    def bar(*args: Any, **kwargs: Any) -> Any:
-        return tqdm(*args, disable=not progress, leave=False, **kwargs)
-
+    bar = partial(tqdm, disable=not progress, leave=False)
     accumulate_rows(added, data, potential.basis, new, own, n_threads, bar)
     missing = [g for g in added.groups if g not in fit.levels.noise]
     if missing:

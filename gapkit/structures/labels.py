@@ -250,7 +250,7 @@ def labelled_frames(
         or a wrong shape in a label; stress and virial that disagree; a stress other than zero in a frame
         where it has no meaning (not periodic, or a cell without volume).
     """
-    frames = _atoms_list(frames)
+    frames = atoms_list(frames)
     labelled = []
     for index, atoms in enumerate(frames):
         where = f"frame {index}"
@@ -272,8 +272,8 @@ def labelled_frames(
     return labelled
 
 
-def _atoms_list(frames: Any) -> list[Atoms]:
-    """``frames`` as a list of ``ase.Atoms``, or an error that says what came instead."""
+def atoms_list(frames: Any, may_be_empty: bool = False) -> list[Atoms]:
+    """``frames`` as a list of ``ase.Atoms`` (a single one: of that), or an error that says what came instead."""
     if isinstance(frames, Atoms):
         return [frames]
     if isinstance(frames, (str, bytes, dict)) or not isinstance(frames, Iterable):
@@ -281,7 +281,7 @@ def _atoms_list(frames: Any) -> list[Atoms]:
             f"expected a list of ase.Atoms, got {type(frames).__name__}; read a file with ase.io.read(path, ':')"
         )
     frames = list(frames)
-    if not frames:
+    if not frames and not may_be_empty:
         raise DataError("expected a list of ase.Atoms, got an empty one; give at least one frame")
     for index, atoms in enumerate(frames):
         if not isinstance(atoms, Atoms):
