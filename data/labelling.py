@@ -94,6 +94,42 @@ def write_queue(path: Path, frames: Sequence[Atoms]) -> None:
     write_atomically(path, frames)
 
 
+def restore(work: Path, folder: Path) -> int:
+    """Turn the collected files of ``folder`` into labels of the queue again, where the work folder was lost.
+
+    A collected frame belongs to the first frame of the queue with its trajectory and its geometry (1e-4 A) that has no
+    label yet; a frame that the queue does not hold (dynamics may differ between machines) keeps its place in the
+    set under a key of its own. The recorded cost is shared out evenly. Returns the number of labels written.
+    """
+    labels = work / "labels"
+    if labels.exists() and any(labels.glob("*.xyz")):
+        return 0
+    names = json.loads((folder / "summary.json").read_text()) if (folder / "summary.json").exists() else {}
+    stored = [a for split in names.get("frames", {}) for a in _read_all(folder / f"{split}.xyz")]
+    queue = ase.io.read(work / "queue.xyz", ":")
+    taken: set[str] = set()
+    for number, atoms in enumerate(stored):
+        same = [
+            a.info["key"]
+            for a in queue
+            if a.info["key"] not in taken
+            and a.info["trajectory"] == atoms.info["trajectory"]
+            and len(a) == len(atoms)
+            and np.allclose(a.positions, atoms.positions, atol=1e-4)
+            and np.allclose(a.cell, atoms.cell, atol=1e-4)
+            and all(a.info.get(name) == atoms.info.get(name) for name in ("spin_state", "step"))
+        ]
+        key = same[0] if same else f"{atoms.info['trajectory']}-kept{number}"
+        taken.add(key)
+        atoms.info.update(key=key, cpu_s=round(3600 * names["cpu_hours"] / len(stored), 1))
+        write_atomically(labels / f"{key}.xyz", [atoms])
+    return len(stored)
+
+
+def _read_all(path: Path) -> list[Atoms]:
+    return ase.io.read(path, ":") if path.exists() else []
+
+
 def label_queue(queue: Path, label: Label, *, limit: int | None = None) -> None:
     """Label every frame of ``queue`` that has no label file yet, in order, at most ``limit`` of them.
 
@@ -284,6 +320,7 @@ def main(
     work = folder / "work"
     if arguments.step in ("frames", "all") and not (arguments.step == "all" and (work / "queue.xyz").exists()):
         write_queue(work / "queue.xyz", frames())
+        print(f"{restore(work, folder)} labels restored from the collected files")
     if arguments.step in ("label", "all"):
         label_queue(work / "queue.xyz", label, limit=arguments.limit)
     if arguments.step in ("collect", "all"):

@@ -214,7 +214,8 @@ def test_update_equals_a_refit_with_everything_else_frozen(train, held_out, tmp_
         structure = before.structure(atoms)
         rows = basis.rows(structure)
         A = basis.whiten(rows.K)
-        np.testing.assert_allclose(gap.potential_.posterior.mean(A), posterior.mean(A), rtol=0, atol=1e-8)
+        # strain derivatives of a compressed frame are some hundred eV: rounding of either solution is relative to them
+        np.testing.assert_allclose(gap.potential_.posterior.mean(A), posterior.mean(A), rtol=1e-9, atol=1e-8)
         expected = posterior.variance(A, rows.prior)
         np.testing.assert_allclose(
             gap.potential_.posterior.variance(A, rows.prior), expected, rtol=1e-7, atol=1e-9 * expected.max()
