@@ -53,15 +53,15 @@ def model(n_sparse: int, n_max: int, l_max: int, r_cut: float, zeta: int):
     return SparseBasis.build([(0, soap, DotProduct(zeta), (14,), x)], 1), rng.normal(size=n_sparse)
 
 
-def evaluate(basis: SparseBasis, alpha: np.ndarray, atoms) -> tuple[float, float]:
+def evaluate(basis: SparseBasis, predictors: list, atoms) -> tuple[float, float]:
     """Seconds of the pair list and of the evaluation."""
     begin = time.perf_counter()
     structure = basis.structure(atoms)
     middle = time.perf_counter()
     n = len(atoms)
     local, gradient, strain = np.zeros(n), np.zeros((n, 3)), np.zeros((n, 6))
-    for b in basis.blocks:
-        b.descriptor.add_prediction(structure, b.channel, b.kernel, b.prepared, alpha, local, gradient, strain)
+    for descriptor, channel, predictor in predictors:
+        descriptor.add_prediction(structure, channel, predictor, local, gradient, strain)
     return middle - begin, time.perf_counter() - middle
 
 
@@ -76,7 +76,8 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     o = parser.parse_args()
     basis, alpha = model(o.sparse, o.n_max, o.l_max, o.r_cut, o.zeta)
-    evaluate(basis, alpha, silicon(64))
+    predictors = basis.predictors(alpha)
+    evaluate(basis, predictors, silicon(64))
     kernels = {
         f"{i['internal_api']} {i.get('architecture', '?')}" for i in threadpool_info() if i["user_api"] == "blas"
     }
@@ -97,7 +98,7 @@ def main() -> None:
     print(f"{'atoms':>7} {'pairs us/atom':>14} {'E+F+V us/atom':>14} {'total ms/atom':>14} {'peak GB':>8}")
     for size in o.sizes:
         atoms = silicon(size)
-        times = np.array([evaluate(basis, alpha, atoms) for _ in range(o.repeats)])
+        times = np.array([evaluate(basis, predictors, atoms) for _ in range(o.repeats)])
         pairs, rest = np.median(times, axis=0) * 1e6 / len(atoms)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
         print(f"{len(atoms):>7} {pairs:>14.1f} {rest:>14.1f} {(pairs + rest) / 1e3:>14.4f} {peak:>8.2f}", flush=True)

@@ -23,6 +23,10 @@ _HOME = {
     "ZBL": "gapkit.potential.baseline",
     "datasets": "gapkit.datasets",
     "oracles": "gapkit.oracles",
+    "propagate": "gapkit.propagation",
+    "Committee": "gapkit.potential.committee",
+    "generation": "gapkit.generation",
+    "active": "gapkit.active",
 }
 
 __all__ = sorted(_HOME)

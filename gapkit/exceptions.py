@@ -35,3 +35,7 @@ class GapkitWarning(UserWarning):
 
 class OutOfDomainWarning(GapkitWarning):
     """A prediction is made for an environment far from the training data."""
+
+
+class CompilationWarning(GapkitWarning):
+    """Kernels are compiled before the first run on a machine, which takes a while."""

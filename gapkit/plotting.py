@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -97,5 +98,34 @@ def report_figure(report: Report, path: str | os.PathLike, title: str = "") -> N
     )
     if title:
         figure.suptitle(title, fontsize=11)
+    with replacing(path) as temporary:
+        figure.savefig(temporary)
+
+
+def learning_figure(log: Sequence[Any], path: str | os.PathLike) -> None:
+    """Error on test frames, and deviation of the candidates, against labels (``gapkit.active.loop.Generation``).
+
+    Raises
+    ------
+    GapkitError
+        As :func:`report_figure`.
+    """
+    check_picture(path)
+    figure, axes = _figure(1, 2)
+    labels = np.array([r.labels for r in log])
+    for axis, names, unit in (
+        (axes[0, 0], {"force_rmse": "force RMSE, test"}, "eV/A"),
+        (axes[0, 1], {"largest_std": "largest", "mean_std": "mean of frames"}, "std of local energies (eV)"),
+    ):
+        for (name, label), color in zip(names.items(), (BLUE, ORANGE), strict=False):
+            values = np.array([np.nan if getattr(r, name) is None else getattr(r, name) for r in log])
+            known = np.isfinite(values)
+            if known.any():
+                # deviations are those of the candidates before the generation's labels
+                x = labels if name == "force_rmse" else np.r_[labels[:1], labels[:-1]]
+                axis.plot(x[known], values[known], "o-", ms=4, color=color, label=label)
+                axis.set_yscale("log")
+                axis.legend(fontsize=8)
+        axis.set(xlabel="labels", ylabel=unit)
     with replacing(path) as temporary:
         figure.savefig(temporary)

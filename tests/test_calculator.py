@@ -86,6 +86,9 @@ def test_calculator_and_predict_agree(fitted):
     atoms = rattled()
     p = fitted.predict([atoms], uncertainty=True)
     atoms.calc = fitted.calculator("full")
+    assert atoms.get_potential_energy() == pytest.approx(p.energy[0], rel=1e-11, abs=1e-11)
+    np.testing.assert_allclose(atoms.get_forces(), p.forces[0], atol=1e-10)
+    atoms.calc = fitted.calculator("full", skin=0)  # the same pair list: the same numbers to the last digit
     assert atoms.get_potential_energy() == p.energy[0]
     np.testing.assert_array_equal(atoms.get_forces(), p.forces[0])
     np.testing.assert_array_equal(atoms.get_stress(), p.stress[0])
@@ -125,7 +128,8 @@ def test_uncertainty_local_and_full(gap):
     atoms.calc = gap.calculator("full")
     atoms.get_forces()
     full = atoms.calc.results
-    np.testing.assert_allclose(full["energies_std"], local, rtol=1e-12)
+    assert np.all(local > 0.98 * full["energies_std"])  # of low rank, on the large side
+    assert np.all(local < 1.6 * full["energies_std"])
     shapes = {"energy_std": (), "forces_std": (4, 3), "stress_std": (6,), "energies_std": (4,)}
     assert {k: np.shape(v) for k, v in full.items() if k.endswith("_std")} == shapes
     assert all(np.all(np.asarray(full[k]) > 0) for k in shapes)
@@ -193,10 +197,12 @@ def test_results_are_cached_and_never_stale(gap, monkeypatch):
         change(atoms)
         fresh = atoms.copy()
         fresh.calc = gap.calculator()
-        assert atoms.get_potential_energy() == fresh.get_potential_energy() != before
-        np.testing.assert_array_equal(atoms.get_forces(), fresh.get_forces())
+        # a kept pair list and a fresh one add up in another order
+        assert atoms.get_potential_energy() == pytest.approx(fresh.get_potential_energy(), rel=1e-11, abs=1e-11)
+        assert abs(atoms.get_potential_energy() - before) > 1e-9
+        np.testing.assert_allclose(atoms.get_forces(), fresh.get_forces(), atol=1e-10)
     other.calc = atoms.calc
-    assert other.get_potential_energy() == reference
+    assert other.get_potential_energy() == pytest.approx(reference, rel=1e-11, abs=1e-11)
     again = rattled()
     again.calc = atoms.calc
     assert again.get_potential_energy() == first

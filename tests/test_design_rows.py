@@ -88,10 +88,8 @@ def test_direct_prediction_equals_rows_times_weights():
     for atoms in FRAMES:
         structure, n = BASIS.structure(atoms), len(atoms)
         local, gradient, strain = np.zeros(n), np.zeros((n, 3)), np.zeros((n, 6))
-        for b in BASIS.blocks:
-            b.descriptor.add_prediction(
-                structure, b.channel, b.kernel, b.prepared, alpha[b.columns], local, gradient, strain
-            )
+        for descriptor, channel, predictor in BASIS.predictors(alpha):
+            descriptor.add_prediction(structure, channel, predictor, local, gradient, strain)
         expected = BASIS.rows(structure).K @ alpha
         np.testing.assert_allclose(local, BASIS.local_rows(structure).K @ alpha, rtol=1e-10)
         np.testing.assert_allclose(gradient.ravel(), expected[1 : 1 + 3 * n], atol=1e-10)
@@ -162,10 +160,8 @@ def test_any_descriptor_takes_any_kernel(descriptor, kernel):
     alpha, n = np.random.default_rng(0).normal(size=basis.n_columns), len(FRAMES[0])
     structure = basis.structure(FRAMES[0])
     local, gradient, strain = np.zeros(n), np.zeros((n, 3)), np.zeros((n, 6))
-    for b in basis.blocks:
-        b.descriptor.add_prediction(
-            structure, b.channel, b.kernel, b.prepared, alpha[b.columns], local, gradient, strain
-        )
+    for descriptor, channel, predictor in basis.predictors(alpha):
+        descriptor.add_prediction(structure, channel, predictor, local, gradient, strain)
     expected = basis.rows(structure).K @ alpha
     scale = np.abs(expected).max()
     assert local.sum() == pytest.approx(expected[0], rel=1e-9)

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from gapkit.models.levels import HeldOutError, HeldOutStatistics, Levels, held_out_statistics, search_levels
+from gapkit.models.held_out import EnergyRows, HeldOutError
+from gapkit.models.level_search import search_levels
+from gapkit.models.levels import HeldOutStatistics, Levels, held_out_statistics
 from gapkit.models.posterior import Posterior
 from gapkit.models.triangles import Triangles
 from gapkit.uncertainty.calibration import calibrate
@@ -19,8 +21,15 @@ START = Levels({"energy": 0.05, "forces": 0.3, "virial": 0.5}, np.array([0.7, 0.
 FREE = ("energy", "forces", "virial")
 
 
-def objective(kinds=("energy", "forces")):
-    return HeldOutError(TRIANGLES, TERMS, START, FREE, (0, 1, 2), kinds)
+def objective(kinds=("energy", "forces"), free_noise=FREE, free_signal=(0, 1, 2), energies=None):
+    return HeldOutError(TRIANGLES, TERMS, START, free_noise, free_signal, kinds, energies)
+
+
+def energy_rows():
+    """Energies per atom of all frames that have one: a row is divided by the square root of atoms, twice."""
+    mine = [(n, o) for n, o in MADE if o.group == "energy"]
+    A = BASIS.whiten(np.vstack([o.K / o.scale for _, o in mine]))
+    return EnergyRows(A, np.array([o.y[0] / o.scale for _, o in mine]), np.array([FOLDS[n] for n, _ in mine]))
 
 
 def test_objective_is_half_the_log_of_the_held_out_mean_squares():
@@ -37,9 +46,25 @@ def test_objective_is_half_the_log_of_the_held_out_mean_squares():
     assert f(f.start_point)[0] == pytest.approx(expected, abs=1e-7)
 
 
-@pytest.mark.parametrize("kinds", [("energy", "forces"), ("forces",)])
-def test_gradient_equals_finite_differences(kinds):
-    f = objective(kinds)
+def test_energies_count_by_mean_absolute_error_where_their_rows_are_at_hand():
+    rows = energy_rows()
+    absolute, squared, n_forces = 0.0, 0.0, 0
+    for fold in range(3):
+        posterior = Posterior.solve(TRIANGLES, START.noise, START.signal, TERMS, leave_out=fold)
+        error = rows.A[rows.fold == fold] @ posterior.weights - rows.y[rows.fold == fold]
+        absolute += np.sum(np.sqrt(error**2 + rows.rounding**2))
+        squared += posterior.squared_error(TRIANGLES.items["forces", fold])
+        n_forces += TRIANGLES.items["forces", fold].n_rows
+    expected = np.log(absolute / len(rows.y)) + 0.5 * np.log(squared / n_forces)
+    f = objective(energies=rows)
+    assert f(f.start_point)[0] == pytest.approx(expected, abs=1e-7)
+    assert rows.rounding == pytest.approx(1e-3 * np.std(rows.y))
+
+
+@pytest.mark.parametrize("kinds", [("energy", "forces"), ("forces",), ("virial",), None])
+@pytest.mark.parametrize("energies", [None, energy_rows()], ids=["squared", "absolute"])
+def test_gradient_equals_finite_differences(kinds, energies):
+    f = objective(kinds, energies=energies)
     x = f.start_point + np.random.default_rng(0).normal(scale=0.5, size=6)
     _, gradient = f(x)
     for k in range(6):
@@ -53,10 +78,10 @@ def test_gradient_equals_finite_differences(kinds):
 def test_search_lowers_the_objective_and_respects_bounds_and_fixed_levels():
     lower = {"energy": 0.04, "forces": 0.01, "virial": 0.01}
     f = objective()
-    found = search_levels(TRIANGLES, TERMS, START, lower, FREE, (0, 1, 2))
+    found = search_levels(f, lower)
     assert found.objective < f(f.start_point)[0] - 1e-3
     assert all(found.noise[g] >= 0.999 * lower[g] for g in FREE)
-    only = search_levels(TRIANGLES, TERMS, START, lower, ("forces",), ())
+    only = search_levels(objective(free_noise=("forces",), free_signal=()), lower)
     assert only.noise["energy"] == START.noise["energy"]
     np.testing.assert_array_equal(only.signal, START.signal)
     assert only.noise["forces"] != START.noise["forces"]
@@ -70,17 +95,28 @@ def test_the_mean_does_not_depend_on_the_common_scale():
     np.testing.assert_allclose(scaled.weight_variance(A), 9 * base.weight_variance(A), rtol=1e-8)
 
 
-@pytest.mark.parametrize("group", ["energy", "forces"])
+@pytest.mark.parametrize("group", ["energy", "forces", "virial"])
 def test_one_label_kind_alone_is_enough(group):
     alone = Triangles(BASIS.n_columns, BASIS.n_terms)
     alone.items = {k: t for k, t in TRIANGLES.items.items() if k[0] == group}
-    found = search_levels(alone, TERMS, START, {group: 1e-3}, (group,), (0, 1, 2))
+    found = search_levels(HeldOutError(alone, TERMS, START, (group,), (0, 1, 2)), {group: 1e-3})
     assert np.isfinite(found.objective)
+    assert found.noise[group] != START.noise[group]
 
 
 def test_one_fold_leaves_the_start_as_it_is():
     single = systems.triangles_of(BASIS, MADE, np.zeros(len(FRAMES)))
-    assert search_levels(single, TERMS, START, dict.fromkeys(FREE, 1e-3), FREE, (0,)) is START
+    assert search_levels(HeldOutError(single, TERMS, START, FREE, (0,)), dict.fromkeys(FREE, 1e-3)) is START
+
+
+def test_of_several_starts_the_best_end_counts():
+    lower = dict.fromkeys(FREE, 1e-3)
+    poor = Levels(dict.fromkeys(FREE, 0.01), 20 * START.signal)
+    f = HeldOutError(TRIANGLES, TERMS, poor, FREE, (0, 1, 2))
+    alone = search_levels(f, lower, max_iterations=1)
+    helped = search_levels(f, lower, [poor, START], max_iterations=1)
+    assert helped.objective < alone.objective
+    assert search_levels(f, lower, [START, poor], max_iterations=1).objective == helped.objective
 
 
 def test_calibration_makes_held_out_forces_standard():

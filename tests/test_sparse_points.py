@@ -5,7 +5,8 @@ import pytest
 
 from gapkit.exceptions import SettingsError
 from gapkit.kernels import DotProduct, SquaredExponential
-from gapkit.models.sparse_points import SELECTIONS, pivoted_cholesky, selection
+from gapkit.models import sparse_points
+from gapkit.models.sparse_points import SELECTIONS, GreedyVariance, pivoted_cholesky, selection
 
 
 def candidates(n=80, seed=0):
@@ -68,3 +69,32 @@ def test_greedy_points_explain_more_than_random_ones():
 def test_unknown_names_are_refused():
     with pytest.raises(SettingsError, match="greedy"):
         selection("magic")
+
+
+@pytest.mark.parametrize(("n", "tolerance"), [(40, 1e-10), (80, 1e-10), (80, 0.1)])
+def test_the_whole_matrix_gives_the_points_and_residuals_of_the_columns(monkeypatch, n, tolerance):
+    x, kernel = candidates(seed=7), SquaredExponential(0.3)
+    monkeypatch.setattr(sparse_points, "WHOLE_MATRIX", 0.0)
+    whole, residual = pivoted_cholesky(x, kernel, n, tolerance)
+    monkeypatch.setattr(sparse_points, "WHOLE_MATRIX", 2.0)
+    index, expected = pivoted_cholesky(x, kernel, n, tolerance)
+    np.testing.assert_array_equal(whole, index)
+    np.testing.assert_allclose(residual, expected, atol=1e-9)
+    assert (len(index) < n) == (tolerance == 0.1)
+
+
+def test_a_tolerance_is_a_stated_residual_and_replaces_a_number():
+    x, kernel = candidates(200, 4), SquaredExponential(0.5)
+    for tolerance in (1e-1, 1e-3):
+        index = GreedyVariance(tolerance)(x, kernel, len(x), np.random.default_rng(0))
+        _, residual = pivoted_cholesky(x, kernel, len(index))
+        assert residual.max() <= tolerance < pivoted_cholesky(x, kernel, len(index) - 1)[1].max()
+
+
+def test_a_large_pool_is_thinned_but_keeps_what_is_rare(monkeypatch):
+    monkeypatch.setattr(sparse_points, "PILOT", 5)
+    crowd, rare = candidates(300, 8) * 0.05 + 0.4, candidates(4, 9) + np.arange(4)[:, None]
+    x = np.vstack([crowd, rare])
+    index = GreedyVariance(largest=30)(x, SquaredExponential(0.5), 20, np.random.default_rng(0))
+    assert set(range(300, 304)) <= set(index.tolist())
+    assert len(set(index.tolist())) == 20

@@ -178,7 +178,6 @@ def quickstart(options: argparse.Namespace) -> None:
     except OSError as error:
         raise GapkitError(f"{folder}: cannot be made ({error.strerror}); choose another folder") from None
     print(f"silicon, DFT labels: {len(train)} training frames, {len(test)} held-out frames")
-    print("the first run compiles the kernels (about half a minute); later runs find them on disk")
     gap = GAP(random_state=0).fit(train, progress=True)
     gap.save(folder / "silicon.gapkit")
     report = gap.evaluate(test, progress=True)

@@ -65,6 +65,10 @@ def _parser() -> argparse.ArgumentParser:
     md.add_argument("--every", type=int, default=10, metavar="STEPS", help="steps between records (default 10)")
     md.add_argument("--seed", type=int, default=0)
     md.add_argument("--uncertainty", action="store_true", help="watch local energies' standard deviations")
+
+    active = commands.add_parser("active", help="active learning, from a configuration file")
+    active.add_argument("config", metavar="CONFIG.toml")
+    active.add_argument("--quiet", action="store_true", help="no progress bars")
     return parser
 
 
@@ -82,8 +86,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     from tqdm import tqdm
 
-    from gapkit.cli import commands
-
     held: list[str] = []
 
     def show(message: Warning | str, *_: Any) -> None:
@@ -95,11 +97,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with warnings.catch_warnings():
         warnings.filterwarnings("always", category=GapkitWarning)
         warnings.showwarning = show  # type: ignore[assignment]
-        code = _run(getattr(commands, options.command), options)
+        code = _run(_command(options.command), options)
     if code == 0:
         for line in held:
             print(line, file=sys.stderr)
     return code
+
+
+def _command(name: str) -> Callable[[argparse.Namespace], None]:
+    """The function behind a command; what it needs is imported when it is called for."""
+    if name == "active":
+        from gapkit.cli.active import active
+
+        return active
+    from gapkit.cli import commands
+
+    return getattr(commands, name)
 
 
 def _run(command: Callable[[argparse.Namespace], None], options: argparse.Namespace) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any
@@ -53,6 +53,36 @@ class EnvironmentBatch:
         return len(self.x)
 
 
+@dataclass(frozen=True)
+class KernelSum:
+    r"""The mean of one channel of one term as a function of the features, :math:`g(x) = \sum_m w_m k(U x, z_m)`.
+
+    Attributes
+    ----------
+    kernel : Kernel
+    points : (m, d)
+        Sparse points z, scaled by the kernel, projected.
+    weights : (m,)
+        eV.
+    directions : (d, f) or None
+        U, orthonormal rows; None: the identity.
+    """
+
+    kernel: Kernel
+    points: np.ndarray
+    weights: np.ndarray
+    directions: np.ndarray | None = None
+
+    def features(self, X: np.ndarray) -> np.ndarray:
+        """Rows of ``X`` (n, f), scaled by the kernel and projected: (n, d)."""
+        return projected(self.kernel.scale(X), self.directions)
+
+
+def projected(X: np.ndarray, directions: np.ndarray | None) -> np.ndarray:
+    """``X`` (n, f) in the basis ``directions`` (d, f): (n, d); as it is where that is None."""
+    return X if directions is None else X @ directions.T
+
+
 class Descriptor(ABC):
     """A map from environments to feature vectors, per channel.
 
@@ -81,32 +111,31 @@ class Descriptor(ABC):
         """Environments whose sum is the frame's energy, where it does not matter which atom owns which."""
         return self.environments(structure, channel, derivatives)
 
-    def prepare(self, points: np.ndarray) -> Any:
-        """Sparse points (m, f), scaled by the kernel, in the form that :meth:`add_prediction` takes them in."""
-        return points
+    def predictor(self, sums: Sequence[KernelSum]) -> Any:
+        """What :meth:`add_prediction` needs of one channel's kernel sums, made once per potential."""
+        return tuple(sums)
 
     def add_prediction(
         self,
         structure: Structure,
         channel: Channel,
-        kernel: Kernel,
-        points: Any,
-        weights: np.ndarray,
+        predictor: Any,
         local: np.ndarray,
         gradient: np.ndarray,
         strain: np.ndarray,
     ) -> None:
         """Add this channel's mean prediction to local energies (eV), dE/dr (eV/A) and dE_a/d(strain) (eV).
 
-        ``points`` are from :meth:`prepare`, ``weights`` (m,) in eV; ``local`` (n,), ``gradient`` (n, 3),
-        ``strain`` (n, 6, Voigt): the strain derivative of each atom's own local energy.
+        ``predictor`` is from :meth:`predictor`; ``local`` (n,), ``gradient`` (n, 3), ``strain`` (n, 6, Voigt): the
+        strain derivative of each atom's own local energy.
         """
         batch = self.environments(structure, channel)
-        design_rows.add_prediction(
-            kernel.scale(batch.x), batch.weight, batch.atom, batch.start, batch.target, kernel.scale(batch.J),
-            batch.dweight, points, weights, kernel.function, kernel.parameter, kernel.centred, structure.n_atoms,
-            local, gradient, strain,
-        )  # fmt: skip
+        for s in predictor:
+            design_rows.add_prediction(
+                s.features(batch.x), batch.weight, batch.atom, batch.start, batch.target, s.features(batch.J),
+                batch.dweight, s.points, s.weights, s.kernel.function, s.kernel.parameter, s.kernel.centred,
+                structure.n_atoms, local, gradient, strain,
+            )  # fmt: skip
 
     @abstractmethod
     def settings(self) -> dict[str, Any]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from numbers import Integral, Real
 from typing import Any
 
@@ -16,114 +14,19 @@ from ase.data import atomic_numbers
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from gapkit.descriptors.base import Channel, Descriptor, EnvironmentBatch, check_cutoff
-from gapkit.exceptions import SettingsError, SpeciesError
-from gapkit.kernels import Kernel
-from gapkit.numerics import harmonics, radial
+from gapkit.descriptors.base import Channel, Descriptor, EnvironmentBatch, KernelSum, check_cutoff
+from gapkit.descriptors.soap_basis import TABLE_POINTS, SoapBasis, power_spectrum_blocks
+from gapkit.descriptors.soap_predictor import NO_SPREAD, SoapPredictor, SoapSpread, predictors
+from gapkit.exceptions import SettingsError
+from gapkit.numerics import radial
 from gapkit.numerics import soap_frames as floor
 from gapkit.numerics.threads import map_blocks, thread_count
 from gapkit.structures.neighbours import Structure
 from gapkit.structures.plausibility import check_contacts
 
-#: grid points of the radial table; interpolation error below 1e-10 of the largest value (tests/test_radial.py)
-TABLE_POINTS = 1500
 #: environments per block of the fused energy pass: enough for the matrix products to run at full rate
 BLOCK = 128
-
-
-@dataclass(frozen=True)
-class SoapBasis:
-    """Everything the compiled floor needs, made once per setting and set of species.
-
-    Attributes
-    ----------
-    species : tuple of int
-        Atomic numbers in ascending order.
-    table : (k,) float
-        Radial table (``gapkit.numerics.radial.hermite_table``), with the centre's f_n0(0) Y_00 in ``centre``.
-    blocks : (b, 4) int
-        Power-spectrum blocks (channel a, channel b, symmetric, first feature).
-    feature_scale : (f,)
-        dscribe's prefactor pi sqrt(8 / (2 l + 1)) of each feature.
-    multiplicity : (f,)
-        Square root of how often each feature stands in the full power spectrum: the factor that turns the plain dot
-        product of dscribe's vectors into the SOAP kernel.
-    """
-
-    species: tuple[int, ...]
-    table: np.ndarray
-    inverse_spacing: float
-    centre: np.ndarray
-    n_max: int
-    l_max: int
-    n_pad: int
-    n_channels: int
-    summed: int
-    merged: bool
-    blocks: np.ndarray
-    feature_scale: np.ndarray
-    multiplicity: np.ndarray
-
-    @property
-    def n_features(self) -> int:
-        return len(self.feature_scale)
-
-    @cached_property
-    def floor_arrays(self) -> tuple:
-        """The tuple that ``gapkit.numerics.soap_frames`` unpacks."""
-        return (
-            self.table,
-            self.inverse_spacing,
-            harmonics.normalisation(self.l_max),
-            self.centre,
-            self.l_max,
-            self.n_max,
-            self.n_pad,
-            self.n_channels,
-            self.summed,
-        )
-
-    def channel_of(self, numbers: np.ndarray) -> np.ndarray:
-        """Density channel of each atomic number; :class:`SpeciesError` for one that is not known."""
-        lookup = np.full(max(120, int(numbers.max(initial=0)) + 1), -1)
-        lookup[list(self.species)] = 0 if self.merged else np.arange(len(self.species))
-        channel = lookup[numbers]
-        if np.any(channel < 0):
-            unknown = sorted({ase.data.chemical_symbols[z] for z in np.unique(numbers[channel < 0])})
-            known = ", ".join(ase.data.chemical_symbols[z] for z in self.species)
-            raise SpeciesError(
-                f"species {', '.join(unknown)} not among those of the descriptor ({known}); "
-                "fit on frames that hold every species"
-            )
-        return channel
-
-
-def power_spectrum_blocks(n_species: int, n_max: int, l_max: int, compression: str):
-    """Blocks, prefactor and multiplicity of the feature vector, in dscribe's order.
-
-    Multiplicity: the full sum over species and n, n' visits a feature with (a, n) different from (b, n') twice where
-    only one of the two orders is kept (``off``: n < n' or a < b; ``mu2``: n < n'), and once where both are
-    (``mu1nu1`` keeps every (species, n, n')).
-    """
-    summed = n_species
-    if compression == "off":
-        pairs = [(a, b, a == b) for a in range(n_species) for b in range(a, n_species)]
-    elif compression == "mu1nu1":
-        pairs = [(a, summed, False) for a in range(n_species)]
-    else:
-        pairs = [(0, 0, True)]
-    blocks: list[tuple[int, int, int, int]] = []
-    prefactor: list[float] = []
-    multiplicity: list[float] = []
-    for a, b, symmetric in pairs:
-        blocks.append((a, b, int(symmetric), len(prefactor)))
-        for l in range(l_max + 1):
-            for n in range(n_max):
-                for n2 in range(n if symmetric else 0, n_max):
-                    prefactor.append(math.pi * math.sqrt(8 / (2 * l + 1)))
-                    single = n == n2 if symmetric else compression == "mu1nu1"
-                    multiplicity.append(1.0 if single else math.sqrt(2.0))
-    return np.array(blocks, dtype=np.int64), np.array(prefactor), np.array(multiplicity)
+_NOTHING, _NOBODY = np.zeros((0, 0)), np.zeros(0)
 
 
 class SOAP(TransformerMixin, BaseEstimator, Descriptor):
@@ -257,44 +160,49 @@ class SOAP(TransformerMixin, BaseEstimator, Descriptor):
         """Normalised descriptors of ``centres``, in the metric of the SOAP kernel: shape (centres, features)."""
         return self._describe(structure, self._kernel_scale, centres, normalise=True)
 
-    def prepare(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Mean of the points, offsets from it, and the points' products with it.
-
-        Unit SOAP vectors lie in a narrow cone, so x . x_m is nearly one and its rounding, times large weights, is the
-        noise of the energy. Split as mean . x_m + (x - mean) . mean + (x - mean) . (x_m - mean), only the last, small
-        part has a rounding error of its own for every m.
-        """
-        mean = points.mean(axis=0)
-        return mean, np.ascontiguousarray(points - mean), points @ mean
+    def predictor(self, sums: Sequence[KernelSum]) -> tuple[SoapPredictor | KernelSum, ...]:
+        """Dot-product kernels of power one and two collapse into one quadratic polynomial; see ``predictors``."""
+        return predictors(sums, self.basis_.n_features)
 
     def add_prediction(
         self,
         structure: Structure,
         channel: Channel,
-        kernel: Kernel,
-        points: Any,
-        weights: np.ndarray,
+        predictor: tuple[SoapPredictor | KernelSum, ...],
         local: np.ndarray,
         gradient: np.ndarray,
         strain: np.ndarray,
+        spread: SoapSpread = NO_SPREAD,
+        others: np.ndarray = _NOTHING,
+        variance: np.ndarray = _NOBODY,
     ) -> None:
-        """As in the base class; for dot-product kernels by the adjoint, and no derivative of a descriptor is stored."""
-        mean, offsets, products = points
-        if kernel.centred:
-            super().add_prediction(structure, channel, kernel, mean + offsets, weights, local, gradient, strain)
-            return
+        """As in the base class; for dot-product kernels by the adjoint, and no derivative of a descriptor is stored.
+
+        With a ``spread``, the pair kernel sums ``others`` (n, q) and the ``variance`` of local energies (n,), what the
+        model explains is taken from the latter (``gapkit.potential.local_variance``).
+        """
+        for part in predictor:
+            if isinstance(part, KernelSum):
+                super().add_prediction(structure, channel, (part,), local, gradient, strain)
+            else:
+                given = (spread, others, variance)
+                self._add_by_adjoint(structure, channel, part, given, local, gradient, strain)
+
+    def _add_by_adjoint(self, structure, channel, predictor: SoapPredictor, spread, local, gradient, strain) -> None:
+        spread, others, variance = spread
         centres = np.flatnonzero(structure.numbers == channel[0])
         pairs, (distance, unit, channels, centre_channel) = self._floor_arguments(structure)
-        energy = np.zeros(structure.n_atoms)
         pair_gradient = np.empty((len(distance), 3))
+        energy = np.zeros(structure.n_atoms)
         n_threads = thread_count(self.n_jobs)
         size = max(1, min(8 * BLOCK, -(-len(centres) // n_threads)))
         basis, blocks, scale = self.basis_.floor_arrays, self.basis_.blocks, self._kernel_scale
 
         def evaluate(part: slice) -> None:
             floor.energies_and_pair_gradients(
-                centres[part], pairs.first, distance, unit, channels, centre_channel, basis, blocks, scale, mean,
-                offsets, products, weights, kernel.function, kernel.parameter, BLOCK, energy, pair_gradient,
+                centres[part], pairs.first, distance, unit, channels, centre_channel, basis, blocks, scale,
+                predictor.mean, predictor.directions, predictor.collapsed, predictor.coefficients,
+                predictor.polynomial, spread.floor_arguments, others, BLOCK, energy, pair_gradient, variance,
             )  # fmt: skip
 
         map_blocks(evaluate, [slice(k, k + size) for k in range(0, len(centres), size)], n_threads)

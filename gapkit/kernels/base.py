@@ -48,9 +48,11 @@ class Kernel:
 
     def __call__(self, X: np.ndarray, Y: np.ndarray | None = None) -> np.ndarray:
         """Kernel matrix (n, m) between rows of ``X`` (n, f) and ``Y`` (m, f), or ``X`` and itself."""
-        X = self.scale(X)
-        Y_scaled = X if Y is None else self.scale(Y)
-        t = self.argument(X, Y_scaled)
+        return self.of_scaled(self.scale(X), None if Y is None else self.scale(Y))
+
+    def of_scaled(self, X: np.ndarray, Y: np.ndarray | None = None) -> np.ndarray:
+        """Kernel matrix of features that are scaled already."""
+        t = self.argument(X, X if Y is None else Y)
         if Y is None and self.centred:
             np.fill_diagonal(t, 0.0)
         kernel_functions.apply(self.function, self.parameter, t, t, np.empty_like(t))

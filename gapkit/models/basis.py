@@ -7,16 +7,16 @@ weights have the prior :math:`w \sim N(0, 1)`; :math:`K_{mm}` is block-diagonal 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 import scipy.linalg
 
 from gapkit.descriptors import Descriptor
-from gapkit.descriptors.base import Channel
+from gapkit.descriptors.base import Channel, KernelSum, projected
 from gapkit.exceptions import NumericsError
 from gapkit.kernels import Kernel
 from gapkit.numerics import design_rows
@@ -56,14 +56,17 @@ class SparseBlock:
     ----------
     term : int
         Index of the term.
-    points : (m, f)
-        Features, scaled by the kernel.
+    points : (m, d)
+        Features, scaled by the kernel and projected on ``directions``.
     factor : (m, m)
         L, lower.
     jitter : float
         Added to the diagonal of K_mm before the factorisation.
     columns : slice
         Place among all columns.
+    directions : (d, f) or None
+        Orthonormal rows that features are projected on; None: the identity. Prior variances are those of the whole
+        features, so that what a projection hides is in the Nystrom residual.
     """
 
     term: int
@@ -74,11 +77,15 @@ class SparseBlock:
     factor: np.ndarray
     jitter: float
     columns: slice
+    directions: np.ndarray | None = None
 
-    @cached_property
-    def prepared(self) -> Any:
-        """The points in the form that the descriptor predicts from."""
-        return self.descriptor.prepare(self.points)
+    def project(self, scaled: np.ndarray) -> np.ndarray:
+        """Scaled features (n, f), or derivatives of them, on the directions: (n, d)."""
+        return projected(scaled, self.directions)
+
+    def kernel_sum(self, alpha: np.ndarray) -> KernelSum:
+        """The block's function for the weights ``alpha`` (all columns; eV)."""
+        return KernelSum(self.kernel, self.points, alpha[self.columns], self.directions)
 
     def kernel_arguments(self) -> tuple[int, int, bool]:
         return self.kernel.function, self.kernel.parameter, self.kernel.centred
@@ -123,17 +130,34 @@ class SparseBasis:
         chosen: Sequence[tuple[int, Descriptor, Kernel, Channel, np.ndarray]],
         n_terms: int,
         jitter: float = POTENTIAL_JITTER,
+        directions: Mapping[tuple[int, Channel], np.ndarray] | None = None,
     ) -> SparseBasis:
-        """From (term, descriptor, kernel, channel, features of the sparse points (m, f)) each; least ``jitter``."""
+        """From (term, descriptor, kernel, channel, features of the sparse points (m, f)) each; least ``jitter``.
+
+        ``directions`` (d, f) by term and channel: orthonormal rows to project on, for dot-product kernels.
+        """
         blocks, begin = [], 0
         for term, descriptor, kernel, channel, features in chosen:
-            factor, added = whitening_factor(kernel(features), jitter)
+            onto = (directions or {}).get((term, channel))
+            points = np.ascontiguousarray(projected(kernel.scale(features), onto))
+            factor, added = whitening_factor(kernel.of_scaled(points), jitter)
             columns = slice(begin, begin + len(features))
-            blocks.append(
-                SparseBlock(term, descriptor, kernel, channel, kernel.scale(features), factor, added, columns)
-            )
+            blocks.append(SparseBlock(term, descriptor, kernel, channel, points, factor, added, columns, onto))
             begin = columns.stop
         return cls(blocks, n_terms)
+
+    def predictors(self, alpha: np.ndarray) -> list[tuple[Descriptor, Channel, Any]]:
+        """Descriptor, channel and predictor of the mean for the weights ``alpha`` (m,).
+
+        Terms with one and the same descriptor share a pass over the environments where their kernels allow it.
+        """
+        grouped: dict[tuple[str, Channel], list[SparseBlock]] = {}
+        for b in self.blocks:
+            grouped.setdefault((json.dumps(b.descriptor.settings()), b.channel), []).append(b)
+        return [
+            (group[0].descriptor, group[0].channel, group[0].descriptor.predictor([b.kernel_sum(alpha) for b in group]))
+            for group in grouped.values()
+        ]
 
     def column_terms(self) -> np.ndarray:
         """Term of each column: shape (m,)."""
@@ -169,8 +193,9 @@ class SparseBasis:
             own = np.zeros((n, len(b.points)))
             arguments = b.kernel_arguments()
             design_rows.add_rows(
-                x, batch.weight, batch.start, batch.target, J, batch.dweight, b.points, *arguments, own
-            )
+                b.project(x), batch.weight, batch.start, batch.target, b.project(J), batch.dweight, b.points,
+                *arguments, own,
+            )  # fmt: skip
             K[:, b.columns] = own
             if prior:
                 add = np.zeros(n)
@@ -194,7 +219,7 @@ class SparseBasis:
             x, row = b.kernel.scale(batch.x), place[batch.atom]
             own = np.zeros((len(atoms), len(b.points)))
             add = np.zeros(len(atoms))
-            design_rows.add_local_rows(x, batch.weight, row, b.points, *b.kernel_arguments(), own)
+            design_rows.add_local_rows(b.project(x), batch.weight, row, b.points, *b.kernel_arguments(), own)
             design_rows.local_variances(x, batch.weight, row, *b.kernel_arguments(), add)
             K[:, b.columns] = own
             variance[:, b.term] += add

@@ -1,26 +1,11 @@
-r"""Noise and signal levels from held-out error, by triangles alone.
-
-With Gram matrices :math:`G_{gf} = R_{gf}^T R_{gf}` of group g and fold f, leaving fold f out means solving
-
-.. math:: H_f u_f = \sum_g s_g (c_g - c_{gf}), \qquad H_f = \mathrm{diag}(\delta^{-2}) + \sum_g s_g (G_g - G_{gf}),
-          \quad s_g = \sigma_g^{-2}
-
-and the squared error on the rows of that fold is :math:`u^T G_{gf} u - 2 u^T c_{gf} + y^T y_{gf}`. The objective is
-:math:`\tfrac12 \log \mathrm{MSE}_{energy} + \tfrac12 \log \mathrm{MSE}_{forces}` over all folds, plus a weak prior
-about the starting levels, which also fixes the common scale that the mean does not depend on. Its gradient takes one
-more solve per fold: with :math:`v = H^{-1} \partial J/\partial u`,
-:math:`\partial J/\partial \log s_g = -v \cdot s_g (G_g u - c_g)` and
-:math:`\partial J/\partial \log \delta_t = 2 v_t \cdot \delta_t^{-2} u_t`.
-"""
+"""Noise and signal levels, what an objective of them is, and held-out statistics from triangles alone."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
-import scipy.linalg
-import scipy.optimize
 
 from gapkit.models.posterior import Posterior
 from gapkit.models.triangles import Triangles
@@ -57,19 +42,19 @@ class Levels:
 
 
 @dataclass
-class HeldOutError:
-    """The objective and its gradient as a function of the logarithms of the free levels.
+class LevelObjective:
+    """A function of noise and signal levels to be minimised, as one of the logarithms of the free ones.
+
+    Subclasses give :meth:`evaluate`; a weak prior about the start is added here once.
 
     Parameters
     ----------
     triangles, column_terms
         What is known of the rows, and the term of each column.
     start
-        Levels to start from; those not in ``free_noise`` stay.
+        Levels to start from; those not in ``free_noise`` and ``free_signal`` stay.
     free_noise, free_signal
         Noise groups and terms to search over.
-    kinds
-        Label kinds whose held-out errors count.
     """
 
     triangles: Triangles
@@ -77,14 +62,18 @@ class HeldOutError:
     start: Levels
     free_noise: tuple[str, ...]
     free_signal: tuple[int, ...]
-    kinds: tuple[str, ...]
-    _gram: dict = field(init=False)
-    _total: dict = field(init=False)
+    #: whether it needs two folds or more
+    needs_folds: ClassVar[bool] = True
 
-    def __post_init__(self) -> None:
-        self._gram, self._total = self.triangles.grams(), {}
-        for (group, _), G in self._gram.items():
-            self._total[group] = self._total[group] + G if group in self._total else G
+    def evaluate(self, levels: Levels) -> tuple[float, dict[str, float], np.ndarray]:
+        """Value, and its slopes by the logarithm of each group's noise and of each term's signal (terms,).
+
+        Raises
+        ------
+        numpy.linalg.LinAlgError
+            Where rounding makes the equations singular.
+        """
+        raise NotImplementedError
 
     def levels(self, x: np.ndarray, objective: float = float("nan")) -> Levels:
         """Levels at the logarithms ``x``."""
@@ -94,89 +83,24 @@ class HeldOutError:
         signal[list(self.free_signal)] = np.exp(x[len(self.free_noise) :])
         return Levels(noise, signal, objective)
 
+    def point(self, levels: Levels) -> np.ndarray:
+        """Logarithms of the free levels."""
+        noise = [np.log(levels.noise[g]) for g in self.free_noise]
+        return np.array(noise + [np.log(levels.signal[t]) for t in self.free_signal])
+
     @property
     def start_point(self) -> np.ndarray:
         """Logarithms of the free levels at the start."""
-        noise = [np.log(self.start.noise[g]) for g in self.free_noise]
-        return np.array(noise + [np.log(self.start.signal[t]) for t in self.free_signal])
+        return self.point(self.start)
 
     def __call__(self, x: np.ndarray) -> tuple[float, np.ndarray]:
-        levels = self.levels(x)
-        inverse_signal2 = levels.signal[self.column_terms] ** -2.0
-        s = {g: levels.noise[g] ** -2.0 for g in self._total}
-        squared = dict.fromkeys(self.kinds, 0.0)
-        count = dict.fromkeys(self.kinds, 0)
-        solved = []
-        for fold in self.triangles.folds:
-            held = {k[0]: G for k, G in self._gram.items() if k[1] == fold}
-            both = sum(s[g] * (G - held[g] if g in held else G) for g, G in self._total.items())
-            H, c = both[:-1, :-1], both[:-1, -1]
-            H[np.diag_indices_from(H)] += inverse_signal2
-            try:
-                factor = scipy.linalg.cho_factor(H, lower=True, check_finite=False)
-            except np.linalg.LinAlgError:
-                return UNSOLVABLE, np.zeros_like(x)  # the search turns back from levels that rounding makes singular
-            u = scipy.linalg.cho_solve(factor, c, check_finite=False)
-            gradients = {k: np.zeros_like(u) for k in self.kinds}
-            extended = np.append(u, -1.0)
-            for g, G in held.items():
-                if kind_of(g) in squared:
-                    product = G @ extended
-                    squared[kind_of(g)] += float(extended @ product)
-                    count[kind_of(g)] += self.triangles.items[(g, fold)].n_rows
-                    gradients[kind_of(g)] += 2 * product[:-1]
-            solved.append((held, factor, u, extended, gradients))
-        tiny = {k: 1e-20 * max(count[k], 1) for k in self.kinds}
-        value = sum(0.5 * np.log(max(squared[k], tiny[k]) / max(count[k], 1)) for k in self.kinds)
-        gradient = np.zeros_like(x)
-        for held, factor, u, extended, gradients in solved:
-            slope = sum(0.5 / max(squared[k], tiny[k]) * gradients[k] for k in self.kinds)
-            v = scipy.linalg.cho_solve(factor, slope, check_finite=False)
-            for n, g in enumerate(self.free_noise):
-                G = self._total[g] - held[g] if g in held else self._total[g]
-                gradient[n] += 2 * s[g] * float(v @ (G @ extended)[:-1])  # d log s = -2 d log sigma
-            for n, t in enumerate(self.free_signal):
-                mine = self.column_terms == t
-                gradient[len(self.free_noise) + n] += 2 * float(v[mine] @ (inverse_signal2[mine] * u[mine]))
+        try:
+            value, noise, signal = self.evaluate(self.levels(x))
+        except np.linalg.LinAlgError:
+            return UNSOLVABLE, np.zeros_like(x)  # the search turns back from levels that rounding makes singular
+        gradient = np.array([noise[g] for g in self.free_noise] + [signal[t] for t in self.free_signal])
         away = (x - self.start_point) / PRIOR_WIDTH
         return value + 0.5 * float(away @ away), gradient + away / PRIOR_WIDTH
-
-
-def search_levels(
-    triangles: Triangles,
-    column_terms: np.ndarray,
-    start: Levels,
-    lower: Mapping[str, float],
-    free_noise: tuple[str, ...],
-    free_signal: tuple[int, ...],
-    max_iterations: int = 30,
-    callback: Callable[[float], None] | None = None,
-) -> Levels:
-    """Levels of least held-out error (L-BFGS from ``start``).
-
-    Returns ``start`` where there is nothing to search: no free level, fewer than two folds, or no label kind whose
-    error could be held out. ``lower`` bounds the noise of each group from below.
-    """
-    kinds = tuple(k for k in ("energy", "forces") if any(kind_of(g) == k and f >= 0 for g, f in triangles.items))
-    if not kinds or len(triangles.folds) < 2 or not (free_noise or free_signal):
-        return start
-    objective = HeldOutError(triangles, column_terms, start, free_noise, free_signal, kinds)
-    x0 = objective.start_point
-    bounds = [(np.log(lower[g]), max(x, np.log(lower[g])) + 7) for g, x in zip(free_noise, x0, strict=False)]
-    bounds += [(x - 5, x + 5) for x in x0[len(free_noise) :]]
-    x0 = np.clip(x0, [b[0] for b in bounds], [b[1] for b in bounds])
-    if objective(x0)[0] >= UNSOLVABLE:
-        return start
-
-    def report(intermediate_result: scipy.optimize.OptimizeResult) -> None:
-        if callback is not None:
-            callback(float(intermediate_result.fun))
-
-    result = scipy.optimize.minimize(
-        objective, x0, jac=True, method="L-BFGS-B", bounds=bounds, callback=report,
-        options={"maxiter": max_iterations, "ftol": 1e-5},
-    )  # fmt: skip
-    return objective.levels(result.x, float(result.fun))
 
 
 @dataclass(frozen=True)
@@ -201,10 +125,19 @@ class HeldOutStatistics:
 
 def held_out_statistics(triangles: Triangles, column_terms: np.ndarray, levels: Levels) -> dict[str, HeldOutStatistics]:
     """Per noise group, over all folds, each judged by the posterior of the others; from triangles alone."""
+    weighted: dict[tuple[str, int], np.ndarray] = {}
+    for (group, fold), triangle in triangles.items.items():
+        # of a model of thousands of columns, Gram matrices of every group would not fit: one for each fold
+        R = triangle.reduce() / levels.noise[group]
+        if ("all", fold) in weighted:
+            weighted["all", fold] += R.T @ R
+        else:
+            weighted["all", fold] = R.T @ R
     sums: dict[str, np.ndarray] = {}
-    grams = triangles.grams()
     for fold in triangles.folds:
-        posterior = Posterior.solve_normal_equations(grams, levels.noise, levels.signal, column_terms, leave_out=fold)
+        posterior = Posterior.solve_normal_equations(
+            weighted, {"all": 1.0}, levels.signal, column_terms, leave_out=fold
+        )
         for (group, f), triangle in triangles.items.items():
             if f == fold:
                 error = posterior.squared_error(triangle)

@@ -67,8 +67,12 @@ class Observations:
 
 
 def group_name(kind: str, config_type: str | None, own_groups: Iterable[str]) -> str:
-    """``kind``, or ``kind:config_type`` where that config_type has noise levels of its own."""
-    return f"{kind}:{config_type}" if config_type is not None and config_type in set(own_groups) else kind
+    """``kind``, or ``kind:config_type`` where that config_type has noise levels of its own.
+
+    ``own_groups`` names config_types (all kinds of label) or single groups such as ``virial:liquid``.
+    """
+    own = f"{kind}:{config_type}"
+    return own if config_type is not None and not {config_type, own}.isdisjoint(own_groups) else kind
 
 
 def observations(targets: Targets, rows: FrameRows, own_groups: Iterable[str] = ()) -> Iterator[Observations]:

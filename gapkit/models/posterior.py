@@ -71,12 +71,17 @@ class Posterior:
         m = triangles.n_columns
         stack = np.zeros((m, m + 1), order="F")
         stack[np.arange(m), np.arange(m)] = 1.0
+        waiting: list[np.ndarray] = []
         for (group, fold), triangle in progress(list(triangles.items.items())):
             if fold == leave_out and leave_out is not None:
                 continue
             R = triangle.reduce() / noise[group]
             R[:, :-1] *= column_signal
-            stack = triangle_of(np.asfortranarray(np.vstack([stack, R])))
+            waiting.append(R)
+            if sum(map(len, waiting)) > m:  # small trapezoids together: each factorisation passes over the stack
+                stack, waiting = triangle_of(np.asfortranarray(np.vstack([stack, *waiting]))), []
+        if waiting:
+            stack = triangle_of(np.asfortranarray(np.vstack([stack, *waiting])))
         R, z = stack[:m, :m], stack[:m, m]
         w = scipy.linalg.solve_triangular(R, z, check_finite=False)
         if not np.isfinite(w).all():
@@ -142,9 +147,7 @@ class Posterior:
 
     def weight_variance(self, A: np.ndarray) -> np.ndarray:
         """|R^-T delta a|^2 (n,): the variance left in the weights."""
-        half = scipy.linalg.solve_triangular(
-            self.R, (A * self.column_signal).T, trans="T", check_finite=False, overwrite_b=True
-        )
+        half = self.half_rows(A)
         return np.einsum("mn,mn->n", half, half)
 
     def variance(self, A: np.ndarray, prior: np.ndarray) -> np.ndarray:
@@ -155,6 +158,51 @@ class Posterior:
     def variances(self, A: np.ndarray, prior: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The two parts of :meth:`variance`: Nystrom residual (n,) and variance left in the weights (n,)."""
         return self.residual(A, prior), self.weight_variance(A)
+
+    def covariances(self, A: np.ndarray, prior: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The two parts of the joint posterior covariance (n, n) of the functionals with rows ``A``.
+
+        Parameters
+        ----------
+        A : (n, m)
+            Whitened rows.
+        prior : (n, n, terms)
+            Prior covariances of the unit kernels among the functionals.
+
+        Returns
+        -------
+        residual, weights : (n, n)
+            Of the Nystrom residual, with :meth:`residual` on its diagonal, and of the weights.
+
+        Raises
+        ------
+        NumericsError
+            As :meth:`residual`.
+        """
+        n = len(A)
+        diagonal = self.residual(A, np.einsum("nnt->nt", prior))
+        residual = np.zeros((n, n))
+        for t, signal in enumerate(self.signal):
+            part = A[:, self.column_terms == t]
+            residual += signal**2 * (prior[:, :, t] - part @ part.T)
+        residual[np.diag_indices(n)] = diagonal
+        # a variance counted as zero has no covariances, and rounding may not correlate two functionals beyond one
+        bound = np.sqrt(np.outer(diagonal, diagonal))
+        residual = np.clip(0.5 * (residual + residual.T), -bound, bound)
+        half = self.half_rows(A)
+        return residual, half.T @ half
+
+    def half_rows(self, A: np.ndarray) -> np.ndarray:
+        """R^-T delta a, (m, n): their products are the covariances that the weights leave."""
+        return scipy.linalg.solve_triangular(
+            self.R, (A * self.column_signal).T, trans="T", check_finite=False, overwrite_b=True
+        )
+
+    def sample_weights(self, n: int, rng: np.random.Generator, scale: float = 1.0) -> np.ndarray:
+        """Samples (n, m) of the weights' posterior; their covariance is ``scale`` squared times that of the model."""
+        normal = rng.normal(size=(len(self.weights), n))
+        deviation = scipy.linalg.solve_triangular(self.R, normal, check_finite=False, overwrite_b=True)
+        return self.weights + scale * self.column_signal * deviation.T
 
     def squared_error(self, triangle: Triangle) -> float:
         """Sum of squared residuals of all rows of a triangle: ||R [w; -1]||^2."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from numbers import Integral
 from typing import Any
 
 from gapkit.descriptors import SOAP, Descriptor, PairDistance, Triplet
@@ -31,6 +32,10 @@ class Term:
         ``gapkit.models.sparse_points``.
     signal
         Prior standard deviation of the term's local function (eV); None: from held-out error.
+    projection
+        Number of directions that unit SOAP vectors are projected on before the fit (``gapkit.models.projection``),
+        for each channel; ``"auto"``: as many as leave the errors as they are; None: no projection. For dot-product
+        kernels only.
     """
 
     descriptor: Descriptor
@@ -38,13 +43,24 @@ class Term:
     n_sparse: int = 1000
     selection: str | Selection = "greedy"
     signal: float | None = None
+    projection: int | str | None = None
 
     def __post_init__(self) -> None:
+        self._check_projection()
         if self.n_sparse < 1:
             raise SettingsError(f"n_sparse must be at least 1, not {self.n_sparse}")
         if self.signal is not None and not self.signal > 0:
             raise SettingsError(f"signal must be positive (eV), not {self.signal}")
         selection(self.selection)
+
+    def _check_projection(self) -> None:
+        if self.projection is None:
+            return
+        if self.kernel.centred or not isinstance(self.descriptor, SOAP):
+            raise SettingsError("projection is for SOAP with a dot-product kernel; leave it out of other terms")
+        whole = isinstance(self.projection, Integral) and not isinstance(self.projection, bool)
+        if self.projection != "auto" and not (whole and int(self.projection) >= 1):
+            raise SettingsError(f"projection must be 'auto', None or a number of directions, not {self.projection!r}")
 
     def with_descriptor(self, descriptor: Descriptor) -> Term:
         """The same term with another descriptor."""
@@ -62,6 +78,7 @@ class Term:
         settings["n_sparse"] = self.n_sparse
         settings["selection"] = self.selection if isinstance(self.selection, str) else "custom"
         settings["signal"] = self.signal
+        settings["projection"] = self.projection
         return settings
 
 
@@ -77,7 +94,7 @@ def term_from_settings(settings: Mapping[str, Any]) -> Term:
     name = known.pop("name", None)
     if name not in DESCRIPTORS:
         raise SettingsError(f"a term's name must be one of {', '.join(DESCRIPTORS)}, not {name!r}")
-    of_term = {key: known.pop(key) for key in ("n_sparse", "selection", "signal") if key in known}
+    of_term = {key: known.pop(key) for key in ("n_sparse", "selection", "signal", "projection") if key in known}
     if of_term.get("selection") == "custom":
         del of_term["selection"]
     if "zeta" in known and "length_scale" in known:

@@ -7,7 +7,7 @@ r -> (1 + epsilon) r, dq/d(epsilon) = the symmetric part of r_ij (x) q' (Voigt x
 import numpy as np
 from numba import njit
 
-from gapkit.numerics import kernel_functions
+from gapkit.numerics.radial import interpolate
 
 
 @njit(cache=True, nogil=True)
@@ -131,34 +131,70 @@ def triplet_columns(first, second, i, j, vectors, distances, cut, cut_slope, n_a
 
 @njit(cache=True, nogil=True)
 def add_pair_prediction(
-    index, i, j, vectors, distances, weight, weight_slope, points, factor, weights, function, parameter, centred, local,
-    gradient, strain,
+    first, j, vectors, distances, numbers, low, high, r_cut, width, table, slopes, spacing, local, gradient, strain
 ):  # fmt: skip
-    """Add w(r) g(r) of the pairs ``index``, half to each atom, to local energies, dE/dr and dE_a/d(strain).
+    """Add the energy f_cut(r) v(r) of all pairs of species ``low`` and ``high``, half to each atom, and derivatives.
 
-    g(r) = sum_m weights_m k(factor r, points_m); ``weight`` and ``weight_slope`` are w and dw/dr of these pairs.
+    v and ``spacing`` dv/dr stand in ``table`` and ``slopes`` on the grid k ``spacing``; between them v is the cubic
+    Hermite interpolant and its derivative exactly that. f_cut falls from 1 to 0 over the last ``width`` of ``r_cut``
+    (``descriptors.base.smooth_cutoff``; it is not in the table, because its third derivative jumps). Every pair stands
+    in the list twice, once for each end.
     """
-    for e in range(len(index)):
-        p = index[e]
-        x = factor * distances[p]
-        g = 0.0
-        dg = 0.0
-        for m in range(len(points)):
-            y = points[m, 0]
-            t = -0.5 * (x - y) ** 2 if centred else x * y
-            g += weights[m] * kernel_functions.value(function, parameter, t)
-            dt = y - x if centred else y
-            dg += weights[m] * kernel_functions.slope(function, parameter, t) * dt
-        slope = (weight_slope[e] * g + weight[e] * factor * dg) / distances[p]
-        a, b = i[p], j[p]
-        local[a] += 0.5 * weight[e] * g
-        local[b] += 0.5 * weight[e] * g
-        x, y, z = vectors[p]
-        pull = (slope * x, slope * y, slope * z)
-        for axis in range(3):
-            gradient[b, axis] += pull[axis]
-            gradient[a, axis] -= pull[axis]
-        virial = (x * pull[0], y * pull[1], z * pull[2], y * pull[2], x * pull[2], x * pull[1])
-        for v in range(6):
-            strain[a, v] += 0.5 * virial[v]
-            strain[b, v] += 0.5 * virial[v]
+    last = len(table) - 2
+    inverse = 1.0 / spacing
+    for a in range(len(numbers)):
+        z = numbers[a]
+        if z != low and z != high:
+            continue
+        wanted = high if z == low else low
+        for p in range(first[a], first[a + 1]):
+            b = j[p]
+            if numbers[b] != wanted:
+                continue
+            position = distances[p] * inverse
+            k = min(int(position), last)
+            s = position - k
+            s2 = s * s
+            change = table[k + 1] - table[k]
+            value = table[k] + change * s2 * (3 - 2 * s) + slopes[k] * s * (1 - s) ** 2 + slopes[k + 1] * s2 * (s - 1)
+            slope = 6 * change * s * (1 - s) + slopes[k] * (1 - s) * (1 - 3 * s) + slopes[k + 1] * s * (3 * s - 2)
+            slope *= inverse
+            fall = min(1.0, (distances[p] - (r_cut - width)) / width)
+            if fall > 0.0:
+                cut = 1 - fall**3 * (10 - 15 * fall + 6 * fall * fall)
+                slope = slope * cut - value * 30 * (fall * (1 - fall)) ** 2 / width
+                value *= cut
+            local[a] += 0.5 * value
+            pull = 0.5 * slope / distances[p]
+            x, y, z_axis = vectors[p, 0], vectors[p, 1], vectors[p, 2]
+            gradient[b, 0] += pull * x
+            gradient[b, 1] += pull * y
+            gradient[b, 2] += pull * z_axis
+            gradient[a, 0] -= pull * x
+            gradient[a, 1] -= pull * y
+            gradient[a, 2] -= pull * z_axis
+            strain[a, 0] += pull * x * x
+            strain[a, 1] += pull * y * y
+            strain[a, 2] += pull * z_axis * z_axis
+            strain[a, 3] += pull * y * z_axis
+            strain[a, 4] += pull * x * z_axis
+            strain[a, 5] += pull * x * y
+
+
+@njit(cache=True, nogil=True)
+def pair_kernel_sums(first, j, distances, numbers, low, high, table, inverse_spacing, n_pad, out):
+    """Add the tabulated functions of all pairs of species ``low`` and ``high`` to the rows of their first atoms.
+
+    ``table`` is from ``radial.hermite_table`` with one l; ``out`` (n_atoms, n_pad).
+    """
+    f, df = np.empty(n_pad), np.empty(n_pad)
+    for a in range(len(numbers)):
+        z = numbers[a]
+        if z != low and z != high:
+            continue
+        wanted = high if z == low else low
+        for p in range(first[a], first[a + 1]):
+            if numbers[j[p]] == wanted:
+                interpolate(table, inverse_spacing, 1, n_pad, distances[p], f, df, 0)
+                for k in range(n_pad):
+                    out[a, k] += f[k]

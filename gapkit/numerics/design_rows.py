@@ -166,16 +166,16 @@ def _mixed_sum(phi, phi1, phi2, jx, xj, jj, wp, dwp, shift_p, w, dw, shift):
 def _add_group(x, weight, owner, J, dweight, columns, function, parameter, centred, out):
     """Prior variances of derivatives that depend on the same environments; ``columns`` (rows, n), ``out`` (rows,)."""
     n = columns.shape[1]
+    xs, _, _, _, _ = _rows_of(columns[0], x, weight, owner, J, dweight, centred)
     for low in range(0, n, 128):
         high = min(low + 128, n)
-        xs, _, _, _, _ = _rows_of(columns[0], x, weight, owner, J, dweight, centred)
         t = arguments(xs[low:high], xs[low:], centred)
         phi, phi1, phi2 = np.empty_like(t), np.empty_like(t), np.empty_like(t)
         kernel_functions.apply_all(function, parameter, t, phi, phi1, phi2)
         for r in range(len(columns)):
-            xs, js, w, dw, shift = _rows_of(columns[r], x, weight, owner, J, dweight, centred)
+            _, js, w, dw, shift = _rows_of(columns[r], x, weight, owner, J, dweight, centred)
             jx = np.dot(js[low:high], xs[low:].T)
-            xj = np.dot(xs[low:high], js[low:].T)
+            xj = jx.T.copy() if n <= 128 else np.dot(xs[low:high], js[low:].T)
             jj = np.dot(js[low:high], js[low:].T)
             for i in range(high - low):
                 p = low + i

@@ -65,20 +65,93 @@ def descriptors(atoms, first, distance, unit, channel, centre_channel, basis, bl
 
 
 @njit(cache=True, nogil=True)
+def _kernel_values(u, coefficients, t, dt):
+    """Kernel values ``t`` and slopes ``dt`` (n, m) of a kernel sum's points; see :func:`_sum_over_points`."""
+    mean, offsets, products, _, function, parameter = coefficients
+    m, d = offsets.shape
+    np.dot(u, offsets.T, t)
+    for i in range(len(u)):
+        shared = 0.0
+        for k in range(d):
+            shared += u[i, k] * mean[k]
+        for k in range(m):
+            t[i, k] += products[k] + shared
+    kernel_functions.apply(function, parameter, t, t, dt)
+
+
+@njit(cache=True, nogil=True)
+def _sum_over_points(u, coefficients, energy, slope, t, dt):
+    """Energies (n,) and dE/du (n, d) of a kernel sum; ``u`` (n, d) is taken from the mean sparse point.
+
+    ``coefficients`` holds the points' mean (d,), their offsets from it (m, d), products with it (m,), weights (m,; eV)
+    and the scalar function. ``t``, ``dt``: scratch space (n, m).
+    """
+    mean, offsets, _, weights, _, _ = coefficients
+    m, d = offsets.shape
+    _kernel_values(u, coefficients, t, dt)
+    np.dot(t, weights, energy)
+    for i in range(len(u)):
+        for k in range(m):
+            dt[i, k] *= weights[k]
+    np.dot(dt, offsets, slope)
+    for i in range(len(u)):
+        total_slope = 0.0
+        for k in range(m):
+            total_slope += dt[i, k]
+        for k in range(d):
+            slope[i, k] += total_slope * mean[k]
+
+
+@njit(cache=True, nogil=True)
+def _subtract_explained(atoms, t, others, soap, pair, signs, variance):
+    """Take sum_j s_j (C k)_j^2 from the ``variance`` of each atom, k being ``t`` (n, m) and the rows of ``others``."""
+    h = np.dot(t, soap.T)
+    if pair.shape[1] > 0:
+        mine = np.empty((len(atoms), pair.shape[1]))
+        for i in range(len(atoms)):
+            mine[i] = others[atoms[i]]
+        h += np.dot(mine, pair.T)
+    for i in range(len(atoms)):
+        acc = 0.0
+        for r in range(len(signs)):
+            acc += signs[r] * h[i, r] * h[i, r]
+        variance[atoms[i]] -= acc
+
+
+@njit(cache=True, nogil=True)
+def _quadratic(u, coefficients, energy, slope):
+    """Energies (n,) and slopes (n, d) of constant + linear . u + u . matrix u, the matrix symmetric."""
+    constant, linear, matrix = coefficients
+    np.dot(u, matrix, slope)
+    for i in range(len(u)):
+        acc = 0.0
+        for k in range(len(linear)):
+            acc += u[i, k] * (linear[k] + slope[i, k])
+            slope[i, k] = linear[k] + 2 * slope[i, k]
+        energy[i] = constant + acc
+
+
+@njit(cache=True, nogil=True)
 def energies_and_pair_gradients(
-    atoms, first, distance, unit, channel, centre_channel, basis, blocks, scale, mean, offsets, products,
-    weights, function,
-    parameter, block_size, energy, g,
+    atoms, first, distance, unit, channel, centre_channel, basis, blocks, scale, mean, directions, collapsed,
+    coefficients, polynomial, spread, others, block_size, energy, g, variance,
 ):  # fmt: skip
     """Local energies and dE/dr_ij of the environments ``atoms``, blocks of ``block_size`` at a time.
 
-    The sparse points are given as their ``mean`` (f,), ``offsets`` (m, f) from it and ``products`` (m,) with it (see
-    ``gapkit.descriptors.SOAP.prepare``); ``weights`` (m,) are in eV. Fills ``energy[atom]`` and
-    ``g[pair]`` for these atoms and their pairs only, so that threads can share the arrays.
-    The adjoint of the normalisation is :math:`dE/dp = (G - \\hat p (\\hat p \\cdot G))/|p|`.
+    The local energy is a function of u = U (p / |p| - ``mean``), U being ``directions`` (d, f), or the identity
+    where it has no rows: a quadratic ``polynomial`` where ``collapsed``, else the kernel sum of ``coefficients`` (see
+    ``gapkit.descriptors.soap_predictor``). With a ``spread``, what its sparse points and the pair sums ``others``
+    (n_atoms, q) explain is taken from ``variance[atom]``. Fills ``energy[atom]`` and ``g[pair]`` for these atoms and
+    their pairs only, so that threads can share the arrays. The adjoint of the normalisation is
+    :math:`dE/dp = (G - \\hat p (\\hat p \\cdot G))/|p|`.
     """
     radial, inverse_spacing, norm, centre, l_max, n_max, n_pad, n_channels, summed = basis
-    m, n_features = offsets.shape
+    n_features = len(scale)
+    projects = len(directions) > 0
+    d = len(directions) if projects else n_features
+    of_variance, soap, pair, signs = spread
+    spreads = len(signs) > 0
+    m = len(of_variance[3]) if spreads else 0 if collapsed else len(coefficients[3])
     f, df, y, work = _workspace(atoms, first, l_max, n_pad)
     size_c = n_channels * (l_max + 1) ** 2 * n_pad
     block_size = max(1, min(block_size, len(atoms)))
@@ -87,10 +160,12 @@ def energies_and_pair_gradients(
     row = np.empty(n_pad)
     square = np.empty(2 * n_pad * n_pad)
     p = np.empty((block_size, n_features))
-    d = np.empty((block_size, n_features))
-    slope = np.empty((block_size, n_features))
     length = np.empty(block_size)
-    total_slope = np.empty(block_size)
+    offset = np.empty((block_size, n_features))
+    gradient = np.empty((block_size, n_features))
+    u = np.empty((block_size, d)) if projects else offset
+    slope = np.empty((block_size, d)) if projects else gradient
+    values = np.empty(block_size)
     t = np.empty((block_size, m))
     dt = np.empty((block_size, m))
     for begin in range(0, len(atoms), block_size):
@@ -104,38 +179,31 @@ def energies_and_pair_gradients(
             power_spectrum(here, blocks, l_max, n_max, n_pad, scale, p[i], row)
             length[i] = _normalise(p[i])
             for k in range(n_features):
-                d[i, k] = p[i, k] - mean[k]
-        np.dot(d[:n], offsets.T, t[:n])
-        for i in range(n):
-            shared = 0.0
-            for k in range(n_features):
-                shared += d[i, k] * mean[k]
-            for k in range(m):
-                t[i, k] += products[k] + shared
-        kernel_functions.apply(function, parameter, t[:n], t[:n], dt[:n])
-        for i in range(n):
-            acc = 0.0
-            for k in range(m):
-                acc += t[i, k] * weights[k]
-            energy[atoms[begin + i]] = acc
-            summed_slope = 0.0
-            for k in range(m):
-                dt[i, k] *= weights[k]
-                summed_slope += dt[i, k]
-            total_slope[i] = summed_slope
-        np.dot(dt[:n], offsets, slope[:n])
+                offset[i, k] = p[i, k] - mean[k]
+        if projects:
+            np.dot(offset[:n], directions.T, u[:n])
+        if collapsed:
+            _quadratic(u[:n], polynomial, values[:n], slope[:n])
+        else:
+            _sum_over_points(u[:n], coefficients, values[:n], slope[:n], t[:n], dt[:n])
+        if spreads:
+            if collapsed:
+                _kernel_values(u[:n], of_variance, t[:n], dt[:n])
+            _subtract_explained(atoms[begin : begin + n], t[:n], others, soap, pair, signs, variance)
+        if projects:
+            np.dot(slope[:n], directions, gradient[:n])
         for i in range(n):
             a = atoms[begin + i]
+            energy[a] = values[i]
             start, count = first[a], first[a + 1] - first[a]
             along = 0.0
             for k in range(n_features):
-                slope[i, k] += total_slope[i] * mean[k]
-                along += p[i, k] * slope[i, k]
+                along += p[i, k] * gradient[i, k]
             inverse = 1.0 / length[i]
             for k in range(n_features):
-                slope[i, k] = (slope[i, k] - p[i, k] * along) * inverse
+                gradient[i, k] = (gradient[i, k] - p[i, k] * along) * inverse
             here = c[i * size_c : (i + 1) * size_c]
-            power_spectrum_adjoint(slope[i], here, blocks, n_channels, summed, l_max, n_max, n_pad, scale, q, square)
+            power_spectrum_adjoint(gradient[i], here, blocks, n_channels, summed, l_max, n_max, n_pad, scale, q, square)
             pair_basis(start, count, distance, unit, radial, inverse_spacing, norm, l_max, n_pad, True, f, df, y, work)
             pair_gradients(start, count, channel[start:], distance, unit, q, f, df, y, l_max, n_pad, g)
 

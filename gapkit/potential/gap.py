@@ -15,10 +15,13 @@ from sklearn.utils.validation import check_is_fitted
 from tqdm import tqdm
 
 from gapkit.exceptions import DataError, ModelFileError, NumericsError, SettingsError
+from gapkit.numerics.compilation import announce_compilation
 from gapkit.potential.calculator import GAPCalculator
+from gapkit.potential.error_bars import ErrorBars
 from gapkit.potential.model import Potential
 from gapkit.potential.modelfile import load_model, save_model
 from gapkit.potential.parameters import fit_parameters
+from gapkit.potential.recalibrated import restored
 from gapkit.potential.report import Report, evaluate_frames
 from gapkit.potential.training import Fit, fit_potential, update_fit
 from gapkit.structures.labels import atoms_list, labelled_frames
@@ -56,7 +59,7 @@ class Prediction:
     local_energy_std: list[np.ndarray] | None = None
 
 
-class GAP(BaseEstimator):
+class GAP(ErrorBars, BaseEstimator):
     """Gaussian approximation potential: a sparse Gaussian process on energies, forces and virials at once.
 
     Bartok, Payne, Kondor, Csanyi, Phys. Rev. Lett. 104, 136403 (2010); Deringer et al., Chem. Rev. 121, 10073 (2021).
@@ -152,6 +155,7 @@ class GAP(BaseEstimator):
             Where a factorisation fails.
         """
         parameters = fit_parameters(self.get_params(deep=False))
+        announce_compilation()
         frames = self._frames(X)
         for frame in frames:
             check_contacts(frame.atoms, f"frame {frame.index}")
@@ -252,10 +256,13 @@ class GAP(BaseEstimator):
             return -1e-3 * summary["energy_rmse_mev_per_atom"]
         raise DataError("the frames have neither forces nor energies to score; give labelled frames")
 
-    def calculator(self, uncertainty: str | None = None, noise: bool = True) -> GAPCalculator:
-        """ASE calculator; ``uncertainty`` is None, ``"local"`` or ``"full"`` (see :class:`GAPCalculator`)."""
+    def calculator(self, uncertainty: str | None = None, noise: bool = True, skin: float = 0.7) -> GAPCalculator:
+        """ASE calculator; ``uncertainty`` is None, ``"local"`` or ``"full"``; ``skin`` (A) is the pair list's.
+
+        See :class:`GAPCalculator`.
+        """
         check_is_fitted(self, "potential_")
-        return GAPCalculator(self.potential_, uncertainty, noise)
+        return GAPCalculator(self.potential_, uncertainty, noise, skin)
 
     def describe(self) -> str:
         """What the model is: species, terms, training set, levels and held-out errors, as text."""
@@ -271,6 +278,7 @@ class GAP(BaseEstimator):
             settings = {k: v for k, v in term.settings().items() if k not in ("name", "signal")}
             detail = ", ".join(f"{k} {v}" for k, v in settings.items())
             lines.append(f"term {term.settings()['name']}: {detail}; signal {signal:.3g} eV")
+        lines += [f"  {line}" for line in p.describe_passes()]
         for z, energy in sorted(p.reference.values.items()):
             lines.append(f"e0 of {ase.data.chemical_symbols[z]}: {energy:.6f} eV ({p.reference.source.get(z, '')})")
         lines.append(f"baseline: {type(p.baseline).__name__ if p.baseline is not None else 'none'}")
@@ -328,11 +336,11 @@ def load(path: str | os.PathLike, baseline: Any = None) -> GAP:
     except TypeError as error:
         raise ModelFileError(f"{path}: the settings in this model file are not gapkit's ({error})") from None
     if isinstance(loaded, Fit):
-        gap._fit = replace(loaded, potential=replace(loaded.potential, n_jobs=gap.n_jobs))
+        gap._fit = replace(loaded, potential=restored(replace(loaded.potential, n_jobs=gap.n_jobs)))
         gap.potential_ = gap._fit.potential
     else:
         gap._fit = None
-        gap.potential_ = replace(loaded, n_jobs=gap.n_jobs)
+        gap.potential_ = restored(replace(loaded, n_jobs=gap.n_jobs))
     gap.terms = list(gap.potential_.terms)
     gap.baseline = gap.potential_.baseline
     return gap

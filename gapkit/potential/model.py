@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import ase
 import numpy as np
 from ase.data import chemical_symbols
 
+from gapkit.descriptors import SOAP
+from gapkit.descriptors.soap_predictor import SoapPredictor
 from gapkit.exceptions import NumericsError, SpeciesError
 from gapkit.models.basis import SparseBasis
 from gapkit.models.posterior import Posterior
 from gapkit.models.terms import Term
 from gapkit.numerics.threads import blas_threads, limited_threads, thread_count
 from gapkit.potential.baseline import baseline_labels
+from gapkit.potential.local_variance import LocalForm, LocalVariance
 from gapkit.structures.labels import cell_volume, check_distances
-from gapkit.structures.neighbours import Structure
+from gapkit.structures.neighbours import Structure, VerletList
 from gapkit.structures.plausibility import check_contacts, check_extent
 from gapkit.structures.reference_energies import ReferenceEnergies
 from gapkit.uncertainty.calibration import Calibration
 
 #: atoms whose local-energy rows are held at a time
 CHUNK = 1024
+#: a variance of a local energy never falls below this share of the frame's largest: rounding of a difference
+LEAST_VARIANCE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,8 @@ class Evaluation:
     atomic_virials : (n, 6)
         Minus the strain derivative of each atom's own local energy (eV); sums to the virial, the baseline's share
         equally divided.
+    local_variance : (n,) or None
+        Calibrated variance of the function at each local energy (eV^2), without noise, where it was asked for.
     """
 
     energy: float
@@ -52,6 +60,7 @@ class Evaluation:
     stress: np.ndarray | None
     local_energy: np.ndarray
     atomic_virials: np.ndarray
+    local_variance: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -84,6 +93,8 @@ class Potential:
         JSON-ready: training set, settings, held-out errors.
     n_jobs : int or None
         Threads; None: what the environment allows.
+    local_forms : dict
+        Forms that make variances of local energies cheap (``gapkit.potential.local_variance``); may be empty.
     """
 
     terms: tuple[Term, ...]
@@ -96,19 +107,51 @@ class Potential:
     species: tuple[int, ...]
     metadata: dict[str, Any] = field(default_factory=dict)
     n_jobs: int | None = None
+    local_forms: dict[int, LocalForm] = field(default_factory=dict)
 
     @property
     def r_cut(self) -> float:
         """Longest cutoff (A)."""
         return self.basis.r_cut
 
+    @cached_property
+    def _predictors(self) -> list:
+        return self.basis.predictors(self.alpha)
+
+    @cached_property
+    def _local_variance(self) -> LocalVariance:
+        signal = self.posterior.signal
+        return LocalVariance(self.basis, self.alpha, signal, self.calibration, self._predictors, self.local_forms)
+
+    def describe_passes(self) -> list[str]:
+        """How each SOAP channel is evaluated: directions, and whether sparse points are summed over."""
+        lines = []
+        for descriptor, channel, parts in self._predictors:
+            for part in parts if isinstance(descriptor, SOAP) else ():
+                if not isinstance(part, SoapPredictor):
+                    continue
+                d, f = len(part.directions), len(part.mean)
+                where = f"{d} of {f} directions" if d else f"all {f} features"
+                how = "one matrix" if part.collapsed else f"a sum over {len(part.coefficients[3])} sparse points"
+                lines.append(
+                    f"around {chemical_symbols[channel[0]]}: {how} on {where}, {part.n_products} products per atom"
+                )
+        ranks = {len(form.signs) for form in self.local_forms.values()}
+        if ranks:
+            lines.append(f"variance of local energies: forms of rank {', '.join(map(str, sorted(ranks)))}")
+        return lines
+
+    def has_fast_local_variance(self, numbers: np.ndarray) -> bool:
+        """Whether :meth:`evaluate` can give variances of local energies for these atomic numbers."""
+        return bool(self.local_forms) and self._local_variance.serves(numbers)
+
     def check(self, atoms: ase.Atoms, where: str = "frame") -> None:
         """All that :meth:`structure` checks, at the cost of one short pair list."""
         check_contacts(atoms, where)
         self._check_species(atoms, where)
 
-    def structure(self, atoms: ase.Atoms, where: str = "frame") -> Structure:
-        """The checked frame with its pair lists.
+    def structure(self, atoms: ase.Atoms, where: str = "frame", pairs: VerletList | None = None) -> Structure:
+        """The checked frame with its pair lists, taken from ``pairs`` if given.
 
         Raises
         ------
@@ -116,11 +159,12 @@ class Potential:
             An atom of a species that the model was not trained on; see ``gapkit.structures.labels`` and
             ``gapkit.structures.plausibility`` for the others.
         """
-        check_extent(atoms, where)
-        self._check_species(atoms, where)
-        structure = Structure(atoms, self.r_cut)
-        pairs = structure.pairs(self.r_cut)
-        check_distances(pairs.distances, pairs.i, pairs.j, where)
+        if pairs is None or not pairs.serves(atoms):  # else it was checked when the pairs were searched
+            check_extent(atoms, where)
+            self._check_species(atoms, where)
+        structure = Structure(atoms, self.r_cut, None if pairs is None else pairs.pairs(atoms))
+        found = structure.pairs(self.r_cut)
+        check_distances(found.distances, found.i, found.j, where)
         return structure
 
     def _check_species(self, atoms: ase.Atoms, where: str) -> None:
@@ -133,8 +177,14 @@ class Potential:
                 f"add frames with {symbol} to the training set"
             )
 
-    def evaluate(self, atoms: ase.Atoms, where: str = "frame", structure: Structure | None = None) -> Evaluation:
-        """Energy, forces and virial of one frame.
+    def evaluate(
+        self,
+        atoms: ase.Atoms,
+        where: str = "frame",
+        structure: Structure | None = None,
+        local_variance: bool = False,
+    ) -> Evaluation:
+        """Energy, forces and virial of one frame; on request variances of local energies, by :attr:`local_forms`.
 
         Raises
         ------
@@ -145,10 +195,13 @@ class Potential:
         n = structure.n_atoms
         local, gradient, strain = np.zeros(n), np.zeros((n, 3)), np.zeros((n, 6))
         with limited_threads(self.n_jobs):
-            for b in self.basis.blocks:
-                b.descriptor.add_prediction(
-                    structure, b.channel, b.kernel, b.prepared, self.alpha[b.columns], local, gradient, strain
-                )
+            fast = self._local_variance if local_variance else None
+            others, variance = fast.begin(structure) if fast is not None else (None, None)
+            for descriptor, channel, predictor in self._predictors:
+                extra = ()
+                if fast is not None and isinstance(descriptor, SOAP) and (structure.numbers == channel[0]).any():
+                    extra = (fast.spread(channel), others, variance)
+                descriptor.add_prediction(structure, channel, predictor, local, gradient, strain, *extra)
         forces, atomic_virials = -gradient, -strain
         local += np.array([self.reference.values[z] for z in structure.numbers.tolist()])
         volume = cell_volume(atoms)
@@ -164,7 +217,9 @@ class Potential:
             )
         virial = atomic_virials.sum(axis=0) if volume is not None else None
         stress = None if virial is None or volume is None else -virial / volume
-        return Evaluation(float(local.sum()), forces, virial, stress, local, atomic_virials)
+        if variance is not None:
+            variance = np.maximum(variance, LEAST_VARIANCE * variance.max(initial=0.0))
+        return Evaluation(float(local.sum()), forces, virial, stress, local, atomic_virials, variance)
 
     def spread(
         self,
@@ -211,7 +266,11 @@ class Potential:
                 rows = self.basis.local_rows(structure, atoms)
                 parts = self.posterior.variances(self.basis.whiten(rows.K), rows.prior)
                 variance[atoms] = energy.latent(*parts)
-        return np.sqrt(variance + (energy.noise**2 if noise else 0.0))
+        return self.with_noise(variance, noise, config_type)
+
+    def with_noise(self, variance: np.ndarray, noise: bool, config_type: str | None = None) -> np.ndarray:
+        """Standard deviations (eV) of local energies from the variance of the function, with the noise if asked for."""
+        return np.sqrt(variance + (self.calibration.of("energy", config_type).noise ** 2 if noise else 0.0))
 
     def domain_limit(self, noise: bool = True) -> float:
         """Standard deviation of a local energy (eV) beyond which an environment counts as out of domain.

@@ -20,7 +20,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from gapkit.descriptors import SOAP, Triplet
+from gapkit.descriptors import SOAP, PairDistance, Triplet
 from gapkit.descriptors.soap import TABLE_POINTS
 from gapkit.exceptions import GapkitWarning, ModelFileError, SettingsError
 from gapkit.models.basis import SparseBasis, SparseBlock
@@ -30,6 +30,7 @@ from gapkit.models.terms import term_from_settings
 from gapkit.models.triangles import Triangle, Triangles
 from gapkit.potential.atomic_file import replacing
 from gapkit.potential.baseline import baseline_calculator
+from gapkit.potential.local_variance import LocalForm, supports
 from gapkit.potential.model import Potential
 from gapkit.potential.training import Fit
 from gapkit.structures.reference_energies import ReferenceEnergies
@@ -67,9 +68,13 @@ def save_model(path: str | os.PathLike, fit: Fit, estimator: dict[str, Any], upd
     for k, b in enumerate(potential.basis.blocks):
         arrays[f"block{k}.points"] = b.points
         arrays[f"block{k}.factor"] = _pack(b.factor)
+        if b.directions is not None:
+            arrays[f"block{k}.directions"] = b.directions
     for k, term in enumerate(potential.terms):
         for name, array in term.descriptor.arrays().items():
             arrays[f"term{k}.{name}"] = array
+    for k, form in potential.local_forms.items():
+        arrays.update({f"form{k}.soap": form.soap, f"form{k}.pair": form.pair, f"form{k}.signs": form.signs})
     header: dict[str, Any] = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -169,10 +174,9 @@ def _potential(header: dict, arrays: dict, baseline: Any, path: Any) -> Potentia
         term = terms[b["term"]]
         columns = slice(begin, begin + len(points))
         factor = _unpack(arrays[f"block{k}.factor"], len(points))
+        channel, onto = tuple(b["channel"]), arrays.get(f"block{k}.directions")
         blocks.append(
-            SparseBlock(
-                b["term"], term.descriptor, term.kernel, tuple(b["channel"]), points, factor, b["jitter"], columns
-            )
+            SparseBlock(b["term"], term.descriptor, term.kernel, channel, points, factor, b["jitter"], columns, onto)
         )
         begin = columns.stop
     basis = SparseBasis(blocks, len(terms))
@@ -205,7 +209,24 @@ def _potential(header: dict, arrays: dict, baseline: Any, path: Any) -> Potentia
         calibration,
         species,
         header["metadata"],
+        local_forms=_local_forms(basis, arrays),
     )
+
+
+def _local_forms(basis: SparseBasis, arrays: dict[str, np.ndarray]) -> dict[int, LocalForm]:
+    """The forms of the file; ValueError where one does not fit its block."""
+    forms = {}
+    n_pair = sum(len(b.points) for b in basis.blocks if isinstance(b.descriptor, PairDistance))
+    for k, block in enumerate(basis.blocks):
+        if f"form{k}.soap" not in arrays:
+            continue
+        form = LocalForm(*(arrays[f"form{k}.{name}"] for name in ("soap", "pair", "signs")))
+        rank = len(form.signs)
+        shapes = form.soap.shape, form.pair.shape
+        if not supports(basis) or shapes != ((rank, len(block.points)), (rank, n_pair)):
+            raise ValueError(f"the form of block {k} has the shapes {shapes}")
+        forms[k] = form
+    return forms
 
 
 def _check_arrays(basis: SparseBasis, arrays: dict[str, np.ndarray]) -> None:
@@ -227,6 +248,10 @@ def _check_arrays(basis: SparseBasis, arrays: dict[str, np.ndarray]) -> None:
                 raise ValueError(f"the radial table has the shape {soap.table.shape}, not ({size},)")
         else:
             features = 3 if isinstance(b.descriptor, Triplet) else 1
+        if b.directions is not None:
+            if b.kernel.centred or b.directions.ndim != 2 or b.directions.shape[1] != features:
+                raise ValueError(f"the directions of block {k} have the shape {b.directions.shape}")
+            features = len(b.directions)
         if b.points.shape[1:] != (features,):
             raise ValueError(f"the sparse points of block {k} have {b.points.shape[1:]} features, not {features}")
 

@@ -9,28 +9,52 @@ from typing import Any
 import numpy as np
 
 from gapkit.exceptions import SettingsError
+from gapkit.models.evidence import Evidence, HeldOutDensity
+from gapkit.models.held_out import HeldOutError
+from gapkit.models.levels import LevelObjective
+
+#: what a search for levels may minimise, by the name that ``noise`` takes
+OBJECTIVES: dict[str, type[LevelObjective]] = {
+    "held_out_error": HeldOutError,
+    "held_out_density": HeldOutDensity,
+    "evidence": Evidence,
+}
 
 
 @dataclass(frozen=True)
 class NoiseSettings:
-    """Noise levels that the user gives: by kind, and by config_type and kind.
+    """Noise levels that the user gives: by kind, and by config_type and kind; and how the others are found.
 
     ``"auto"`` levels are searched. Units: ``energy`` and ``virial`` eV per square root of atoms, ``forces`` eV/A.
+    ``objective`` is a name in ``OBJECTIVES``.
     """
 
     by_kind: dict[str, float]
     by_config: dict[str, dict[str, float]]
+    objective: str = "held_out_error"
 
     @classmethod
     def parse(cls, noise: Any) -> NoiseSettings:
-        """From ``"auto"`` or ``{"energy": 0.001, "forces": 0.1, "config_types": {"liquid": {"forces": 0.3}}}``."""
+        """From ``"auto"``, the name of an objective, or a table.
+
+        Such as ``{"energy": 0.001, "forces": 0.1, "config_types": {"liquid": {"forces": 0.3}}, "objective":
+        "evidence"}``.
+        """
         if noise is None or (isinstance(noise, str) and noise == "auto"):
             return cls({}, {})
+        if isinstance(noise, str) and noise in OBJECTIVES:
+            return cls({}, {}, noise)
         if not isinstance(noise, Mapping):
-            raise SettingsError(f"noise must be 'auto' or a table of standard deviations, not {noise!r}")
+            raise SettingsError(
+                f"noise must be 'auto' or a table of standard deviations or one of {', '.join(OBJECTIVES)}, "
+                f"not {noise!r}"
+            )
         table = dict(noise)
+        objective = table.pop("objective", "held_out_error")
+        if not isinstance(objective, str) or objective not in OBJECTIVES:
+            raise SettingsError(f"noise: objective must be one of {', '.join(OBJECTIVES)}, not {objective!r}")
         by_config = {str(c): cls._levels(v) for c, v in dict(table.pop("config_types", {})).items()}
-        return cls(cls._levels(table), by_config)
+        return cls(cls._levels(table), by_config, objective)
 
     @staticmethod
     def _levels(table: Mapping[str, Any]) -> dict[str, float]:

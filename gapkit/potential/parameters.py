@@ -106,7 +106,7 @@ def _term(given: Any, where: str) -> Term:
 def _check_numbers(settings: Mapping[str, Any], where: str) -> None:
     """Every setting of a term must be a word, a finite number, or a list of them (length_scale)."""
     for key, value in settings.items():
-        if key == "signal" and value is None:
+        if (value is None and key in ("signal", "projection")) or (key, value) == ("projection", "auto"):
             continue
         if key in _WORDS:
             if not isinstance(value, str) and not (key == "selection" and callable(value)):
@@ -145,7 +145,7 @@ def _noise(noise: Any) -> Any:
     by_config = noise.get("config_types", {})
     if not isinstance(by_config, Mapping) or not all(isinstance(v, Mapping) for v in by_config.values()):
         raise SettingsError(f"noise: config_types must be a table of tables of levels, not {by_config!r:.80}")
-    levels = {k: v for k, v in noise.items() if k != "config_types"}
+    levels = {k: v for k, v in noise.items() if k not in ("config_types", "objective")}
     for table in (levels, *by_config.values()):
         for kind, value in table.items():
             low, high = _LEVELS

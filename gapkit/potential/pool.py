@@ -13,6 +13,7 @@ from gapkit.descriptors.base import Channel
 from gapkit.exceptions import SettingsError
 from gapkit.kernels import Kernel
 from gapkit.models.basis import SparseBasis
+from gapkit.models.projection import principal_directions
 from gapkit.models.sparse_points import selection
 from gapkit.models.terms import Term
 from gapkit.potential.defaults import default_terms
@@ -130,6 +131,7 @@ def choose_sparse_points(
 ) -> SparseBasis:
     """Sparse points of every channel, in proportion to the square root of its environments, at least ten each."""
     chosen: list[tuple[int, Descriptor, Kernel, Channel, np.ndarray]] = []
+    directions: dict[tuple[int, Channel], np.ndarray] = {}
     for key in bar(sorted(pool.candidates), desc="sparse points", unit="channel"):
         k, channel = key
         term = terms[k]
@@ -138,4 +140,8 @@ def choose_sparse_points(
         candidates = pool.candidates[key]
         index = selection(term.selection)(candidates, term.kernel, n, rng)
         chosen.append((k, term.descriptor, term.kernel, channel, candidates[index]))
-    return SparseBasis.build(chosen, len(terms))
+        if term.projection is not None:
+            onto = principal_directions(candidates, term.projection)
+            if onto is not None:
+                directions[key] = onto
+    return SparseBasis.build(chosen, len(terms), directions=directions)

@@ -13,13 +13,13 @@ from tqdm import tqdm
 
 from gapkit.exceptions import DataError, GapkitWarning
 from gapkit.models.basis import SparseBasis
-from gapkit.models.levels import Levels, held_out_statistics, search_levels
-from gapkit.models.observations import ISOLATED, ISOLATED_NOISE, Targets, observations
+from gapkit.models.levels import Levels, held_out_statistics
+from gapkit.models.observations import Targets, observations
 from gapkit.models.posterior import Posterior
-from gapkit.models.terms import Term
 from gapkit.models.triangles import Triangles
 from gapkit.numerics.threads import blas_threads, limited_threads, map_blocks, thread_count
-from gapkit.potential.defaults import starting_levels
+from gapkit.potential.level_choice import SEARCH_COLUMNS, EnergySample, choose_levels, own_groups
+from gapkit.potential.local_variance import LocalForm, choose_forms
 from gapkit.potential.model import Potential
 from gapkit.potential.noise_settings import NoiseSettings
 from gapkit.potential.pool import choose_sparse_points, choose_terms, gather_pool
@@ -35,10 +35,12 @@ from gapkit.structures.labels import LabelledFrame
 from gapkit.structures.neighbours import Structure
 from gapkit.uncertainty.calibration import calibrate
 
+#: labels per batch of rows at most: enough for the matrix products, and no more memory for many sparse points
+LARGEST_BATCH = 4000
+#: beyond this many sparse points the cheap form of local variances would cost more than the fit
+LARGEST_FORM = 4000
 #: training environments, about, whose variance sets the domain limit
 DOMAIN_SAMPLE = 4000
-#: largest number of columns that the level search uses
-SEARCH_COLUMNS = 800
 
 
 def accumulate_rows(
@@ -49,8 +51,9 @@ def accumulate_rows(
     own_groups: Sequence[str],
     n_threads: int,
     bar: Callable[..., Any],
+    sample: EnergySample | None = None,
 ) -> None:
-    """Make, whiten and reduce the rows of all frames, a batch at a time."""
+    """Make, whiten and reduce the rows of all frames, a batch at a time; ``sample`` keeps some energy rows."""
 
     def frame_rows(n: int):
         targets = data.targets[n]
@@ -59,7 +62,7 @@ def accumulate_rows(
         return list(observations(targets, rows, own_groups))
 
     progress = bar(total=len(data.frames), desc="rows", unit="frame")
-    for batch in _batches(data.targets, max(2000, basis.n_columns)):
+    for batch in _batches(data.targets, min(max(2000, basis.n_columns), LARGEST_BATCH)):
         made = map_blocks(frame_rows, batch, n_threads)
         flat = [(n, o) for n, per_frame in zip(batch, made, strict=True) for o in per_frame]
         with blas_threads(n_threads):
@@ -70,6 +73,8 @@ def accumulate_rows(
                 begin += len(o.y)
                 log_scale = len(o.y) * float(np.log(o.scale))
                 triangles.update(part, o.y, o.prior, o.group, int(folds[n]), log_scale)
+                if sample is not None:
+                    sample.offer(o, part, int(folds[n]))
         progress.update(len(batch))
     progress.close()
 
@@ -147,9 +152,10 @@ def _fit(frames, terms, baseline, e0, noise, sparse, n_folds, n_jobs, random_sta
     if progress:
         tqdm.write(plan_line(data, basis, n_folds, n_threads))
     triangles = Triangles(basis.n_columns, len(terms))
-    accumulate_rows(triangles, data, basis, folds, tuple(given.by_config), n_threads, bar)
+    sample = EnergySample.of(basis, data)
+    accumulate_rows(triangles, data, basis, folds, own_groups(data, given), n_threads, bar, sample)
     with blas_threads(n_threads):
-        levels = choose_levels(triangles, basis, data, terms, given, bar)
+        levels, account = choose_levels(triangles, basis, data, terms, given, bar, sample)
         posterior = Posterior.solve(
             triangles,
             levels.noise,
@@ -177,11 +183,12 @@ def _fit(frames, terms, baseline, e0, noise, sparse, n_folds, n_jobs, random_sta
             baseline=baseline,
             calibration=calibration,
             species=data.species,
-            metadata=describe_training(data, basis, levels, calibration, n_folds),
+            metadata={**describe_training(data, basis, levels, calibration, n_folds), "levels": account},
             n_jobs=n_jobs,
         )
         metadata = {**potential.metadata, "domain_variance": domain_variance(potential, data)}
-    return Fit(replace(potential, metadata=metadata), triangles, levels, folds)
+        potential = replace(potential, metadata=metadata, local_forms=local_forms(potential, data))
+    return Fit(potential, triangles, levels, folds)
 
 
 def domain_variance(potential: Potential, data: TrainingSet) -> float:
@@ -189,44 +196,27 @@ def domain_variance(potential: Potential, data: TrainingSet) -> float:
 
     Isolated atoms are left out: almost everything is nearer to the data than they are to each other.
     """
-    bonded = [f for f, t in zip(data.frames, data.targets, strict=True) if not t.isolated]
-    step = max(1, sum(f.n_atoms for f in bonded) // DOMAIN_SAMPLE)
     largest = 0.0
-    for frame in bonded[::step]:
-        local = potential.local_spread(Structure(frame.atoms, potential.r_cut), noise=False)
+    for structure in _domain_sample(potential, data):
+        local = potential.local_spread(structure, noise=False)
         largest = max(largest, float(local.max()) ** 2)
     return largest
 
 
-def choose_levels(
-    triangles: Triangles,
-    basis: SparseBasis,
-    data: TrainingSet,
-    terms: Sequence[Term],
-    given: NoiseSettings,
-    bar: Callable[..., Any],
-) -> Levels:
-    """Levels of least held-out error, on the leading columns of the model where it is large."""
-    start, lower = starting_levels(data.targets, terms, triangles.groups)
-    fixed = {g: given.given(g) for g in triangles.groups}
-    fixed[ISOLATED] = ISOLATED_NOISE
-    noise = {g: level if fixed[g] is None else float(fixed[g] or 0.0) for g, level in start.noise.items()}
-    start = Levels(noise, start.signal)
-    free_noise = tuple(g for g in triangles.groups if fixed[g] is None)
-    free_signal = tuple(k for k, t in enumerate(terms) if t.signal is None)
-    smaller, column_terms = triangles, basis.column_terms()
-    if basis.n_columns > SEARCH_COLUMNS:
-        columns = basis.leading_columns(SEARCH_COLUMNS)
-        smaller, column_terms = triangles.select(columns), column_terms[columns]
-    progress = bar(desc="levels", unit="step")
+def local_forms(potential: Potential, data: TrainingSet) -> dict[int, LocalForm]:
+    """Forms for cheap variances of local energies, from the same sample; none for a model of very many points."""
+    if potential.basis.n_columns > LARGEST_FORM:
+        return {}
+    structures = list(_domain_sample(potential, data))
+    return choose_forms(potential.basis, potential.posterior, potential.calibration, structures)
 
-    def report(value: float) -> None:
-        progress.set_postfix_str(f"objective {value:.4f}")
-        progress.update()
 
-    levels = search_levels(smaller, column_terms, start, lower, free_noise, free_signal, callback=report)
-    progress.close()
-    return levels
+def _domain_sample(potential: Potential, data: TrainingSet) -> Iterator[Structure]:
+    """Every so many training frames, without isolated atoms."""
+    bonded = [f for f, t in zip(data.frames, data.targets, strict=True) if not t.isolated]
+    step = max(1, sum(f.n_atoms for f in bonded) // DOMAIN_SAMPLE)
+    for frame in bonded[::step]:
+        yield Structure(frame.atoms, potential.r_cut)
 
 
 def update_fit(fit: Fit, frames: Sequence[LabelledFrame], n_jobs: int | None = None, progress: bool = False) -> Fit:
@@ -247,7 +237,7 @@ def _update(fit: Fit, frames: Sequence[LabelledFrame], progress: bool) -> Fit:
     new = np.array(
         [ALWAYS if t.isolated else (begin + k) % n_folds for k, t in enumerate(data.targets)], dtype=np.int64
     )
-    own = sorted({g.partition(":")[2] for g in fit.levels.noise if ":" in g})
+    own = sorted(g for g in fit.levels.noise if ":" in g)
     added = Triangles(potential.basis.n_columns, potential.basis.n_terms)
     bar = partial(tqdm, disable=not progress, leave=False)
     accumulate_rows(added, data, potential.basis, new, own, n_threads, bar)

@@ -1,0 +1,233 @@
+"""Measures what gapkit says about its own errors: calibration, out-of-domain detection, active learning, updates.
+
+    python benchmarks/uncertainty.py calibration FRAMES.xyz [MORE.xyz ...] [--always ISOLATED.xyz] [--splits 7]
+    python benchmarks/uncertainty.py domain --inside FRAMES.xyz --outside FRAMES.xyz ... [--inside-types a b]
+    python benchmarks/uncertainty.py pool FRAMES.xyz [--seeds 5] [--generations 10] [--batch 5]
+    python benchmarks/uncertainty.py update FRAMES.xyz [--frames 1000] [--sparse 1000]
+    python benchmarks/uncertainty.py negative FRAMES.xyz [--queries 1000000]
+
+``calibration``: random splits of all frames into 60 % training, 20 % calibration and 20 % test; errors of all test frames
+are pooled, intervals are cluster bootstraps over frames. Components that vanish by symmetry (posterior variance zero) are
+left out of the shares and counted. ``pool``: force error on a held-out fifth against the number of labels, for each
+strategy. Numbers of the project are in docs/UNCERTAINTY.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+import warnings
+from functools import partial
+
+import numpy as np
+
+import gapkit
+import gapkit.exceptions
+from gapkit.active import ActiveLearning, DOptimal, MaximumVariance, PoolExplorer, RandomChoice, Stop, StoredLabels
+from gapkit.potential.recalibrated import frame_errors
+from gapkit.structures.files import read_frames
+from gapkit.structures.labels import labelled_frames
+from gapkit.uncertainty import metrics
+
+
+def frames_with_calculators(*paths):
+    """Frames whose labels are ASE results, whatever the file calls them."""
+    from ase.calculators.singlepoint import SinglePointCalculator
+
+    out = []
+    for f in labelled_frames(read_frames(*paths), None, None, None, True):
+        atoms = f.atoms.copy()
+        labels = {"energy": f.energy, "forces": f.forces}
+        atoms.calc = SinglePointCalculator(atoms, **{k: v for k, v in labels.items() if v is not None})
+        out.append(atoms)
+    return out
+
+
+def calibration(o) -> None:
+    frames = read_frames(*o.frames)
+    always = read_frames(*o.always) if o.always else []
+    pooled = {
+        k: {n: [] for n in ("error", "std", "stated", "half", "frame", "type", "judged")} for k in ("energy", "forces")
+    }
+    count = 0
+    for split in range(o.splits):
+        order = np.random.default_rng(100 + split).permutation(len(frames))[: o.most]
+        a, b = int(0.6 * len(order)), int(0.8 * len(order))
+        train, cal, test = ([frames[k] for k in part] for part in (order[:a], order[a:b], order[b:]))
+        gap = gapkit.GAP(random_state=0).fit(train + always)
+        gap.recalibrate(cal, method=o.method, random_state=split)
+        found, stated = gap.potential_.recalibration, gap.potential_.calibration
+        for f in labelled_frames(test, None, None, None, True):
+            for kind, (error, rho, omega) in frame_errors(gap.potential_, f).kinds.items():
+                if kind not in pooled:
+                    continue
+                group = stated.of(kind, f.config_type)
+                row = {
+                    "error": error, "std": np.sqrt(found.models[kind].variance(rho, omega)),
+                    "stated": np.sqrt(group.latent(rho, omega) + group.noise**2),
+                    "half": found.conformal[kind].factor(0.9) * np.sqrt(found.interval_models[kind].variance(rho, omega)),
+                    "frame": np.full(len(error), count), "type": np.full(len(error), str(f.config_type)),
+                    "judged": found.models[kind].judged(rho, omega),
+                }  # fmt: skip
+                for name, values in row.items():
+                    pooled[kind][name].append(values)
+            count += 1
+        print(f"split {split}: {len(train)} training, {len(cal)} calibration, {len(test)} test frames", flush=True)
+    for kind, table in pooled.items():
+        report_calibration(kind, {n: np.concatenate(v) for n, v in table.items()}, count)
+
+
+def report_calibration(kind: str, t: dict, n_frames: int) -> None:
+    rng = np.random.default_rng(0)
+    judged = {n: v[t["judged"]] for n, v in t.items()}
+    print(
+        f"\n{kind}: {len(t['error'])} labels of {n_frames} test frames, {np.sum(~t['judged'])} fixed by symmetry, left out"
+    )
+    statistics = {
+        "std of z": (lambda e, s: np.sqrt(np.mean((e / s) ** 2)), ("error", "std")),
+        "within one sigma": (lambda e, s: np.mean(np.abs(e) <= s), ("error", "std")),
+        "rank correlation": (metrics.rank_correlation, ("error", "std")),
+        "90 % intervals cover": (lambda e, h: np.mean(np.abs(e) <= h), ("error", "half")),
+    }
+    for name, (f, names) in statistics.items():
+        arrays = [judged[n] for n in names]
+        low, high = metrics.cluster_bootstrap(f, arrays, judged["frame"], rng, 200)
+        print(f"  {name:<24} {f(*arrays):.3f}  [{low:.3f}, {high:.3f}]")
+    print(
+        f"  rank correlation of perfect error bars of these sizes {metrics.rank_correlation_ceiling(judged['std'], rng):.3f}"
+    )
+    print(f"  all labels: 90 % intervals cover {np.mean(np.abs(t['error']) <= t['half']):.3f}, "
+          f"rank correlation {metrics.rank_correlation(t['error'], t['std']):.3f}")  # fmt: skip
+    if kind == "forces":
+        e, s = (np.sqrt(np.sum(t[n].reshape(-1, 3) ** 2, axis=1)) for n in ("error", "std"))
+        print(f"  per atom (norms), rank correlation {metrics.rank_correlation(e, s):.3f}")
+    print("as the fit states it:")
+    print(metrics.summaries_table(metrics.grouped_summary(judged["error"], judged["stated"], judged["type"])))
+    print("recalibrated:")
+    print(metrics.summaries_table(metrics.grouped_summary(judged["error"], judged["std"], judged["type"])))
+
+
+def domain(o) -> None:
+    inside = frames_with_calculators(*o.inside)
+    if o.inside_types:
+        outside = [a for a in inside if a.info.get("config_type") not in o.inside_types]
+        inside = [a for a in inside if a.info.get("config_type") in o.inside_types]
+    else:
+        outside = []
+    outside += frames_with_calculators(*o.outside) if o.outside else []
+    order = np.random.default_rng(0).permutation(len(inside))
+    cut = int(0.7 * len(inside))
+    gap = gapkit.GAP(random_state=0).fit([inside[k] for k in order[:cut]])
+    p = gap.potential_
+
+    def score(frames):
+        local, per_atom = [], []
+        for atoms in frames:
+            std = p.local_spread(p.structure(atoms), noise=False)
+            local.append(std.max())
+            per_atom.append(std)
+        return np.array(local), np.concatenate(per_atom)
+
+    home = score([inside[k] for k in order[cut:]])
+    for kind in sorted({str(a.info.get("config_type")) for a in outside}):
+        away = score([a for a in outside if str(a.info.get("config_type")) == kind])
+        print(f"{kind:<16} frames {len(away[0]):>4}  AUROC of a frame's largest {metrics.out_of_domain_auroc(home[0], away[0]):.3f}"
+              f"  per atom {metrics.out_of_domain_auroc(home[1], away[1]):.3f}")  # fmt: skip
+
+
+def pool(o) -> None:
+    frames = frames_with_calculators(*o.frames)
+    strategies = {"random": RandomChoice(), "variance": MaximumVariance(), "d-optimal": DOptimal()}
+    curves = {name: [] for name in strategies}
+    for seed in range(o.seeds):
+        order = np.random.default_rng(seed).permutation(len(frames))
+        cut = len(frames) // 5
+        test, rest = [frames[k] for k in order[:cut]], [frames[k] for k in order[cut:]]
+        for name, strategy in strategies.items():
+            with tempfile.TemporaryDirectory() as folder:
+                log = ActiveLearning(
+                    folder, gapkit.GAP(folds=3, random_state=0, sparse=o.sparse), rest[: o.batch], PoolExplorer(rest),
+                    partial(StoredLabels, rest), strategy, o.batch, Stop(generations=o.generations), test=test,
+                    workers=0, seed=seed,
+                ).run()  # fmt: skip
+            curves[name].append([r.force_rmse for r in log])
+            print(f"seed {seed} {name:<10} " + " ".join(f"{r.labels}:{r.force_rmse:.4f}" for r in log), flush=True)
+    labels = np.array([r.labels for r in log])
+    mean = {n: np.mean(c, axis=0) for n, c in curves.items()}
+    print("labels      " + " ".join(f"{n:>8}" for n in labels))
+    for name, c in curves.items():
+        error = np.std(c, axis=0, ddof=1) / np.sqrt(len(c)) if len(c) > 1 else np.zeros(len(labels))
+        print(f"{name:<11} " + " ".join(f"{m:8.4f}" for m in mean[name]))
+        print(f"{'':<11} " + " ".join(f"±{e:7.4f}" for e in error))
+    for name in ("variance", "d-optimal"):
+        reached = labels[mean[name] <= mean["random"][-1]]
+        when = f"with {reached[0]} labels" if len(reached) else "not within these labels"
+        print(f"{name} reaches the error of {labels[-1]} random labels {when}")
+
+
+def update(o) -> None:
+    frames = frames_with_calculators(*o.frames)
+    many = [frames[k % len(frames)].copy() for k in range(o.n)]
+    rng = np.random.default_rng(0)
+    for k, atoms in enumerate(many):
+        atoms.calc = frames[k % len(frames)].calc
+    noise = {"energy": 0.01, "forces": 0.1}
+    new = [frames[k] for k in rng.permutation(len(frames))[:10]]
+    begin = time.perf_counter()
+    gap = gapkit.GAP(random_state=0, sparse=o.sparse, noise=noise).fit(many)
+    fit = time.perf_counter() - begin
+    begin = time.perf_counter()
+    gap.update(new)
+    took = time.perf_counter() - begin
+    print(f"fit of {len(many)} frames, {gap.potential_.basis.n_columns} sparse points: {fit:.1f} s; update with 10 frames, "
+          f"rows included: {took:.2f} s; {fit / took:.0f} times faster")  # fmt: skip
+
+
+def negative(o) -> None:
+    frames = frames_with_calculators(*o.frames)
+    gap = gapkit.GAP(random_state=0, sparse=o.sparse).fit(frames[::3])
+    p, rng = gap.potential_, np.random.default_rng(0)
+    done, least = 0, np.inf
+    while done < o.queries:
+        atoms = frames[int(rng.integers(len(frames)))].copy()
+        atoms.set_cell(atoms.cell.array @ (np.eye(3) + rng.uniform(-0.1, 0.1, (3, 3))), scale_atoms=True)
+        atoms.positions += rng.normal(scale=rng.uniform(0, 0.3), size=atoms.positions.shape)
+        try:
+            structure = p.structure(atoms)
+        except gapkit.exceptions.DataError:
+            continue  # two atoms on one spot
+        rows = p.basis.local_rows(structure)
+        residual, weights = p.posterior.variances(p.basis.whiten(rows.K), rows.prior)
+        least = min(least, float(residual.min()), float(weights.min()))
+        done += len(atoms)
+    print(f"{done} random environments: smallest part of a variance {least:.3g} eV^2")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(required=True)
+    for function, options in (
+        (calibration, {"--always": str, "--splits": 7, "--most": 10**9, "--method": "variance"}),
+        (domain, {"--inside": str, "--outside": str, "--inside-types": str}),
+        (pool, {"--seeds": 5, "--generations": 10, "--batch": 5, "--sparse": 300}),
+        (update, {"--n": 1000, "--sparse": 1000}),
+        (negative, {"--queries": 10**6, "--sparse": 1000}),
+    ):
+        command = commands.add_parser(function.__name__)
+        if function is not domain:
+            command.add_argument("frames", nargs="+")
+        for name, value in options.items():
+            if value is str:
+                command.add_argument(name, nargs="+")
+            else:
+                command.add_argument(name, type=type(value), default=value)
+        command.set_defaults(run=function)
+    options = parser.parse_args()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", gapkit.exceptions.GapkitWarning)
+        options.run(options)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,21 @@
+"""Active learning: explore with the model, label what it knows least, learn, and repeat until nothing is unknown."""
+
+from gapkit.active.acquisition import AtomThreshold, DOptimal, MaximumVariance, RandomChoice
+from gapkit.active.explorers import DynamicsExplorer, GeneratorExplorer, PoolExplorer
+from gapkit.active.labelling import LabelStore, StoredLabels, label_frames
+from gapkit.active.loop import ActiveLearning, Stop
+
+__all__ = [
+    "ActiveLearning",
+    "AtomThreshold",
+    "DOptimal",
+    "DynamicsExplorer",
+    "GeneratorExplorer",
+    "LabelStore",
+    "MaximumVariance",
+    "PoolExplorer",
+    "RandomChoice",
+    "Stop",
+    "StoredLabels",
+    "label_frames",
+]

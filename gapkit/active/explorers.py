@@ -1,0 +1,112 @@
+"""Where candidates come from: a pool, a generator of frames, or dynamics with the current model."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Protocol
+
+import ase
+import numpy as np
+from ase import units
+from ase.md.langevin import Langevin
+from ase.md.velocitydistribution import Stationary, thermalize_momenta
+
+from gapkit.exceptions import GapkitError, OutOfDomainWarning, SettingsError
+from gapkit.generation.frames import fresh
+from gapkit.potential.gap import GAP
+
+
+class Explorer(Protocol):
+    """Candidate frames for the current model; ``rng`` alone decides what is random."""
+
+    def __call__(self, gap: GAP, rng: np.random.Generator) -> list[ase.Atoms]: ...
+
+
+@dataclass(frozen=True)
+class PoolExplorer:
+    """All frames of a fixed pool; the loop leaves out those that are labelled."""
+
+    frames: Sequence[ase.Atoms]
+
+    def __call__(self, gap: GAP, rng: np.random.Generator) -> list[ase.Atoms]:
+        return list(self.frames)
+
+
+@dataclass(frozen=True)
+class GeneratorExplorer:
+    """The first ``n`` frames of a generator made anew each time.
+
+    ``make(gap, rng)`` returns an iterable of frames, such as those of ``gapkit.generation``.
+    """
+
+    make: Callable[[GAP, np.random.Generator], Iterable[ase.Atoms]]
+    n: int = 100
+
+    def __call__(self, gap: GAP, rng: np.random.Generator) -> list[ase.Atoms]:
+        return list(islice(self.make(gap, rng), self.n))
+
+
+@dataclass(frozen=True)
+class DynamicsExplorer:
+    """Langevin dynamics with the current model from each of the starting frames, stopped where it knows too little.
+
+    Attributes
+    ----------
+    starts
+        Starting frames.
+    temperature
+        K.
+    steps
+        Longest run.
+    timestep
+        fs.
+    every
+        Steps between candidates.
+    stop_factor
+        A run ends, with a last candidate, when an atom's deviation passes this multiple of the domain limit.
+    """
+
+    starts: Sequence[ase.Atoms]
+    temperature: float
+    steps: int = 500
+    timestep: float = 1.0
+    every: int = 10
+    stop_factor: float = 2.0
+
+    def __post_init__(self) -> None:
+        numbers = {n: getattr(self, n) for n in ("temperature", "steps", "timestep", "every", "stop_factor")}
+        for name, value in numbers.items():
+            if not 0 < value < np.inf:
+                raise SettingsError(f"{name} of an explorer must be positive and finite, not {value!r}")
+        if not len(self.starts):
+            raise SettingsError("an explorer needs at least one starting frame")
+
+    def __call__(self, gap: GAP, rng: np.random.Generator) -> list[ase.Atoms]:
+        return [frame for k, start in enumerate(self.starts) for frame in self._run(gap, start, k, rng)]
+
+    def _run(self, gap: GAP, start: ase.Atoms, number: int, rng: np.random.Generator) -> list[ase.Atoms]:
+        moving = fresh(start, "dynamics", f"dynamics-{number}-{int(rng.integers(2**31))}")
+        moving.calc = gap.calculator(uncertainty="local", noise=False)
+        thermalize_momenta(moving, self.temperature, rng=rng)
+        Stationary(moving)
+        dynamics = Langevin(
+            moving, self.timestep * units.fs, temperature_K=self.temperature, friction=0.01 / units.fs, rng=rng,
+            fixcm=False,
+        )  # fmt: skip
+        limit = self.stop_factor * gap.potential_.domain_limit(noise=False)
+        frames: list[ase.Atoms] = []
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", OutOfDomainWarning)  # leaving the domain is what this run is for
+            for _ in range(0, self.steps, self.every):
+                try:
+                    dynamics.run(self.every)
+                    worst = float(np.max(moving.calc.results["energies_std"]))
+                except (GapkitError, ArithmeticError, KeyError):
+                    break  # the model's atoms fell into each other: what came before is of use
+                frames.append(fresh(moving, "dynamics", moving.info["trajectory"]))
+                if worst > limit:
+                    break
+        return frames

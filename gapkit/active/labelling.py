@@ -1,0 +1,250 @@
+"""Labels from an oracle in worker processes, each written to disk by the worker the moment it is known."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import ase
+import numpy as np
+from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
+from ase.calculators.singlepoint import SinglePointCalculator
+
+from gapkit.exceptions import DataError, SettingsError
+from gapkit.potential.atomic_file import replacing
+from gapkit.structures.labels import cell_volume
+
+#: forces beyond this (eV/A) are a failure of the reference method, or atoms on top of each other
+LARGEST_FORCE = 1e3
+
+
+def frame_key(atoms: ase.Atoms) -> str:
+    """SHA-256 of numbers, positions (to 1e-9 A), cell and periodicity: the name of a frame's label."""
+    digest = hashlib.sha256()
+    for part in (atoms.numbers, np.round(atoms.positions, 9) + 0.0, np.round(atoms.cell.array, 9) + 0.0, atoms.pbc):
+        digest.update(np.ascontiguousarray(part).tobytes())
+    return digest.hexdigest()[:32]
+
+
+def frame_to_dict(atoms: ase.Atoms) -> dict[str, Any]:
+    """JSON-ready, exact to the last digit."""
+    names = {k: atoms.info[k] for k in ("config_type", "trajectory") if k in atoms.info}
+    return {
+        "numbers": atoms.numbers.tolist(),
+        "positions": atoms.positions.tolist(),
+        "cell": atoms.cell.array.tolist(),
+        "pbc": atoms.pbc.tolist(),
+        "info": {k: str(v) for k, v in names.items()},
+    }
+
+
+def frame_from_dict(table: dict[str, Any]) -> ase.Atoms:
+    """From :func:`frame_to_dict`."""
+    atoms = ase.Atoms(table["numbers"], positions=table["positions"], cell=table["cell"], pbc=table["pbc"])
+    atoms.info.update(table["info"])
+    return atoms
+
+
+class StoredLabels(Calculator):
+    """An oracle that knows the labels of a pool of frames, and nothing else: to test strategies without cost."""
+
+    implemented_properties = ["energy", "forces", "stress"]  # noqa: RUF012
+
+    def __init__(self, frames: Sequence[ase.Atoms]) -> None:
+        super().__init__()
+        self._known = {frame_key(a): a.calc.results for a in frames}
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes) -> None:
+        super().calculate(atoms, properties, system_changes)
+        key = frame_key(self.atoms)
+        if key not in self._known:
+            raise DataError("the frame is not in the pool whose labels are stored")
+        self.results = dict(self._known[key])
+        if "stress" in properties and "stress" not in self.results:
+            raise PropertyNotImplementedError("the stored labels have no stress")
+
+
+class LabelStore:
+    """A folder of labels, one file per frame: there or not there, never half.
+
+    Parameters
+    ----------
+    folder
+        Made if it does not exist.
+    """
+
+    def __init__(self, folder: str | os.PathLike) -> None:
+        self.folder = Path(folder)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DataError(f"{folder}: cannot be made ({error.strerror}); choose another folder") from None
+
+    def path(self, atoms: ase.Atoms) -> Path:
+        """The file of a frame's label."""
+        return self.folder / f"{frame_key(atoms)}.json"
+
+    def __contains__(self, atoms: ase.Atoms) -> bool:
+        return self.path(atoms).is_file()
+
+    def get(self, atoms: ase.Atoms) -> ase.Atoms | None:
+        """The labelled frame; None where the oracle failed.
+
+        Raises
+        ------
+        DataError
+            Where there is no label, or its file is not one.
+        """
+        path = self.path(atoms)
+        try:
+            table = json.loads(path.read_text(encoding="utf-8"))
+            if "failed" in table:
+                return None
+            labelled = frame_from_dict(table["frame"])
+            labels = {k: np.array(v) if k != "energy" else float(v) for k, v in table["labels"].items()}
+        except (OSError, ValueError, KeyError) as error:
+            raise DataError(f"{path}: not a label ({error}); remove the file to label the frame again") from None
+        labelled.calc = SinglePointCalculator(labelled, **labels)
+        return labelled
+
+    def failure(self, atoms: ase.Atoms) -> str | None:
+        """Why the oracle failed for a frame; None where it did not."""
+        return json.loads(self.path(atoms).read_text(encoding="utf-8")).get("failed")
+
+
+def _label(folder: str, frame: dict[str, Any], make: Callable[[], Any], retries: int) -> None:
+    """In a worker: label one frame and write the result, or the failure after so many retries."""
+    store, atoms = LabelStore(folder), frame_from_dict(frame)
+    result: dict[str, Any] = {}
+    for _ in range(retries + 1):
+        try:
+            result = {"frame": frame, "labels": _compute(atoms, make())}
+            break
+        except Exception as error:  # an oracle is somebody else's program and raises what it likes
+            result = {"frame": frame, "failed": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"}
+    with replacing(store.path(atoms)) as temporary:
+        temporary.write_text(json.dumps(result), encoding="utf-8")
+
+
+def _end_with_parent(parent: int) -> None:
+    """In a worker: end when the parent has been killed, instead of waiting for work for ever."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _compute(atoms: ase.Atoms, calculator: Any) -> dict[str, Any]:
+    """Energy, forces, and stress where the oracle has one, checked."""
+    atoms = atoms.copy()
+    atoms.calc = calculator
+    labels: dict[str, Any] = {"energy": float(atoms.get_potential_energy()), "forces": atoms.get_forces().tolist()}
+    if cell_volume(atoms) is not None and atoms.pbc.all():
+        with suppress(PropertyNotImplementedError, NotImplementedError):
+            labels["stress"] = atoms.get_stress().tolist()
+    if not all(np.isfinite(v).all() for v in labels.values()):
+        raise DataError("the oracle gave a number that is not finite")
+    if np.abs(labels["forces"]).max() > LARGEST_FORCE:
+        raise DataError(f"the oracle gave a force above {LARGEST_FORCE:g} eV/A")
+    return labels
+
+
+def label_frames(
+    frames: Sequence[ase.Atoms],
+    make: Callable[[], Any],
+    store: LabelStore,
+    workers: int = 1,
+    retries: int = 1,
+    on_label: Callable[[], Any] = lambda: None,
+) -> list[ase.Atoms]:
+    """Labelled frames, in order, without those for which the oracle failed; frames in ``store`` are not computed again.
+
+    Parameters
+    ----------
+    make
+        Returns a new ASE calculator; a function that a process can import, such as
+        ``functools.partial(gapkit.oracles.oracle, "gfn2")``.
+    workers
+        Processes; 0: in this one.
+    retries
+        Further tries after a failure. A worker that dies counts as one.
+    on_label
+        Called as each label (or failure) is there.
+
+    Raises
+    ------
+    SettingsError
+        For a number of workers or retries that cannot work.
+    """
+    if workers < 0 or retries < 0:
+        raise SettingsError(f"workers and retries must be at least 0, not {workers} and {retries}")
+    waiting = list({frame_key(a): a for a in frames if a not in store}.values())
+    if workers == 0:
+        for atoms in waiting:
+            _label(str(store.folder), frame_to_dict(atoms), make, retries)
+            on_label()
+    else:
+        _in_processes(waiting, make, store, workers, retries, on_label)
+    return [labelled for atoms in frames if (labelled := store.get(atoms)) is not None]
+
+
+def _in_processes(
+    waiting: list[ase.Atoms],
+    make: Callable[[], Any],
+    store: LabelStore,
+    workers: int,
+    retries: int,
+    on_label: Callable[[], Any],
+) -> None:
+    """Label in a pool; where a worker dies, in a new pool, and one frame at a time so that the culprit is known."""
+    deaths: dict[str, int] = {}
+    together = True
+    while waiting:
+        batch = waiting if together else waiting[:1]
+        _one_pool(batch, make, store, workers, retries, on_label)
+        left = [a for a in waiting if a not in store]
+        if not together and left and left[0] is waiting[0]:
+            key = frame_key(left[0])
+            deaths[key] = deaths.get(key, 0) + 1
+            if deaths[key] > retries:
+                with replacing(store.path(left[0])) as temporary:
+                    died = {"frame": frame_to_dict(left[0]), "failed": "the oracle's process died"}
+                    temporary.write_text(json.dumps(died), encoding="utf-8")
+                on_label()
+                left = left[1:]
+        together = together and len(left) == 0
+        waiting = left
+
+
+def _one_pool(
+    batch: Sequence[ase.Atoms],
+    make: Callable[[], Any],
+    store: LabelStore,
+    workers: int,
+    retries: int,
+    on_label: Callable[[], Any],
+) -> None:
+    """One pool for a batch; returns early when it breaks."""
+    context = multiprocessing.get_context("spawn")
+    size = min(workers, len(batch))
+    with ProcessPoolExecutor(size, context, _end_with_parent, (os.getpid(),)) as pool:
+        jobs: list[Future] = [pool.submit(_label, str(store.folder), frame_to_dict(a), make, retries) for a in batch]
+        for job in as_completed(jobs):
+            try:
+                job.result()
+            except BrokenProcessPool:
+                return
+            on_label()

@@ -1,0 +1,405 @@
+r"""Barriers of adatom hops from the descriptors of three sites: initial state, transition state, final state.
+
+The features of a hop are the site descriptors of its three states (``gapkit.apps.surface_sites``) and three properties of
+the metal; each is scaled to unit variance over the training hops. Two regressors stand behind one contract: a Gaussian
+process, and kernel ridge regression with the power function of its kernel (Wendland, Scattered Data Approximation
+(2005), ch. 11) as the shape of its error. Their standard deviations are calibrated within ``fit``: hops are left out in
+folds at fixed hyperparameters, standard deviations are multiplied by the root mean square of the standardised held-out
+errors z, and intervals use quantiles of \|z\| (split conformal prediction with normalised scores: Lei, G'Sell, Rinaldo,
+Tibshirani and Wasserman, J. Am. Stat. Assoc. 113, 1094 (2018)), so that no Gaussian tail is assumed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import ase
+import numpy as np
+import scipy.linalg
+from scipy.spatial.distance import pdist
+from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+from tqdm import tqdm
+
+from gapkit.apps.surface_hops import Hop, folds_by_name, resting_transition
+from gapkit.apps.surface_sites import SurfaceSites, bond_length
+from gapkit.exceptions import DataError, SettingsError
+from gapkit.kernels import SquaredExponential
+from gapkit.models.kernel_ridge import KernelRidgeRegressor
+from gapkit.models.sparse_gp_regressor import SparseGPRegressor
+
+#: cohesive energy (eV per atom) and bulk modulus (GPa) of fcc metals: Kittel, Introduction to Solid State Physics, 8th
+#: ed. (2005), ch. 3, tables 1 and 3
+METALS = {
+    "Al": (3.39, 72.2),
+    "Ni": (4.44, 186.0),
+    "Cu": (3.49, 137.0),
+    "Pd": (3.89, 180.8),
+    "Ag": (2.95, 100.7),
+    "Pt": (5.84, 278.3),
+    "Au": (3.81, 173.2),
+}
+_LENGTHS = (0.3, 0.5, 0.75, 1.0, 1.5, 2.5)  # of the median distance, tried by the ridge
+_RIDGES = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
+
+
+class BarrierRegressor(Protocol):
+    """What :class:`SurfaceBarrierModel` asks of a regressor. X is (n, f), y is (n,)."""
+
+    def fit(self, X: np.ndarray, y: np.ndarray, groups: np.ndarray) -> BarrierRegressor:
+        """Choose hyperparameters and learn; rows of one group (n,) belong together."""
+
+    def refit(self, X: np.ndarray, y: np.ndarray) -> BarrierRegressor:
+        """A new regressor of other rows with the hyperparameters of this one."""
+
+    def predict(self, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Mean (n,) and standard deviation (n,) of new labels."""
+
+    def covariance(self, X: np.ndarray) -> np.ndarray:
+        """Covariance (n, n) of the function, without noise."""
+
+
+class GaussianProcessBarriers:
+    """:class:`gapkit.SparseGPRegressor` whose length scale, noise and signal maximise the evidence.
+
+    Parameters
+    ----------
+    n_sparse : int
+        Largest number of sparse points; with as many as rows the process is exact.
+    """
+
+    def __init__(self, n_sparse: int = 1000) -> None:
+        self.n_sparse = n_sparse
+
+    def fit(self, X: np.ndarray, y: np.ndarray, groups: np.ndarray) -> GaussianProcessBarriers:
+        self.regressor_ = SparseGPRegressor(n_sparse=self.n_sparse).fit(X, y)
+        return self
+
+    def refit(self, X: np.ndarray, y: np.ndarray) -> GaussianProcessBarriers:
+        mine, other = self.regressor_, GaussianProcessBarriers(self.n_sparse)
+        other.regressor_ = SparseGPRegressor(mine.kernel_, mine.noise_, mine.signal_, self.n_sparse).fit(X, y)
+        return other
+
+    def predict(self, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return self.regressor_.predict(X, return_std=True)
+
+    def covariance(self, X: np.ndarray) -> np.ndarray:
+        return self.regressor_.predict(X, return_cov=True, noise=False)[1]
+
+
+class KernelRidgeBarriers:
+    r""":class:`gapkit.KernelRidgeRegressor` with length scale and ridge of the least left-out error.
+
+    All hops of a name are left out at once, in closed form: with :math:`B = (K + \alpha I)^{-1}` the errors of the
+    rows g of a group are :math:`(B_{gg})^{-1} (B y)_g` (Rasmussen and Williams 2006, eq. 5.12, for blocks). The
+    variance has the shape of the squared power function plus alpha, its size by the left-out errors.
+    """
+
+    def fit(self, X: np.ndarray, y: np.ndarray, groups: np.ndarray) -> KernelRidgeBarriers:
+        median = float(np.median(pdist(X))) or 1.0
+        blocks = [np.flatnonzero(groups == g) for g in np.unique(groups)]
+        best = (np.inf, 1.0, 1.0)
+        for length in _LENGTHS:
+            K = SquaredExponential(length * median)(X)
+            for alpha in _RIDGES:
+                B = scipy.linalg.inv(K + alpha * np.eye(len(y)))
+                c = B @ y
+                errors = np.concatenate([np.linalg.solve(B[np.ix_(g, g)], c[g]) for g in blocks])
+                best = min(best, (float(np.mean(np.abs(errors))), length * median, alpha))
+        return self._solve(X, y, SquaredExponential(best[1]), best[2], None)
+
+    def refit(self, X: np.ndarray, y: np.ndarray) -> KernelRidgeBarriers:
+        mine = self.regressor_
+        return KernelRidgeBarriers()._solve(X, y, mine.kernel_, mine.alpha, self.scale_)
+
+    def _solve(self, X, y, kernel, alpha, scale) -> KernelRidgeBarriers:
+        self.regressor_ = KernelRidgeRegressor(kernel, alpha).fit(X, y)
+        K = kernel(self.regressor_.X_fit_)
+        self._factor = scipy.linalg.cho_factor(K + alpha * np.eye(len(y)), lower=True)
+        if scale is None:  # the maximum-likelihood signal of a Gaussian process with this ridge
+            scale = np.sqrt(float(y @ self.regressor_.dual_coef_) / len(y))
+        self.scale_ = float(scale)
+        return self
+
+    def predict(self, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        K = self._cross(X)
+        explained = np.sum(K * scipy.linalg.cho_solve(self._factor, K.T).T, axis=1)
+        variance = np.maximum(1.0 - explained, 0.0) + self.regressor_.alpha
+        return self.regressor_.predict(X), self.scale_ * np.sqrt(variance)
+
+    def covariance(self, X: np.ndarray) -> np.ndarray:
+        K = self._cross(X)
+        prior = self.regressor_.kernel_(X - self.regressor_.X_offset_)
+        return self.scale_**2 * (prior - K @ scipy.linalg.cho_solve(self._factor, K.T))
+
+    def _cross(self, X: np.ndarray) -> np.ndarray:
+        return self.regressor_.kernel_(X - self.regressor_.X_offset_, self.regressor_.X_fit_)
+
+
+@dataclass(frozen=True)
+class BarrierPrediction:
+    """Barriers of hops, all (n,) and in eV.
+
+    Attributes
+    ----------
+    barrier, std
+        Mean, and calibrated standard deviation of a new label.
+    lower, upper
+        Ends of the interval that holds a new label with probability ``level``.
+    level : float
+    """
+
+    barrier: np.ndarray
+    std: np.ndarray
+    lower: np.ndarray
+    upper: np.ndarray
+    level: float
+
+
+class SurfaceBarrierModel(RegressorMixin, BaseEstimator):
+    """Barriers of attachment and hops from site descriptors, with calibrated errors.
+
+    Parameters
+    ----------
+    regressor : BarrierRegressor, optional
+        :class:`GaussianProcessBarriers` (default) or :class:`KernelRidgeBarriers`.
+    sites : transformer, optional
+        From frames to site descriptors; :class:`gapkit.apps.surface_sites.SurfaceSites` by default.
+    known_transition : bool
+        Whether features are taken at the hop's own transition state; else at
+        :func:`gapkit.apps.surface_hops.resting_transition`, which needs the minima alone.
+    metals : mapping, optional
+        Cohesive energy (eV) and bulk modulus (GPa) by chemical symbol, beyond :data:`METALS`.
+    folds : int
+        Folds of the calibration.
+    random_state : int, RandomState or None
+        Deals hops to folds.
+
+    Attributes
+    ----------
+    regressor_ : BarrierRegressor
+    offset_, scale_ : (f,)
+        Of the features.
+    mean_ : float
+        Mean training barrier (eV).
+    std_factor_ : float
+        What calibration multiplied standard deviations by.
+    scores_ : (n,)
+        Sorted absolute held-out errors in units of the uncalibrated standard deviation.
+    """
+
+    def __init__(
+        self,
+        regressor: BarrierRegressor | None = None,
+        sites: Any = None,
+        known_transition: bool = True,
+        metals: Mapping[str, tuple[float, float]] | None = None,
+        folds: int = 5,
+        random_state=None,
+    ) -> None:
+        self.regressor = regressor
+        self.sites = sites
+        self.known_transition = known_transition
+        self.metals = metals
+        self.folds = folds
+        self.random_state = random_state
+
+    def features(self, hops: Sequence[Hop], progress: bool = False) -> np.ndarray:
+        """Features (n, f) of hops before scaling; every frame is described once."""
+        sites = self.sites if self.sites is not None else SurfaceSites()
+        frames: dict[int, ase.Atoms] = {}
+        middles: dict[frozenset[int], ase.Atoms] = {}
+        for hop in hops:
+            ends = frozenset((id(hop.initial), id(hop.final)))
+            if ends not in middles:
+                middles[ends] = self._transition(hop)
+            for atoms in (hop.initial, hop.final, middles[ends]):
+                frames[id(atoms)] = atoms
+        rows = {
+            key: sites.transform([atoms])[0]
+            for key, atoms in tqdm(frames.items(), desc="sites", leave=False, disable=not progress)
+        }
+        return np.array(
+            [
+                np.concatenate(
+                    [
+                        rows[id(h.initial)],
+                        rows[id(middles[frozenset((id(h.initial), id(h.final)))])],
+                        rows[id(h.final)],
+                        self._metal(h),
+                    ]
+                )
+                for h in hops
+            ]
+        )
+
+    def _transition(self, hop: Hop) -> ase.Atoms:
+        if not self.known_transition:
+            return resting_transition(hop.initial, hop.final)
+        if hop.transition is None:
+            raise DataError(f"hop {hop.name!r} has no transition state: give it, or use known_transition=False")
+        return hop.transition
+
+    def _metal(self, hop: Hop) -> tuple[float, float, float]:
+        known = {**METALS, **(self.metals or {})}
+        if hop.metal not in known:
+            raise DataError(f"hop {hop.name!r}: no properties of {hop.metal}; give them as metals={{{hop.metal!r}: ...}}")
+        return (*known[hop.metal], bond_length(hop.initial))
+
+    def fit(self, hops: Sequence[Hop], y=None, features: np.ndarray | None = None) -> SurfaceBarrierModel:
+        """Learn from hops with known barriers, and calibrate.
+
+        Parameters
+        ----------
+        hops
+            Training hops.
+        y : (n,), optional
+            Barriers (eV); those of the hops by default.
+        features : (n, f), optional
+            What :meth:`features` gives for these hops, where it is known already.
+
+        Raises
+        ------
+        DataError
+            For a barrier that is not finite, or fewer names of hops than folds.
+        """
+        if not isinstance(self.folds, int) or self.folds < 2:
+            raise SettingsError(f"folds must be an integer of at least 2, not {self.folds!r}")
+        y = np.array([h.barrier for h in hops] if y is None else y, dtype=float)
+        if not np.all(np.isfinite(y)):
+            bad = int(np.flatnonzero(~np.isfinite(y))[0])
+            raise DataError(f"hop {bad} ({hops[bad].name!r}) has no finite barrier: remove it, or give y")
+        names = np.array([h.name for h in hops])
+        if len(np.unique(names)) < self.folds:
+            raise DataError(f"{len(np.unique(names))} names of hops are too few for {self.folds} folds")
+        X = self.features(hops) if features is None else np.asarray(features, dtype=float)
+        self.offset_, spread = X.mean(axis=0), X.std(axis=0)
+        self.scale_ = np.where(spread > 1e-9, spread, 1.0)
+        self.mean_ = float(y.mean())
+        Z, centred = (X - self.offset_) / self.scale_, y - self.mean_
+        template = self.regressor if self.regressor is not None else GaussianProcessBarriers()
+        self.regressor_ = template.fit(Z, centred, names)
+        self._calibrate(hops, Z, centred)
+        return self
+
+    def _calibrate(self, hops: Sequence[Hop], Z: np.ndarray, y: np.ndarray) -> None:
+        rng = np.random.default_rng(check_random_state(self.random_state).randint(2**31 - 1))
+        fold = folds_by_name(hops, self.folds, rng)
+        z = np.empty(len(y))
+        for f in range(self.folds):
+            out = fold == f
+            mean, std = self.regressor_.refit(Z[~out], y[~out]).predict(Z[out])
+            z[out] = (y[out] - mean) / std
+        self.std_factor_ = float(np.sqrt(np.mean(z**2)))
+        self.scores_ = np.sort(np.abs(z))
+
+    def _raw(self, hops, features=None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        check_is_fitted(self)
+        X = self.features(hops) if features is None else features
+        Z = (X - self.offset_) / self.scale_
+        mean, std = self.regressor_.predict(Z)
+        return Z, mean + self.mean_, std
+
+    def predict(self, hops: Sequence[Hop], return_std: bool = False, features: np.ndarray | None = None):
+        """Barriers (n,) in eV and, on request, the standard deviations (n,) of new labels."""
+        _, mean, std = self._raw(hops, features)
+        return (mean, self.std_factor_ * std) if return_std else mean
+
+    def predict_interval(
+        self, hops: Sequence[Hop], level: float = 0.9, features: np.ndarray | None = None
+    ) -> BarrierPrediction:
+        """Barriers with the interval that holds a new label with probability ``level``."""
+        if not 0 < level < 1:
+            raise SettingsError(f"level must lie between 0 and 1, not {level}")
+        _, mean, std = self._raw(hops, features)
+        n = len(self.scores_)
+        rank = min(n, int(np.ceil(level * (n + 1))))
+        half = self.scores_[rank - 1] * std
+        return BarrierPrediction(mean, self.std_factor_ * std, mean - half, mean + half, level)
+
+    def sample(
+        self,
+        hops: Sequence[Hop],
+        n_samples: int,
+        rng: np.random.Generator,
+        features: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """Barriers (n_samples, n) in eV drawn jointly from the calibrated posterior of the function: hops in like
+        places err alike."""
+        Z, mean, _ = self._raw(hops, features)
+        values, vectors = np.linalg.eigh(self.std_factor_**2 * self.regressor_.covariance(Z))
+        root = vectors * np.sqrt(np.maximum(values, 0.0))  # rounding leaves tiny negative eigenvalues
+        return mean + rng.normal(size=(n_samples, len(mean))) @ root.T
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Predictions of hops that the model had not seen; arrays (n,) in eV.
+
+    Attributes
+    ----------
+    label, predicted, std, lower, upper
+        Reference barrier, prediction, calibrated standard deviation, ends of the interval.
+    level : float
+        Nominal coverage of the interval.
+    """
+
+    label: np.ndarray
+    predicted: np.ndarray
+    std: np.ndarray
+    lower: np.ndarray
+    upper: np.ndarray
+    level: float
+
+    @property
+    def mae(self) -> float:
+        """Mean absolute error (eV)."""
+        return float(np.mean(np.abs(self.predicted - self.label)))
+
+    @property
+    def rmse(self) -> float:
+        """Root-mean-square error (eV)."""
+        return float(np.sqrt(np.mean((self.predicted - self.label) ** 2)))
+
+    @property
+    def coverage(self) -> float:
+        """Share of labels inside their interval."""
+        return float(np.mean((self.lower <= self.label) & (self.label <= self.upper)))
+
+    @property
+    def z_rms(self) -> float:
+        """Root mean square of error over standard deviation; 1 is honest."""
+        return float(np.sqrt(np.mean(((self.predicted - self.label) / self.std) ** 2)))
+
+    def part(self, mask: np.ndarray) -> HeldOut:
+        """Some of the hops."""
+        arrays = (self.label, self.predicted, self.std, self.lower, self.upper)
+        return HeldOut(*(a[mask] for a in arrays), self.level)
+
+
+def leave_out(
+    model: SurfaceBarrierModel, hops: Sequence[Hop], groups: np.ndarray, level: float = 0.9, progress: bool = False
+) -> HeldOut:
+    """Predictions of each group of hops by a model that was fitted to all others.
+
+    Parameters
+    ----------
+    groups : (n,)
+        For example folds (:func:`gapkit.apps.surface_hops.folds_by_name`) or site classes.
+    """
+    from sklearn.base import clone
+
+    groups = np.asarray(groups)
+    X = model.features(hops, progress)
+    columns = np.empty((4, len(hops)))
+    for group in tqdm(np.unique(groups), desc="left out", leave=False, disable=not progress):
+        out = np.flatnonzero(groups == group)
+        rest = np.flatnonzero(groups != group)
+        fitted = clone(model).fit([hops[k] for k in rest], features=X[rest])
+        p = fitted.predict_interval([hops[k] for k in out], level, features=X[out])
+        columns[:, out] = p.barrier, p.std, p.lower, p.upper
+    label = np.array([h.barrier for h in hops])
+    return HeldOut(label, columns[0], columns[1], columns[2], columns[3], level)

@@ -1,0 +1,111 @@
+"""The tables of a SOAP descriptor, and the layout of its feature vector."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import ase.data
+import numpy as np
+
+from gapkit.exceptions import SpeciesError
+from gapkit.numerics import harmonics
+
+#: grid points of the radial table; interpolation error below 1e-10 of the largest value (tests/test_radial.py)
+TABLE_POINTS = 1500
+
+
+@dataclass(frozen=True)
+class SoapBasis:
+    """Everything the compiled floor needs, made once per setting and set of species.
+
+    Attributes
+    ----------
+    species : tuple of int
+        Atomic numbers in ascending order.
+    table : (k,) float
+        Radial table (``gapkit.numerics.radial.hermite_table``), with the centre's f_n0(0) Y_00 in ``centre``.
+    blocks : (b, 4) int
+        Power-spectrum blocks (channel a, channel b, symmetric, first feature).
+    feature_scale : (f,)
+        dscribe's prefactor pi sqrt(8 / (2 l + 1)) of each feature.
+    multiplicity : (f,)
+        Square root of how often each feature stands in the full power spectrum: the factor that turns the plain dot
+        product of dscribe's vectors into the SOAP kernel.
+    """
+
+    species: tuple[int, ...]
+    table: np.ndarray
+    inverse_spacing: float
+    centre: np.ndarray
+    n_max: int
+    l_max: int
+    n_pad: int
+    n_channels: int
+    summed: int
+    merged: bool
+    blocks: np.ndarray
+    feature_scale: np.ndarray
+    multiplicity: np.ndarray
+
+    @property
+    def n_features(self) -> int:
+        return len(self.feature_scale)
+
+    @cached_property
+    def floor_arrays(self) -> tuple:
+        """The tuple that ``gapkit.numerics.soap_frames`` unpacks."""
+        return (
+            self.table,
+            self.inverse_spacing,
+            harmonics.normalisation(self.l_max),
+            self.centre,
+            self.l_max,
+            self.n_max,
+            self.n_pad,
+            self.n_channels,
+            self.summed,
+        )
+
+    def channel_of(self, numbers: np.ndarray) -> np.ndarray:
+        """Density channel of each atomic number; :class:`SpeciesError` for one that is not known."""
+        lookup = np.full(max(120, int(numbers.max(initial=0)) + 1), -1)
+        lookup[list(self.species)] = 0 if self.merged else np.arange(len(self.species))
+        channel = lookup[numbers]
+        if np.any(channel < 0):
+            unknown = sorted({ase.data.chemical_symbols[z] for z in np.unique(numbers[channel < 0])})
+            known = ", ".join(ase.data.chemical_symbols[z] for z in self.species)
+            raise SpeciesError(
+                f"species {', '.join(unknown)} not among those of the descriptor ({known}); "
+                "fit on frames that hold every species"
+            )
+        return channel
+
+
+def power_spectrum_blocks(n_species: int, n_max: int, l_max: int, compression: str):
+    """Blocks, prefactor and multiplicity of the feature vector, in dscribe's order.
+
+    Multiplicity: the full sum over species and n, n' visits a feature with (a, n) different from (b, n') twice where
+    only one of the two orders is kept (``off``: n < n' or a < b; ``mu2``: n < n'), and once where both are
+    (``mu1nu1`` keeps every (species, n, n')).
+    """
+    summed = n_species
+    if compression == "off":
+        pairs = [(a, b, a == b) for a in range(n_species) for b in range(a, n_species)]
+    elif compression == "mu1nu1":
+        pairs = [(a, summed, False) for a in range(n_species)]
+    else:
+        pairs = [(0, 0, True)]
+    blocks: list[tuple[int, int, int, int]] = []
+    prefactor: list[float] = []
+    multiplicity: list[float] = []
+    for a, b, symmetric in pairs:
+        blocks.append((a, b, int(symmetric), len(prefactor)))
+        for l in range(l_max + 1):
+            for n in range(n_max):
+                for n2 in range(n if symmetric else 0, n_max):
+                    prefactor.append(math.pi * math.sqrt(8 / (2 * l + 1)))
+                    single = n == n2 if symmetric else compression == "mu1nu1"
+                    multiplicity.append(1.0 if single else math.sqrt(2.0))
+    return np.array(blocks, dtype=np.int64), np.array(prefactor), np.array(multiplicity)

@@ -1,0 +1,109 @@
+"""Frames near a given structure, without dynamics: random and harmonic displacements, and strains."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from ase import Atoms, units
+
+from gapkit.exceptions import DataError
+from gapkit.generation.frames import check_count, check_positive, fresh, generator_of
+
+#: step of the finite differences of forces (A)
+STEP = 0.01
+#: modes softer than this (cm^-1) are translations, rotations or saddle directions: not displaced
+SOFTEST = 30.0
+
+
+def random_displacements(
+    atoms: Atoms, std: float, n: int, random_state: Any = None, name: str = "displacement"
+) -> Iterator[Atoms]:
+    """``n`` copies with every coordinate moved by normal noise of standard deviation ``std`` (A)."""
+    std, n, rng = check_positive("std", std, "A"), check_count("n", n), generator_of(random_state)
+    for k in range(n):
+        frame = fresh(atoms, "displacement", f"{name}-{k}")
+        frame.positions += rng.normal(scale=std, size=frame.positions.shape)
+        yield frame
+
+
+def cell_strains(
+    atoms: Atoms, largest: float, n: int, displacement: float = 0.0, random_state: Any = None, name: str = "strain"
+) -> Iterator[Atoms]:
+    """``n`` copies under random symmetric strains, each component uniform between plus and minus ``largest``.
+
+    ``displacement``: standard deviation (A) of a random displacement on top.
+
+    Raises
+    ------
+    DataError
+        For a structure without a cell.
+    """
+    largest, n, rng = check_positive("largest", largest), check_count("n", n), generator_of(random_state)
+    if not atoms.pbc.any():
+        raise DataError("a structure that is not periodic has no strain; give cell and pbc")
+    for k in range(n):
+        frame = fresh(atoms, "strain", f"{name}-{k}")
+        noise = rng.uniform(-largest, largest, size=(3, 3))
+        deformation = np.eye(3) + np.tril(noise) + np.tril(noise, -1).T
+        frame.set_cell(frame.cell.array @ deformation, scale_atoms=True)
+        if displacement:
+            frame.positions += rng.normal(scale=check_positive("displacement", displacement, "A"), size=(len(frame), 3))
+        yield frame
+
+
+def hessian(atoms: Atoms, calculator: Any, step: float = STEP) -> np.ndarray:
+    """Second derivatives (3n, 3n) of the energy (eV/A^2) by central differences of forces, made symmetric."""
+    moved = atoms.copy()
+    moved.calc = calculator
+    n = len(atoms)
+    columns = np.empty((3 * n, 3 * n))
+    for k in range(3 * n):
+        forces = []
+        for sign in (1.0, -1.0):
+            moved.positions[:] = atoms.positions
+            moved.positions[k // 3, k % 3] += sign * step
+            forces.append(moved.get_forces().ravel())
+        columns[:, k] = (forces[1] - forces[0]) / (2 * step)
+    return 0.5 * (columns + columns.T)
+
+
+def normal_mode_displacements(
+    atoms: Atoms, calculator: Any, temperature: float, n: int, random_state: Any = None, name: str = "normal-mode"
+) -> Iterator[Atoms]:
+    r"""``n`` frames of the classical harmonic crystal or molecule at ``temperature`` (K).
+
+    With mass-weighted normal modes e_k of frequency omega_k, displacements are
+    :math:`\sum_k z_k \sqrt{k_B T}/\omega_k\, e_k / \sqrt{m}`, z normal. Modes below 30 cm^-1 stay at rest.
+
+    Parameters
+    ----------
+    atoms
+        A minimum of the calculator's energy.
+
+    Raises
+    ------
+    DataError
+        Where no mode is stiff enough, or forces are not finite.
+    """
+    temperature, n, rng = (
+        check_positive("temperature", temperature, "K"),
+        check_count("n", n),
+        generator_of(random_state),
+    )
+    root = np.sqrt(np.repeat(atoms.get_masses(), 3))
+    H = hessian(fresh(atoms, "", ""), calculator) / np.outer(root, root)
+    if not np.isfinite(H).all():
+        raise DataError("the calculator gives forces that are not finite near this structure; check the structure")
+    squared, modes = np.linalg.eigh(H)
+    softest = 2 * np.pi * units._c * 100 * SOFTEST / (1e15 / units.fs)  # cm^-1 as an angular frequency, ASE units
+    stiff = squared > softest**2
+    if not stiff.any():
+        raise DataError("the structure has no vibration of positive frequency: relax it first")
+    amplitude = np.sqrt(units.kB * temperature / squared[stiff])
+    for k in range(n):
+        frame = fresh(atoms, "normal_mode", f"{name}-{k}")
+        z = rng.normal(size=int(stiff.sum()))
+        frame.positions += ((modes[:, stiff] @ (amplitude * z)) / root).reshape(-1, 3)
+        yield frame

@@ -1,0 +1,62 @@
+"""What all generators share: a clean copy of a structure, its names, and checks of their numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+
+from gapkit.exceptions import SettingsError
+from gapkit.structures.labels import check_structure
+
+
+def generator_of(random_state: Any) -> np.random.Generator:
+    """A generator from a seed, None, or a generator.
+
+    Raises
+    ------
+    SettingsError
+        For anything else.
+    """
+    try:
+        return np.random.default_rng(random_state)
+    except (TypeError, ValueError):
+        raise SettingsError(
+            f"random_state must be a seed of at least 0, a generator or None, not {random_state!r}"
+        ) from None
+
+
+def fresh(atoms: Atoms, config_type: str, trajectory: str) -> Atoms:
+    """A copy without calculator, constraints and labels, named."""
+    check_structure(atoms, "the structure")
+    copy = Atoms(atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+    copy.set_masses(atoms.get_masses())
+    copy.info.update({"config_type": config_type, "trajectory": trajectory})
+    return copy
+
+
+def check_positive(name: str, value: float, unit: str = "") -> float:
+    """``value`` if it is a positive, finite number.
+
+    Raises
+    ------
+    SettingsError
+        Otherwise, naming it.
+    """
+    if not (isinstance(value, int | float | np.number) and not isinstance(value, bool) and 0 < value < np.inf):
+        raise SettingsError(f"{name} must be a positive number{f' ({unit})' if unit else ''}, not {value!r}")
+    return float(value)
+
+
+def check_count(name: str, value: int) -> int:
+    """``value`` if it is an integer of at least 1.
+
+    Raises
+    ------
+    SettingsError
+        Otherwise, naming it.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise SettingsError(f"{name} must be an integer of at least 1, not {value!r}")
+    return int(value)

@@ -1,0 +1,109 @@
+"""Prior covariances among the energies of several frames, and bases that also span the environments of given frames."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import scipy.linalg
+
+from gapkit.exceptions import NumericsError
+from gapkit.models.basis import SparseBasis, SparseBlock
+from gapkit.numerics import design_rows, kernel_functions
+from gapkit.structures.neighbours import Structure
+
+#: environments whose unit residual variance is below this share of the kernel's diagonal are spanned well enough
+SPANNED = 1e-9
+
+
+def energy_covariances(basis: SparseBasis, structures: Sequence[Structure]) -> np.ndarray:
+    """Prior covariances (n, n, terms) of the unit kernels between the energies of ``structures``.
+
+    Per term, sum_e sum_e' w_e w_e' k(x_e, x_e') over the environments of the two frames.
+    """
+    n = len(structures)
+    covariances = np.zeros((n, n, basis.n_terms))
+    for b in basis.blocks:
+        batches = [b.descriptor.frame_environments(s, b.channel, derivatives=False) for s in structures]
+        scaled = [b.kernel.scale(batch.x) for batch in batches]
+        for i in range(n):
+            for j in range(i, n):
+                if len(batches[i]) and len(batches[j]):
+                    value = design_rows.energy_variance(
+                        scaled[i], batches[i].weight, scaled[j], batches[j].weight, *b.kernel_arguments()
+                    )
+                    covariances[i, j, b.term] += value
+                    if i != j:
+                        covariances[j, i, b.term] += value
+    return covariances
+
+
+def extended_basis(basis: SparseBasis, structures: Sequence[Structure], most: int = 2000) -> tuple[SparseBasis, int]:
+    r"""The basis with further sparse points among the environments of ``structures``, and how many were added.
+
+    With :math:`K_{mm} = L L^T` and new points u, :math:`a_u = L^{-1} k_u`, the factor grows by the rows
+    :math:`[a_u^T, C]`, :math:`C C^T = k_{uu} - a_u^T a_u`: old whitened columns stay as they are, and the new ones span
+    what the Nystrom residual holds at these environments. Points are taken by pivoted Cholesky, frame after frame.
+
+    Parameters
+    ----------
+    most
+        Largest number of points to add, over all blocks.
+    """
+    blocks, begin, added = [], 0, 0
+    for b in basis.blocks:
+        grown = b
+        for s in structures:
+            x = b.project(b.kernel.scale(b.descriptor.environments(s, b.channel, derivatives=False).x))
+            grown = _with_points(grown, x, most - added - (len(grown.points) - len(b.points)))
+        added += len(grown.points) - len(b.points)
+        blocks.append(replace(grown, columns=slice(begin, begin + len(grown.points))))
+        begin += len(grown.points)
+    return SparseBasis(blocks, basis.n_terms), added
+
+
+def added_columns(old: SparseBasis, new: SparseBasis) -> np.ndarray:
+    """Which columns (m,) of an extended basis ``new`` are not those of ``old``: booleans."""
+    fresh = np.zeros(new.n_columns, dtype=bool)
+    for a, b in zip(old.blocks, new.blocks, strict=True):
+        fresh[b.columns.start + len(a.points) : b.columns.stop] = True
+    return fresh
+
+
+def _with_points(block: SparseBlock, x: np.ndarray, most: int) -> SparseBlock:
+    """The block with at most ``most`` further points among the scaled features ``x`` (e, f)."""
+    if len(x) == 0 or most <= 0:
+        return block
+    prior = _diagonal(block, x)
+    floor = SPANNED * prior.max()
+    a = scipy.linalg.solve_triangular(
+        block.factor, block.kernel.of_scaled(block.points, x), lower=True, check_finite=False
+    )
+    residual = prior - np.einsum("me,me->e", a, a)
+    # many environments of one frame are near-copies, and most are spanned already
+    candidates = np.flatnonzero(residual > floor)
+    candidates = candidates[np.argsort(-residual[candidates], kind="stable")][: 4 * most]
+    if len(candidates) == 0:
+        return block
+    left = block.kernel.of_scaled(x[candidates], x[candidates]) - a[:, candidates].T @ a[:, candidates]
+    _, pivots, rank, info = scipy.linalg.lapack.dpstrf(left, tol=floor, lower=True)
+    if info < 0:
+        raise NumericsError("the kernel matrix of the frames' environments cannot be factorised")
+    order = (pivots - 1)[: min(rank, most)]
+    chosen = candidates[order]
+    corner = left[np.ix_(order, order)]
+    corner[np.diag_indices_from(corner)] += 0.1 * floor  # rounding
+    m, u = len(block.points), len(chosen)
+    factor = np.zeros((m + u, m + u), order="F")
+    factor[:m, :m] = block.factor
+    factor[m:, :m] = a[:, chosen].T
+    factor[m:, m:] = scipy.linalg.cholesky(corner, lower=True, check_finite=False)
+    return replace(block, points=np.ascontiguousarray(np.vstack([block.points, x[chosen]])), factor=factor)
+
+
+def _diagonal(block: SparseBlock, x: np.ndarray) -> np.ndarray:
+    """Unit prior variances (n,) at scaled features."""
+    t = np.zeros((len(x), 1)) if block.kernel.centred else np.einsum("ef,ef->e", x, x)[:, None]
+    kernel_functions.apply(block.kernel.function, block.kernel.parameter, t, t, np.empty_like(t))
+    return t[:, 0]

@@ -1,0 +1,119 @@
+"""Energies of several frames with the covariance of their errors: the error of a difference is not the sum of two."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import ase
+import numpy as np
+
+from gapkit.exceptions import DataError
+from gapkit.models.cross_covariances import energy_covariances
+from gapkit.numerics.threads import blas_threads, limited_threads, thread_count
+from gapkit.potential.model import Potential
+from gapkit.potential.recalibrated import RecalibratedPotential
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A linear combination of energies and its standard deviation (eV)."""
+
+    value: float
+    std: float
+
+
+@dataclass(frozen=True)
+class JointEnergies:
+    """Predicted energies of several frames and the covariance of their errors.
+
+    Attributes
+    ----------
+    energy : (n,)
+        eV.
+    covariance : (n, n)
+        eV^2; of new labels with noise, else of the function alone.
+    residual_share : (n,)
+        Share of the Nystrom residual in each variance of the function: near one, no sparse point is near.
+    """
+
+    energy: np.ndarray
+    covariance: np.ndarray
+    residual_share: np.ndarray
+
+    @property
+    def std(self) -> np.ndarray:
+        """Standard deviations (n,) of the energies (eV)."""
+        return np.sqrt(np.diagonal(self.covariance))
+
+    def combination(self, coefficients: Sequence[float]) -> Difference:
+        """sum_n c_n E_n with the standard deviation sqrt(c C c)."""
+        c = np.asarray(coefficients, dtype=float)
+        if c.shape != self.energy.shape or not np.isfinite(c).all():
+            raise DataError(f"give one finite coefficient per frame ({len(self.energy)}), not {coefficients!r:.80}")
+        return Difference(float(c @ self.energy), float(np.sqrt(max(c @ self.covariance @ c, 0.0))))
+
+    def difference(self, final: int, initial: int) -> Difference:
+        """E[final] - E[initial]."""
+        c = np.zeros(len(self.energy))
+        c[final] += 1.0
+        c[initial] -= 1.0
+        return self.combination(c)
+
+
+def joint_energies(potential: Potential, frames: Sequence[ase.Atoms], noise: bool = True) -> JointEnergies:
+    r"""Energies of ``frames`` with their joint error.
+
+    The function's covariance is :math:`a \rho + \lambda^2 \omega`, each factor that of the frame's energy group, with
+    the prior's cross kernel in rho. Noise is mostly what the model cannot express of a frame, and two frames that are
+    alike share it: it is correlated as the function's errors are,
+    :math:`\sigma_i \sqrt{n_i}\, \sigma_j \sqrt{n_j}\, C_{ij}/\sqrt{C_{ii} C_{jj}}`, so that the difference of a frame
+    with itself has no error.
+
+    Raises
+    ------
+    SpeciesError, DataError, NumericsError
+        As the potential's ``structure`` and ``evaluate``, naming the frame.
+    """
+    frames = list(frames)
+    if not frames:
+        raise DataError("there are no frames; give at least one")
+    structures = [potential.structure(atoms, f"frame {k}") for k, atoms in enumerate(frames)]
+    energy = np.array(
+        [potential.evaluate(a, f"frame {k}", s).energy for k, (a, s) in enumerate(zip(frames, structures, strict=True))]
+    )
+    with limited_threads(potential.n_jobs), blas_threads(thread_count()):
+        K = np.vstack([potential.basis.rows(s, derivatives=False, prior=False).K for s in structures])
+        residual, weights = potential.posterior.covariances(
+            potential.basis.whiten(K), energy_covariances(potential.basis, structures)
+        )
+    groups = [potential.calibration.of("energy", _config_type(a)) for a in frames]
+    by_residual = np.sqrt([g.residual_scale for g in groups])
+    by_weights = np.sqrt([g.weight_scale for g in groups])
+    residual = residual * np.outer(by_residual, by_residual)
+    covariance = residual + weights * np.outer(by_weights, by_weights)
+    variance = np.diagonal(covariance).copy()
+    share = np.divide(np.diagonal(residual), variance, out=np.zeros_like(variance), where=variance > 0)
+    if noise:
+        sigma = np.array([g.noise * np.sqrt(len(a)) for g, a in zip(groups, frames, strict=True)])
+        covariance = covariance + np.outer(sigma, sigma) * _correlation(covariance)
+        if isinstance(potential, RecalibratedPotential):
+            std = [
+                potential.spread(a, structure=s, forces=False).energy for a, s in zip(frames, structures, strict=True)
+            ]
+            covariance = np.outer(std, std) * _correlation(covariance)
+    return JointEnergies(energy, covariance, share)
+
+
+def _config_type(atoms: ase.Atoms) -> str | None:
+    name = atoms.info.get("config_type")
+    return None if name is None else str(name)
+
+
+def _correlation(covariance: np.ndarray) -> np.ndarray:
+    """Correlation matrix; ones on the diagonal also where a variance is zero."""
+    std = np.sqrt(np.diagonal(covariance))
+    product = np.outer(std, std)
+    correlation = np.divide(covariance, product, out=np.zeros_like(covariance), where=product > 0)
+    np.fill_diagonal(correlation, 1.0)
+    return np.clip(correlation, -1.0, 1.0)

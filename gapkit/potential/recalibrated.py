@@ -1,0 +1,204 @@
+"""A potential whose error bars were set by frames of their own: standard deviations, and intervals with a guarantee."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import ase
+import numpy as np
+
+from gapkit.exceptions import DataError, SettingsError
+from gapkit.numerics.threads import blas_threads, limited_threads, thread_count
+from gapkit.potential.model import Potential, Spread
+from gapkit.structures.labels import LabelledFrame, cell_volume
+from gapkit.structures.neighbours import Structure
+from gapkit.uncertainty.calibration import GroupCalibration
+from gapkit.uncertainty.recalibration import ErrorModel, Recalibration, SplitConformal
+
+#: where a model file keeps a recalibration: in the potential's metadata
+KEY = "recalibration"
+KINDS = ("energy", "forces", "virial")
+
+
+@dataclass(frozen=True)
+class FrameErrors:
+    """Errors of one frame's labels by kind, with the two parts of their posterior variances.
+
+    Energies and virials are divided by the square root of the number of atoms, as in the fit. ``kinds`` maps a label
+    kind to (error, residual, weights), arrays of one shape.
+    """
+
+    kinds: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]
+
+
+def frame_errors(potential: Potential, frame: LabelledFrame) -> FrameErrors:
+    """Errors and variances of a labelled frame."""
+    where = f"frame {frame.index}"
+    structure = potential.structure(frame.atoms, where)
+    mean = potential.evaluate(frame.atoms, where, structure)
+    n, root = frame.n_atoms, np.sqrt(frame.n_atoms)
+    residual, weights = variance_parts(potential, structure, frame.forces is not None or frame.virial is not None)
+    kinds = {}
+    if frame.energy is not None:
+        kinds["energy"] = (np.array([(mean.energy - frame.energy) / root]), residual[:1] / n, weights[:1] / n)
+    if frame.forces is not None:
+        here = slice(1, 1 + 3 * n)
+        kinds["forces"] = ((mean.forces - frame.forces).ravel(), residual[here], weights[here])
+    if frame.virial is not None and mean.virial is not None:
+        here = slice(1 + 3 * n, None)
+        kinds["virial"] = ((mean.virial - frame.virial) / root, residual[here] / n, weights[here] / n)
+    return FrameErrors(kinds)
+
+
+def variance_parts(potential: Potential, structure: Structure, derivatives: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Nystrom residual and variance left in the weights (rows,) of a frame's energy and its derivatives."""
+    with limited_threads(potential.n_jobs), blas_threads(thread_count()):
+        rows = potential.basis.rows(structure, derivatives=derivatives)
+        return potential.posterior.variances(potential.basis.whiten(rows.K), rows.prior)
+
+
+def fit_recalibration(
+    potential: Potential,
+    frames: Sequence[LabelledFrame],
+    method: str = "variance",
+    rng: np.random.Generator | None = None,
+    bar: Callable[[Iterable], Iterable] = iter,
+) -> Recalibration:
+    """Error models and conformal scores from labelled frames that the potential was not fitted to.
+
+    Standard deviations are set by all frames. For intervals the frames are cut into halves at random: one sets the
+    standard deviation that the intervals are in units of, the other gives the scores.
+
+    Parameters
+    ----------
+    method
+        ``"variance"``: :class:`ErrorModel`, which follows the posterior variance; ``"scale"``: one factor per label
+        kind for what the fit states.
+
+    Raises
+    ------
+    SettingsError
+        For an unknown method.
+    DataError
+        Where there are too few labels.
+    """
+    if method not in ("variance", "scale"):
+        raise SettingsError(f"method must be 'variance' or 'scale', not {method!r}")
+    usable = [f for f in frames if not f.is_isolated_atom]
+    if len(usable) < 2:
+        raise DataError(f"recalibration needs at least 2 labelled frames that were not fitted to, not {len(usable)}")
+    errors = [frame_errors(potential, f) for f in bar(usable)]
+    order = (rng if rng is not None else np.random.default_rng()).permutation(len(errors))
+    first, second = order[: len(order) // 2], order[len(order) // 2 :]
+    models, interval_models, conformal = {}, {}, {}
+    for kind in KINDS:
+        if not any(kind in e.kinds for e in errors):
+            continue
+        group = potential.calibration.of(kind)
+        models[kind] = _model(method, group, _pooled(errors, range(len(errors)), kind))
+        try:
+            model = _model(method, group, _pooled(errors, first, kind))
+            scores = _scores(model, errors, second, kind)
+        except DataError:
+            continue  # too few labels of this kind for intervals: asking for one says so
+        interval_models[kind], conformal[kind] = model, scores
+    return Recalibration(models, interval_models, conformal, len(usable))
+
+
+def _pooled(errors: Sequence[FrameErrors], pick: Iterable[int], kind: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(error, residual, weights) of all labels of one kind."""
+    parts = [errors[k].kinds[kind] for k in pick if kind in errors[k].kinds]
+    if not parts:
+        raise DataError(f"no calibration frame has a label of kind {kind}")
+    error, residual, weights = (np.concatenate([p[k] for p in parts]) for k in range(3))
+    return error, residual, weights
+
+
+def _model(method: str, group: GroupCalibration, labels: tuple[np.ndarray, np.ndarray, np.ndarray]) -> ErrorModel:
+    return ErrorModel.fit(*labels) if method == "variance" else ErrorModel.scaled(group, *labels)
+
+
+def _scores(model: ErrorModel, errors: Sequence[FrameErrors], pick: Iterable[int], kind: str) -> SplitConformal:
+    error, residual, weights = _pooled(errors, pick, kind)
+    judged = model.judged(residual, weights)
+    n_frames = sum(kind in errors[k].kinds for k in pick)
+    return SplitConformal.fit(error[judged], np.sqrt(model.variance(residual, weights)[judged]), n_frames)
+
+
+@dataclass(frozen=True)
+class RecalibratedPotential(Potential):
+    """A potential whose standard deviations of new labels come from a :class:`Recalibration`.
+
+    Those of the function alone (``noise=False``) and of local energies, for which there are no labels, stay.
+    """
+
+    @property
+    def recalibration(self) -> Recalibration:
+        """What :func:`fit_recalibration` found."""
+        return Recalibration.from_dict(self.metadata[KEY])
+
+    def spread(
+        self,
+        atoms: ase.Atoms,
+        where: str = "frame",
+        structure: Structure | None = None,
+        noise: bool = True,
+        forces: bool = True,
+        config_type: str | None = None,
+    ) -> Spread:
+        """As :meth:`Potential.spread`; label kinds that were not recalibrated are as the fit states them."""
+        structure = structure or self.structure(atoms, where)
+        stated = super().spread(atoms, where, structure, noise, forces, config_type)
+        if not noise:
+            return stated
+        new = self.label_std(structure, self.recalibration.models, cell_volume(atoms), forces)
+        return replace(stated, **{name: std for name, std in new.items() if std is not None})
+
+    def label_std(
+        self, structure: Structure, models: dict[str, ErrorModel], volume: float | None, derivatives: bool = True
+    ) -> dict[str, Any]:
+        """Standard deviations of new labels by ``models``: ``energy`` (eV), ``forces`` (n, 3), ``stress`` (6,)."""
+        n = structure.n_atoms
+        residual, weights = variance_parts(self, structure, derivatives)
+        std: dict[str, Any] = {"energy": None, "forces": None, "stress": None}
+        if "energy" in models:
+            std["energy"] = float(np.sqrt(n * models["energy"].variance(residual[0] / n, weights[0] / n)))
+        if derivatives and "forces" in models:
+            here = slice(1, 1 + 3 * n)
+            std["forces"] = np.sqrt(models["forces"].variance(residual[here], weights[here])).reshape(n, 3)
+        if derivatives and "virial" in models and volume is not None:
+            here = slice(1 + 3 * n, None)
+            std["stress"] = np.sqrt(n * models["virial"].variance(residual[here] / n, weights[here] / n)) / volume
+        return std
+
+    def half_widths(self, atoms: ase.Atoms, level: float, by_frame: bool, where: str = "frame") -> dict[str, Any]:
+        """Half-widths of conformal intervals, as :meth:`label_std`.
+
+        Raises
+        ------
+        DataError
+            For a level that the calibration frames cannot promise.
+        """
+        recalibration = self.recalibration
+        structure = self.structure(atoms, where)
+        widths = self.label_std(structure, recalibration.interval_models, cell_volume(atoms))
+        for name, kind in (("energy", "energy"), ("forces", "forces"), ("stress", "virial")):
+            if widths[name] is not None:
+                widths[name] = recalibration.conformal[kind].factor(level, by_frame) * widths[name]
+        return widths
+
+
+def recalibrated(potential: Potential, recalibration: Recalibration) -> RecalibratedPotential:
+    """The potential with these error bars."""
+    table = potential.metadata | {KEY: recalibration.as_dict()}
+    fields = {name: getattr(potential, name) for name in Potential.__dataclass_fields__} | {"metadata": table}
+    return RecalibratedPotential(**fields)
+
+
+def restored(potential: Potential) -> Potential:
+    """A potential from a model file, with its recalibration if the file holds one."""
+    if KEY not in potential.metadata or isinstance(potential, RecalibratedPotential):
+        return potential
+    return recalibrated(potential, Recalibration.from_dict(potential.metadata[KEY]))

@@ -1,0 +1,132 @@
+"""Potentials drawn from the posterior: each is one function that the training data allow, with its own calculator."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import ase
+import numpy as np
+
+from gapkit.exceptions import SettingsError
+from gapkit.models.basis import SparseBasis
+from gapkit.models.cross_covariances import added_columns, extended_basis
+from gapkit.numerics.threads import blas_threads, limited_threads, thread_count
+from gapkit.potential.calculator import GAPCalculator
+from gapkit.potential.model import Evaluation, Potential
+from gapkit.structures.neighbours import Structure
+
+#: largest number of environments whose residual is sampled
+MOST_POINTS = 1500
+
+
+@dataclass(frozen=True)
+class SampledPotential:
+    """One function drawn from the posterior of a potential.
+
+    Attributes
+    ----------
+    potential
+        As the fitted one, with sampled weights; its error bars are those of the fitted one.
+    """
+
+    potential: Potential
+
+    def evaluate(self, atoms: ase.Atoms) -> Evaluation:
+        """Energy, forces and virial of one frame."""
+        return self.potential.evaluate(atoms)
+
+    def calculator(self) -> GAPCalculator:
+        """ASE calculator of this function."""
+        return GAPCalculator(self.potential)
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """Draws from the posterior of one potential.
+
+    Parameters
+    ----------
+    potential
+        The fitted potential.
+    basis
+        That of the potential, or one that also spans environments where the Nystrom residual is to be sampled.
+    kind
+        Label kind whose calibration scales the samples: ``"energy"``, ``"forces"`` or ``"virial"``.
+    """
+
+    potential: Potential
+    basis: SparseBasis
+    kind: str = "energy"
+
+    @classmethod
+    def of(
+        cls, potential: Potential, frames: Sequence[ase.Atoms] = (), kind: str = "energy", most: int = MOST_POINTS
+    ) -> Sampler:
+        """A sampler whose functions carry the Nystrom residual at the environments of ``frames``, jointly."""
+        if kind not in ("energy", "forces", "virial"):
+            raise SettingsError(f"kind must be 'energy', 'forces' or 'virial', not {kind!r}")
+        basis = potential.basis
+        if len(frames):
+            structures = [potential.structure(a, f"frame {k}") for k, a in enumerate(frames)]
+            with limited_threads(potential.n_jobs), blas_threads(thread_count()):
+                basis, _ = extended_basis(basis, structures, most)
+        return cls(potential, basis, kind)
+
+    def weights(self, n: int, rng: np.random.Generator) -> np.ndarray:
+        """Whitened weights (n, m) on the columns of ``basis``.
+
+        Old columns: the posterior. New ones: the prior of the residual, which no training row constrains in this
+        approximation.
+        """
+        scales = self.potential.calibration.of(self.kind)
+        posterior = self.potential.posterior
+        fresh = added_columns(self.potential.basis, self.basis)
+        weights = np.empty((n, self.basis.n_columns))
+        weights[:, ~fresh] = posterior.sample_weights(n, rng, np.sqrt(scales.weight_scale))
+        signal = posterior.signal[self.basis.column_terms()[fresh]]
+        weights[:, fresh] = np.sqrt(scales.residual_scale) * signal * rng.normal(size=(n, int(fresh.sum())))
+        return weights
+
+    def samples(self, n: int, rng: np.random.Generator) -> list[SampledPotential]:
+        """``n`` independent draws."""
+        if n < 1:
+            raise SettingsError(f"the number of samples must be at least 1, not {n}")
+        return [
+            SampledPotential(replace(self.potential, basis=self.basis, alpha=self.basis.unwhiten(w)))
+            for w in self.weights(n, rng)
+        ]
+
+    def variance(self, structure: Structure) -> tuple[np.ndarray, np.ndarray]:
+        """Variances of the energy and of its derivatives (rows,): what samples carry, and all that the model states."""
+        scales = self.potential.calibration.of(self.kind)
+        posterior = self.potential.posterior
+        with limited_threads(self.potential.n_jobs), blas_threads(thread_count()):
+            rows = self.basis.rows(structure)
+            A = self.basis.whiten(rows.K)
+            fresh = added_columns(self.potential.basis, self.basis)
+            residual, weights = posterior.variances(np.asfortranarray(A[:, ~fresh]), rows.prior)
+        signal = posterior.signal[self.basis.column_terms()[fresh]]
+        spanned = np.einsum("nm,m->n", A[:, fresh] ** 2, signal**2)
+        carried = scales.residual_scale * spanned + scales.weight_scale * weights
+        return carried, np.maximum(scales.latent(residual, weights), carried)
+
+
+def sampled_energies(
+    potential: Potential, frames: Sequence[ase.Atoms], n: int, rng: np.random.Generator, residual: bool = True
+) -> np.ndarray:
+    """Energies (n, frames) of ``n`` draws (eV): one matrix product more than the mean.
+
+    ``residual``: with the Nystrom residual, joint over the frames; it is drawn at their environments.
+    """
+    sampler = Sampler.of(potential, frames if residual else ())
+    structures = [potential.structure(a, f"frame {k}") for k, a in enumerate(frames)]
+    weights = sampler.weights(n, rng)
+    with limited_threads(potential.n_jobs), blas_threads(thread_count()):
+        K = np.vstack([sampler.basis.rows(s, derivatives=False, prior=False).K for s in structures])
+        A = sampler.basis.whiten(K)
+    means = np.array([potential.evaluate(a, "frame", s).energy for a, s in zip(frames, structures, strict=True)])
+    fresh = added_columns(potential.basis, sampler.basis)
+    centre = np.zeros(sampler.basis.n_columns)
+    centre[~fresh] = potential.posterior.weights
+    return means + (weights - centre) @ A.T

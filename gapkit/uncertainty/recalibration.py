@@ -1,0 +1,252 @@
+r"""Standard deviations that follow the posterior variance, set by the errors of frames that the model has not seen.
+
+One noise for all environments is too wide where the data are dense (ordered solids) and too narrow where they are
+sparse (liquids, surfaces). What is left after a fit is mostly misfit, and its size follows the variance omega that the
+data leave in the weights: within a narrow range of omega errors are close to normal, and their mean square is close to
+a power of omega. Hence, for one kind of label,
+
+.. math:: \mathrm{var} = \sigma_0^2 + c\, (v / v_0)^p, \qquad v = \omega + \kappa \rho
+
+with the Nystrom residual rho given so small a weight kappa that it plays no part among the calibration frames, and
+grows in where an environment is unlike all sparse points. :math:`\sigma_0, c, p` maximise the likelihood of the errors,
+with a weak prior on p and :math:`\sigma_0` for calibration sets of a few dozen labels (energies).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import scipy.optimize
+
+from gapkit.exceptions import DataError
+from gapkit.uncertainty.calibration import GroupCalibration
+from gapkit.uncertainty.metrics import z_scores
+
+#: share of the Nystrom residual in the mean of v over the calibration labels
+RESIDUAL_SHARE = 0.02
+#: prior of the power: mean and standard deviation; and of log(sigma_0^2 / mean square error)
+POWER, POWER_WIDTH = 0.9, 0.3
+FLOOR, FLOOR_WIDTH = -3.0, 2.0
+#: power allowed: none at all would lose what the variance knows, more than 1.5 would make rare environments absurd
+POWERS = (0.1, 1.5)
+#: a label whose variance is below this share of the largest is fixed by symmetry: there is no error to predict
+SYMMETRY = 1e-9
+#: below this number of labels the optimism of the fit is measured and made up for
+FEW = 1000
+#: fewest labels that the three numbers can be set by
+FEWEST = 8
+
+
+@dataclass(frozen=True)
+class ErrorModel:
+    """Variance of a new label of one kind from the two parts of its posterior variance.
+
+    Attributes
+    ----------
+    floor : float
+        sigma_0^2, in the squared unit of the errors (energies and virials: per atom).
+    factor : float
+        c, in that unit: the variance at v = ``reference``.
+    power : float
+        p.
+    reference : float
+        Geometric mean of v over the calibration labels.
+    residual_weight : float
+        kappa.
+    symmetry : float
+        Posterior variances below it belong to labels that are fixed by symmetry.
+    n : int
+        Calibration labels.
+    """
+
+    floor: float
+    factor: float
+    power: float
+    reference: float
+    residual_weight: float
+    symmetry: float
+    n: int
+
+    @classmethod
+    def fit(cls, error: np.ndarray, residual: np.ndarray, weights: np.ndarray) -> ErrorModel:
+        """By maximum likelihood with weak priors.
+
+        Parameters
+        ----------
+        error, residual, weights : (n,)
+            Errors of labels that were not fitted, and the two parts of their posterior variance.
+
+        Raises
+        ------
+        DataError
+            For fewer than eight labels whose errors are not fixed by symmetry, or errors that all vanish.
+        """
+        error, residual, weights = (np.asarray(x, dtype=float).ravel() for x in (error, residual, weights))
+        symmetry = SYMMETRY * float((residual + weights).max(initial=0.0))
+        free = residual + weights > symmetry
+        error, residual, weights = error[free], residual[free], weights[free]
+        mean_square = float(np.mean(error**2)) if len(error) else 0.0
+        if len(error) < FEWEST or not (np.isfinite(mean_square) and mean_square > 0):
+            raise DataError(
+                f"recalibration needs at least {FEWEST} labels of a kind with errors, not {len(error)}: add frames"
+            )
+        kappa = RESIDUAL_SHARE * weights.mean() / residual.mean() if residual.mean() > 0 else 0.0
+        v = np.maximum(weights + kappa * residual, symmetry)
+        reference = float(np.exp(np.mean(np.log(v))))
+        u, e2 = np.log(v / reference), error**2 / mean_square
+        floor, factor, power = _most_likely(u, e2)
+        widen = np.log(_optimism(u, e2)) if len(e2) < FEW else 0.0
+        floor, factor = floor + widen, factor + widen
+        return cls(
+            float(mean_square * np.exp(floor)), float(mean_square * np.exp(factor)), float(power), reference,
+            float(kappa), symmetry, len(error),
+        )  # fmt: skip
+
+    @classmethod
+    def scaled(
+        cls, group: GroupCalibration, error: np.ndarray, residual: np.ndarray, weights: np.ndarray
+    ) -> ErrorModel:
+        """The variance that a fit states, times one factor: the mean square of the standardised errors.
+
+        ``residual_scale * residual + weight_scale * weights + noise**2`` is of the same form, with p = 1.
+        """
+        error, residual, weights = (np.asarray(x, dtype=float).ravel() for x in (error, residual, weights))
+        symmetry = SYMMETRY * float((residual + weights).max(initial=0.0))
+        free = residual + weights > symmetry
+        stated = group.latent(residual[free], weights[free]) + group.noise**2
+        factor = float(np.mean(z_scores(error[free], np.sqrt(stated)) ** 2))
+        if not factor > 0:
+            raise DataError("the errors of the calibration frames all vanish: give frames that were not fitted to")
+        kappa = group.residual_scale / group.weight_scale
+        return cls(
+            factor * group.noise**2, factor * group.weight_scale, 1.0, 1.0, float(kappa), symmetry, int(free.sum())
+        )
+
+    def variance(self, residual: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """Variances of new labels, of the shape of ``residual`` and ``weights``; at least sigma_0^2."""
+        v = np.maximum(np.asarray(weights) + self.residual_weight * np.asarray(residual), 0.0)
+        return self.floor + self.factor * (v / self.reference) ** self.power
+
+    def judged(self, residual: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """False where a label is fixed by symmetry, so that no error bar can be tested on it."""
+        return np.asarray(residual) + np.asarray(weights) > self.symmetry
+
+
+def _most_likely(u: np.ndarray, e2: np.ndarray) -> tuple[float, float, float]:
+    """log floor, log factor and power that minimise the negative log posterior; ``u`` = log v, ``e2`` = error^2."""
+
+    def objective(x: np.ndarray) -> tuple[float, np.ndarray]:
+        floor, rise = np.exp(x[0]), np.exp(x[1] + x[2] * u)
+        variance = floor + rise
+        pull = 0.5 * (1.0 / variance - e2 / variance**2)
+        value = 0.5 * float(np.sum(np.log(variance) + e2 / variance))
+        gradient = np.array([np.sum(pull) * floor, pull @ rise, pull @ (rise * u)])
+        away = np.array([(x[0] - FLOOR) / FLOOR_WIDTH, 0.0, (x[2] - POWER) / POWER_WIDTH])
+        value += 0.5 * float(away @ away)
+        return value, gradient + away / np.array([FLOOR_WIDTH, 1.0, POWER_WIDTH])
+
+    result = scipy.optimize.minimize(
+        objective, np.array([FLOOR, -0.5, POWER]), jac=True, method="L-BFGS-B", bounds=[(-12, 2), (-12, 5), POWERS]
+    )
+    return float(result.x[0]), float(result.x[1]), float(result.x[2])
+
+
+def _optimism(u: np.ndarray, e2: np.ndarray, n_folds: int = 10) -> float:
+    """Mean of z^2 of labels that were left out of the fit of the error model: three numbers fitted to a few dozen labels
+    are too sure of themselves; at least 1.
+    """
+    fold = np.argsort(np.argsort(u, kind="stable"), kind="stable") % n_folds
+    z2 = np.empty(len(e2))
+    for k in range(n_folds):
+        out = fold == k
+        if out.any():
+            floor, factor, power = _most_likely(u[~out], e2[~out])
+            z2[out] = e2[out] / (np.exp(floor) + np.exp(factor + power * u[out]))
+    return max(1.0, float(np.mean(z2)))
+
+
+@dataclass(frozen=True)
+class SplitConformal:
+    r"""Half-widths of prediction intervals, in units of a predicted standard deviation.
+
+    With n scores :math:`|error| / std` of labels that neither the model nor the standard deviation was fitted to, the
+    interval of half-width :math:`q \cdot std`, q the :math:`\lceil (n + 1)(1 - \alpha) \rceil`-th smallest score, holds
+    a new exchangeable label with probability between :math:`1 - \alpha` and :math:`1 - \alpha + 1/(n + 1)` (Vovk,
+    Gammerman, Shafer, Algorithmic Learning in a Random World (2005); Lei et al., J. Am. Stat. Assoc. 113, 1094 (2018)).
+    Components of one frame are exchangeable only frame by frame: with K frames of equal size the guarantee for a
+    component of a new frame is :math:`(1 - \alpha) K/(K + 1)` (after Lee, Barber, Willett, arXiv:2306.06342);
+    ``by_frame`` raises the level by (K + 1)/K, so that it is :math:`1 - \alpha` again.
+
+    Attributes
+    ----------
+    scores : tuple of float
+        Sorted.
+    n_frames : int
+        K.
+    """
+
+    scores: tuple[float, ...]
+    n_frames: int
+
+    @classmethod
+    def fit(cls, error: np.ndarray, std: np.ndarray, n_frames: int) -> SplitConformal:
+        """From errors and standard deviations (n,) of the labels of ``n_frames`` frames."""
+        return cls(tuple(float(s) for s in np.sort(np.abs(z_scores(error, std)))), int(n_frames))
+
+    def factor(self, level: float = 0.9, by_frame: bool = False) -> float:
+        """q for intervals that hold a new label with probability ``level``.
+
+        Raises
+        ------
+        DataError
+            For a level that so few calibration labels (frames) cannot promise.
+        """
+        if not 0 < level < 1:
+            raise DataError(f"level must be between 0 and 1, not {level}")
+        wanted = level * (self.n_frames + 1) / self.n_frames if by_frame else level
+        rank = int(np.ceil((len(self.scores) + 1) * wanted - 1e-9))
+        if wanted > 1 or rank > len(self.scores):
+            raise DataError(
+                f"{len(self.scores)} calibration labels of {self.n_frames} frames cannot promise a coverage of "
+                f"{level:.1%}: give more frames, or ask for less"
+            )
+        return self.scores[rank - 1]
+
+
+@dataclass(frozen=True)
+class Recalibration:
+    """Error models and conformal scores of each label kind (``energy``, ``forces``, ``virial``).
+
+    Attributes
+    ----------
+    models : dict
+        From all calibration frames: standard deviations.
+    interval_models : dict
+        From one half of them: what the conformal scores are in units of.
+    conformal : dict
+        Scores of the other half.
+    n_frames : int
+        Calibration frames.
+    """
+
+    models: dict[str, ErrorModel]
+    interval_models: dict[str, ErrorModel]
+    conformal: dict[str, SplitConformal]
+    n_frames: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, table: Mapping[str, Any]) -> Recalibration:
+        """From :meth:`as_dict`."""
+        return cls(
+            {k: ErrorModel(**m) for k, m in table["models"].items()},
+            {k: ErrorModel(**m) for k, m in table["interval_models"].items()},
+            {k: SplitConformal(tuple(c["scores"]), c["n_frames"]) for k, c in table["conformal"].items()},
+            table["n_frames"],
+        )

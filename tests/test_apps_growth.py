@@ -1,0 +1,462 @@
+"""Growth: toys with exact answers, detailed balance move by move, bookkeeping, resumption, uncertainty."""
+
+import itertools
+
+import numpy as np
+import pytest
+from ase.units import kB
+from scipy.stats import chi2, chisquare, kstest
+
+from gapkit.apps import growth_lattice as floor
+from gapkit.apps import growth_toys as toys
+from gapkit.apps.growth import (
+    GrowthEnsemble,
+    GrowthSettings,
+    Surface,
+    initial_heights,
+    look,
+    run_ensemble,
+    run_growth,
+)
+from gapkit.apps.growth_barriers import (
+    COUNTS,
+    DISTINCT,
+    MIRROR,
+    REVERSE,
+    LatticeBarriers,
+    LatticeGeometry,
+    barriers_from_model,
+    bond_counting,
+)
+from gapkit.apps.surface_hops import Hop, contacts
+from gapkit.exceptions import DataError, SettingsError
+
+DIRECTIONS = ((1, 0), (0, 1), (-1, 0), (0, -1))
+T = 500.0
+
+
+def hot_barriers(seed: int = 0, leaving: float = np.inf) -> LatticeBarriers:
+    """Random symmetric parts, the same both ways and for mirror images: nothing but detailed balance holds."""
+    rng = np.random.default_rng(seed)
+    symmetric = 0.5 + rng.uniform(-0.1, 0.1, size=len(COUNTS))
+    same = symmetric[: floor.N_SAME]
+    same = same + same[REVERSE]
+    symmetric[: floor.N_SAME] = 0.25 * (same + same[MIRROR])
+    flipped = np.ravel_multi_index(COUNTS[floor.N_SAME :][:, [2, 3, 0, 1]].T, (5, 5, 5, 5))
+    between = symmetric[floor.N_SAME :]
+    symmetric[floor.N_SAME :] = 0.5 * (between + between[flipped])
+    return LatticeBarriers(symmetric, bond=0.07, second_bond=0.03, leaving=leaving)
+
+
+def settings(**changes) -> GrowthSettings:
+    return GrowthSettings(**{"size": 8, "temperature": T, "flux": 0.0, "duration": 1.0, "prefactor": 1e9, **changes})
+
+
+def at(heights, n_steps, x, y):
+    """Height of any column of the endless surface."""
+    L = len(heights)
+    return int(heights[x % L, y % L]) - n_steps * (x // L)
+
+
+def bonds(heights, n_steps):
+    """Lateral nearest and second-neighbour bonds of a whole period: every atom below the lower of two columns' tops."""
+    L = len(heights)
+    near = far = 0
+    for x, y in itertools.product(range(L), repeat=2):
+        h = at(heights, n_steps, x, y)
+        near += sum(min(h, at(heights, n_steps, x + a, y + b)) for a, b in ((1, 0), (0, 1)))
+        far += sum(min(h, at(heights, n_steps, x + a, y + b)) for a, b in ((1, 1), (1, -1)))
+    return near, far
+
+
+def code_by_hand(heights, n_steps, x, y, d):
+    """Plain twin of the floor's codes."""
+
+    def counts(x, y, level, lowered=None):
+        n = [0, 0]
+        for a, b in itertools.product((-1, 0, 1), repeat=2):
+            h = at(heights, n_steps, x + a, y + b) - ((x + a, y + b) == lowered)
+            n[bool(a and b)] += (a, b) != (0, 0) and h >= level
+        return n
+
+    h = at(heights, n_steps, x, y)
+    if d == floor.LEAVE:
+        n1, n2 = counts(x, y, h)
+        return 1024 + 625 + 5 * n1 + n2
+    ex, ey = DIRECTIONS[d]
+    hj = at(heights, n_steps, x + ex, y + ey)
+    if hj + 1 == h:
+        places = [(x + a * ex - b * ey, y + a * ey + b * ex) for a, b in floor.PATCH]
+        return sum((at(heights, n_steps, *p) >= h) << k for k, p in enumerate(places))
+    n1, n2 = counts(x, y, h)
+    m1, m2 = counts(x + ex, y + ey, hj + 1, lowered=(x, y))
+    return 1024 + ((n1 * 5 + n2) * 5 + m1) * 5 + m2
+
+
+def rough_surface(n_steps=0, size=8, seed=1):
+    rng = np.random.default_rng(seed)
+    return initial_heights(size, n_steps) + rng.integers(0, 3, size=(size, size)).astype(np.int32)
+
+
+# toys with exact answers
+
+
+def test_random_deposition_is_poisson():
+    coverage = 1.7
+    result = run_growth(settings(size=128, flux=1.0, duration=coverage, n_records=3), toys.no_hops())
+    n = 128**2
+    expected = n * toys.poisson_layers(coverage, 7)
+    seen = np.bincount(result.heights.ravel(), minlength=7)[:7]
+    expected, seen = (np.append(v, n - v.sum()) for v in (expected, seen))
+    assert chisquare(seen, expected).pvalue > 0.01
+    assert abs(result.deposited - n * coverage) < 4 * np.sqrt(n * coverage)
+    # the variance of a sample variance of Poisson's law is (coverage + 2 coverage^2) / n
+    w2 = result.roughness[-1] ** 2
+    assert abs(w2 - toys.random_deposition_roughness(coverage) ** 2) < 4 * np.sqrt((coverage + 2 * coverage**2) / n)
+    assert result.growth_rate == pytest.approx(result.deposited / n / coverage)
+    assert result.hopped == result.crossed == result.left == 0
+
+
+def test_waiting_times_are_exponential_over_a_million_events():
+    surface = Surface.start(settings(size=32, flux=1e4, temperature=600.0), bond_counting(0.4, 0.1, 0.02, 0.05, 0.7))
+    waiting = np.zeros(1_000_000)
+    assert surface.advance(1e9, len(waiting), waiting) == len(waiting)
+    assert surface.tallies[: floor.SHIFT_X].min() > 500  # all kinds of events take part
+    bins = np.bincount(np.minimum((-np.expm1(-waiting) * 50).astype(int), 49), minlength=50)
+    assert chisquare(bins).pvalue > 0.01
+
+
+def test_clock_of_a_constant_rate():
+    """One adatom on a bare field: the number of events in a time is Poisson, whatever the time is cut into."""
+    hop = bond_counting(0.5, 0.0, step_edge=np.inf)
+    rate = 4 * toys.diffusion_constant(0.5, T, 1e9)
+    start = np.zeros((8, 8), dtype=int)
+    start[3, 4] = 1
+    surface = Surface.start(settings(), hop, start)
+    assert surface.total_rate == pytest.approx(rate, rel=1e-12)
+    for k in range(1, 2001):
+        surface.advance(0.5 * k / rate)
+    assert surface.time == pytest.approx(1000 / rate)
+    assert abs(surface.events - 1000) < 4 * np.sqrt(1000)
+    before = surface.time
+    surface.advance(np.inf, 1)
+    gaps = [surface.time - before]
+    for _ in range(3000):
+        before = surface.time
+        surface.advance(np.inf, 1)
+        gaps.append(surface.time - before)
+    assert kstest(np.array(gaps) * rate, "expon").pvalue > 0.01
+
+
+def test_random_walk_diffusion_constant():
+    start = np.zeros((8, 8), dtype=int)
+    start[0, 7] = 1
+    D = toys.diffusion_constant(0.5, T, 1e9)
+    time, n = 25.0 / D, 400
+    walks = []
+    for seed in range(n):
+        surface = Surface.start(settings(seed=seed), bond_counting(0.5, 0.1), start)
+        surface.advance(time)
+        walks.append(surface.result().shift)
+    x2 = np.array(walks, dtype=float).ravel() ** 2  # x and y of a continuous-time walk are independent
+    mean, kurtosis = 2 * D * time, 2 * D * time * (1 + 2 * 2 * D * time)
+    assert abs(x2.mean() - mean) < 4 * np.sqrt(kurtosis / (2 * n))
+
+
+def test_two_states_of_a_column():
+    """Arrival and departure without hops: heights follow the geometric law of a birth and death chain."""
+    leaving = 0.6
+    rate = toys.diffusion_constant(leaving, T, 1e9)
+    s = settings(size=96, flux=0.4 * rate, duration=60 / rate, n_records=1)
+    result = run_growth(s, toys.no_hops(leaving))
+    bare = toys.bare_share(s.flux, rate)
+    assert bare == pytest.approx(0.6)
+    n = 96**2
+    assert abs(np.sum(result.heights == 0) - n * bare) < 4 * np.sqrt(n * bare * (1 - bare))
+    seen = np.bincount(np.minimum(result.heights.ravel(), 6), minlength=7)
+    expected = n * np.append(bare * 0.4 ** np.arange(6), 0.4**6)
+    assert chisquare(seen, expected).pvalue > 0.01
+
+
+def pair_history(barriers, n_events, seed=0):
+    """State (relative place, or 0 where stacked) and duration of each stay of two adatoms on an 8 x 8 field."""
+    start = np.zeros((8, 8), dtype=int)
+    start[2, 2] = start[5, 5] = 1
+    surface = Surface.start(settings(seed=seed), barriers, start)
+    states, stays = np.empty(n_events, dtype=int), np.empty(n_events)
+    for k in range(n_events):
+        places = np.argwhere(surface.heights > 0)
+        apart = np.sort((places[-1] - places[0] + 4) % 8 - 4)
+        states[k] = 0 if len(places) == 1 else 1 + abs(apart[0]) * 9 + abs(apart[1])
+        before = surface.time
+        surface.advance(np.inf, 1)
+        stays[k] = surface.time - before
+    return states, stays
+
+
+def blocks_of(values, weights, n=50):
+    """Weighted mean of ``values`` and its standard error by blocks."""
+    parts = np.array([[np.sum(v * w), np.sum(w)] for v, w in zip(*(np.array_split(a, n) for a in (values, weights)), strict=True)])
+    mean = parts[:, 0].sum() / parts[:, 1].sum()
+    return mean, np.std(parts[:, 0] - mean * parts[:, 1], ddof=1) * np.sqrt(n) / parts[:, 1].sum()
+
+
+@pytest.mark.parametrize("barriers", [bond_counting(0.5, 0.07, 0.03, 0.02), hot_barriers()], ids=["bonds", "random"])
+def test_two_adatoms_obey_boltzmann(barriers):
+    states, stays = pair_history(barriers, 60_000)
+    bound = np.isin(states, [1 + 0 * 9 + 1, 1 + 1 * 9 + 0])
+    mean, error = blocks_of(bound, stays)
+    assert abs(mean - toys.bound_share(8, 0.07, 0.03, T)) < 4 * error
+    assert error < 0.02 * mean * 4
+    stacked, error = blocks_of(states == 0, stays)
+    weight = mean / (2 * np.exp(0.07 / (kB * T)))
+    assert abs(stacked - weight) < 4 * np.hypot(error, 0.02 * weight)
+
+
+def test_opposite_flows_are_equal():
+    """Detailed balance in the run itself: as many passages from one state of the pair to another as back."""
+    states, _ = pair_history(hot_barriers(3), 60_000, seed=2)
+    pairs, counts = np.unique(np.stack([states[:-1], states[1:]], 1), axis=0, return_counts=True)
+    flow = {tuple(p): int(c) for p, c in zip(pairs, counts, strict=True)}
+    tested = 0
+    for (a, b), forth in flow.items():
+        back = flow.get((b, a), 0)
+        if a < b and forth + back > 200:
+            assert abs(forth - back) < 4 * np.sqrt(forth + back) + 1
+            tested += 1
+    assert tested > 8
+
+
+# detailed balance and codes, move by move
+
+
+@pytest.mark.parametrize("n_steps", [0, 2])
+def test_every_move_and_its_reverse(n_steps):
+    """Barrier there less barrier back is the change of the whole surface's bond energy, counted by hand; and the floor
+    gives every move the class that the plain twin gives it."""
+    barriers, heights = hot_barriers(), rough_surface(n_steps)
+    energies, hops = barriers.barriers, 0
+    surface = Surface.start(settings(n_steps=n_steps, mobile_substrate=True), barriers, heights)
+    near, far = bonds(heights, n_steps)
+    for x, y, d in itertools.product(range(8), range(8), range(5)):
+        code = code_by_hand(heights, n_steps, x, y, d)
+        assert surface.members[6][(x * 8 + y) * 5 + d] == surface.class_of_code[code]
+        if d == floor.LEAVE:
+            continue
+        ex, ey = DIRECTIONS[d]
+        after = heights.copy()
+        after[x, y] -= 1
+        after[(x + ex) % 8, (y + ey) % 8] += 1
+        back = code_by_hand(after, n_steps, x + ex, y + ey, (d + 2) % 4)
+        near_after, far_after = bonds(after, n_steps)
+        change = -barriers.bond * (near_after - near) - barriers.second_bond * (far_after - far)
+        assert energies[code] - energies[back] == pytest.approx(change, abs=1e-9)
+        hops += code < 1024
+    assert 0 < hops < 256  # both kinds were met
+
+
+def test_codes_turn_and_mirror():
+    np.testing.assert_array_equal(REVERSE[REVERSE], np.arange(1024))
+    np.testing.assert_array_equal(MIRROR[MIRROR], np.arange(1024))
+    np.testing.assert_array_equal(COUNTS[REVERSE], COUNTS[:1024][:, [2, 3, 0, 1]])
+    np.testing.assert_array_equal(COUNTS[MIRROR], COUNTS[:1024])
+    assert len(np.unique(DISTINCT)) == 544
+    table = hot_barriers()
+    np.testing.assert_allclose((table.barriers[:1024] - table.barriers[REVERSE]), table.change[:1024], atol=1e-12)
+    assert table.barriers.min() >= 0
+
+
+def test_bond_counting_is_the_energy_of_the_initial_site():
+    table = bond_counting(0.5, 0.2, 0.05)
+    n1, n2 = COUNTS[:, 0], COUNTS[:, 1]
+    expected = 0.5 + 0.2 * n1 + 0.05 * n2
+    np.testing.assert_allclose(table.barriers[:1649], expected, atol=1e-12)
+
+
+# bookkeeping
+
+
+@pytest.mark.parametrize("n_steps", [0, 3])
+def test_classes_after_many_events_are_those_of_a_fresh_start(n_steps):
+    s = settings(size=12, flux=2e4, n_steps=n_steps, mobile_substrate=n_steps > 0)
+    surface = Surface.start(s, hot_barriers(leaving=0.5))
+    surface.advance(1e9, 20_000)
+    fresh = Surface.start(s, hot_barriers(leaving=0.5), surface.heights)
+    np.testing.assert_array_equal(surface.members[6], fresh.members[6])
+    np.testing.assert_array_equal(surface.members[1], fresh.members[1])
+    np.testing.assert_allclose(surface.members[0], fresh.members[0], rtol=1e-12)
+    _, counts, blocks, pool, *_, place = surface.members
+    for move, c in enumerate(surface.members[6]):
+        if c >= 0:
+            k = place[move]
+            assert k < counts[c] and pool[blocks[c, k // floor.BLOCK], k % floor.BLOCK] == move
+    assert surface.heights.sum() - initial_heights(12, n_steps).sum() == surface.tallies[0] - surface.tallies[1]
+    if not s.mobile_substrate:
+        assert surface.heights.min() >= 0
+
+
+def test_moves_are_chosen_by_their_rates():
+    """From one state, the first event falls on each class as often as its share of the total rate says."""
+    heights = rough_surface(size=8, seed=3)
+    first = Surface.start(settings(flux=3e3, temperature=900.0), hot_barriers(), heights)
+    rates, counts = first.rates, first.members[1]
+    seen = np.zeros(len(rates))
+    for seed in range(4000):
+        surface = Surface.start(settings(flux=3e3, temperature=900.0, seed=seed), hot_barriers(), heights)
+        old = surface.members[6].copy()
+        before = surface.heights.copy()
+        surface.advance(np.inf, 1)
+        change = surface.heights - before
+        if change.sum() == 1:
+            seen[-1] += 1
+            continue
+        (x, y), (x2, y2) = np.argwhere(change == -1)[0], np.argwhere(change == 1)[0]
+        step = ((x2 - x + 4) % 8 - 4, (y2 - y + 4) % 8 - 4)
+        seen[old[(x * 8 + y) * 5 + DIRECTIONS.index(step)]] += 1
+    share = rates * counts / np.sum(rates * counts)
+    order = np.argsort(share)
+    groups = np.array_split(order, 12)
+    expected = np.array([4000 * share[g].sum() for g in groups])
+    observed = np.array([seen[g].sum() for g in groups])
+    keep = expected > 5
+    statistic = np.sum((observed[keep] - expected[keep]) ** 2 / expected[keep])
+    assert chi2.sf(statistic, keep.sum() - 1) > 0.01
+
+
+def test_nothing_happens_without_rates():
+    surface = Surface.start(settings(), bond_counting(0.5, 0.1))
+    assert surface.advance(3.0) == 0 and surface.time == 3.0
+
+
+def test_look_by_hand():
+    flat = initial_heights(8, 2)
+    assert look(flat, 2)[2] == pytest.approx(0.0)
+    assert look(np.zeros((8, 8), dtype=int), 0) == (0.0, 0.0, 0.0, 0.0)
+    one = np.zeros((8, 8), dtype=int)
+    one[7, 0] = 1
+    mean, w, steps, adatoms = look(one, 0)
+    assert (mean, adatoms) == (1 / 64, 1 / 64)
+    assert w == pytest.approx(np.sqrt(1 / 64 - 1 / 64**2)) and steps == pytest.approx(4 / 128)
+
+
+def test_runs_repeat_and_resume_bit_by_bit(tmp_path):
+    s = settings(size=16, flux=500.0, duration=0.01, n_records=6, n_steps=2, keep_heights=True, seed=4)
+    barriers = hot_barriers(leaving=0.7)
+    whole = run_growth(s, barriers)
+    path = tmp_path / "growth.npz"
+    surface = Surface.start(s, barriers)
+    for until in s.duration * np.arange(1, 3) / 6:
+        surface.advance(until)
+        surface._record()
+    surface.advance(s.duration * 2.4 / 6, 10**9)
+    surface.advance(s.duration * 2 / 6)
+    other = Surface.start(s, barriers)
+    for until in s.duration * np.arange(1, 3) / 6:
+        other.advance(until)
+        other._record()
+    other.save(path)
+    resumed = run_growth(s, barriers, checkpoint=path)
+    for name in ("time", "mean_height", "roughness", "step_density", "adatoms", "events", "heights"):
+        np.testing.assert_array_equal(getattr(resumed, name), getattr(whole, name), err_msg=name)
+    assert resumed.shift == whole.shift and resumed.events[-1] > 1000
+    again = run_growth(s, barriers, checkpoint=path)  # complete already
+    np.testing.assert_array_equal(again.heights, whole.heights)
+    differently = run_growth(GrowthSettings(**{**s.__dict__, "seed": 5}), barriers)
+    assert np.any(differently.heights[-1] != whole.heights[-1])
+
+
+def test_wrong_checkpoints_are_refused(tmp_path):
+    s, barriers = settings(size=8, flux=10.0, n_records=2), bond_counting(0.5, 0.1)
+    path = tmp_path / "growth.npz"
+    run_growth(s, barriers, checkpoint=path)
+    with pytest.raises(DataError, match="another run"):
+        run_growth(s, bond_counting(0.5, 0.2), checkpoint=path)
+    with pytest.raises(DataError, match="another run"):
+        run_growth(settings(size=8, flux=11.0, n_records=2), barriers, checkpoint=path)
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(DataError, match="not a complete growth checkpoint"):
+        Surface.load(path)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"size": 4}, {"temperature": 0.0}, {"flux": -1.0}, {"duration": np.nan}, {"n_records": 0}, {"n_steps": 7}],
+)
+def test_settings_that_cannot_work(changes):
+    with pytest.raises(SettingsError):
+        settings(**changes)
+
+
+def test_barriers_that_cannot_work():
+    with pytest.raises(SettingsError, match="symmetric"):
+        LatticeBarriers(np.zeros(3), 0.1)
+    with pytest.raises(SettingsError, match="bond"):
+        LatticeBarriers(np.zeros(1649), np.inf)
+    with pytest.raises(DataError, match="shape"):
+        Surface.start(settings(), bond_counting(0.5, 0.1), np.zeros((3, 3)))
+    with pytest.raises(SettingsError, match="2 replicas"):
+        run_ensemble(settings(), [bond_counting(0.5, 0.1)], 1)
+
+
+# from a barrier model
+
+GEOMETRY = LatticeGeometry("Cu", 2.54, 0.654 * 2.54, 0.758 * 2.54, 0.705 * 2.54)
+
+
+class CountingModel:
+    """A barrier model that counts contacts: 0.4 eV and 0.15 eV for each neighbour beyond four, with 10 meV errors."""
+
+    evaluations = 0
+
+    def features(self, hops: list[Hop]) -> np.ndarray:
+        self.evaluations += len(hops)
+        return np.array([[contacts(h.initial) - 4.0, contacts(h.final) - 4.0] for h in hops])
+
+    def predict(self, hops, return_std, features):
+        return 0.4 + 0.15 * features[:, 0], np.full(len(hops), 0.01)
+
+    def sample(self, hops, n_samples, rng, features):
+        return self.predict(hops, True, features)[0] + 0.01 * rng.normal(size=(n_samples, 1))
+
+
+def test_environments_have_the_neighbours_that_their_codes_say():
+    for code in (0, 1, 0b0000110000, 0b1111111111, 677, 90):
+        hop = GEOMETRY.hop(code)
+        assert contacts(hop.initial) == 4 + COUNTS[code, 0]
+        assert contacts(hop.final) == 4 + COUNTS[code, 2]
+        assert len(hop.initial) == 3 * 56 + bin(code).count("1") + 1
+
+
+def test_a_counting_model_gives_the_bond_counting_table():
+    model = CountingModel()
+    made = barriers_from_model(model, GEOMETRY, n_samples=3, rng=np.random.default_rng(0), step_edge=0.1)
+    assert model.evaluations == made.n_evaluations == 544
+    toy = bond_counting(0.4, 0.15, step_edge=0.1)
+    np.testing.assert_allclose(made.mean.barriers[:1649], toy.barriers[:1649], atol=1e-9)
+    assert made.mean.bond == pytest.approx(0.15) and made.misfit < 1e-9
+    assert len(made.samples) == 3
+    for sample in made.samples:  # a common error of all barriers moves K alone
+        assert sample.bond == pytest.approx(0.15, abs=1e-9)
+        shift = sample.symmetric[:1024] - made.mean.symmetric[:1024]
+        assert np.ptp(shift) < 1e-9 and abs(shift[0]) > 1e-4
+
+
+def test_uncertain_barriers_make_uncertain_growth():
+    tables = [bond_counting(0.5 + e, 0.1) for e in (-0.08, 0.0, 0.08)]
+    s = settings(size=24, flux=2e3, duration=1e-3, n_records=4)
+    same = run_ensemble(s, [tables[1]] * 3, n_replicas=3)
+    spread = run_ensemble(s, tables, n_replicas=3)
+    _, by_barriers, by_chance = spread.spread(spread.roughness[:, :, -1])
+    _, none, _ = same.spread(same.roughness[:, :, -1])
+    assert by_barriers > 3 * by_chance and by_barriers > 3 * none
+    assert spread.roughness.shape == (3, 3, 5)
+    np.testing.assert_allclose(spread.growth_rate.mean(), 2e3, rtol=0.1)
+
+
+def test_variance_components_by_hand():
+    rng = np.random.default_rng(0)
+    values = rng.normal(scale=0.3, size=(4000, 1)) + rng.normal(scale=0.5, size=(4000, 3))
+    ensemble = GrowthEnsemble(np.arange(2.0), values[..., None], values[..., None])
+    mean, between, within = ensemble.spread(values)
+    assert mean == pytest.approx(values.mean())
+    assert between == pytest.approx(0.3, abs=0.03) and within == pytest.approx(0.5, abs=0.02)

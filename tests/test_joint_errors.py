@@ -1,0 +1,236 @@
+"""Joint errors of several energies, samples of the posterior, and propagation: dense algebra and counting samples."""
+
+import numpy as np
+import pytest
+
+from gapkit.exceptions import DataError, GapkitWarning, SettingsError
+from gapkit.models.cross_covariances import added_columns, energy_covariances, extended_basis
+from gapkit.models.posterior import Posterior
+from gapkit.potential.committee import Committee
+from gapkit.potential.joint import joint_energies
+from gapkit.potential.samples import Sampler, sampled_energies
+from gapkit.propagation import left_out_share, propagate
+from tests import systems
+from tests.conftest import small_gap
+
+FRAMES = systems.frames(9)
+BASIS = systems.small_basis(FRAMES)
+MADE = systems.all_observations(BASIS, FRAMES, systems.made_up_targets(FRAMES))
+NOISE = {"energy": 0.02, "forces": 0.3, "virial": 0.5}
+SIGNAL = np.array([0.7, 0.4, 1.5])
+TRIANGLES = systems.triangles_of(BASIS, MADE, np.zeros(len(FRAMES)))
+POSTERIOR = Posterior.solve(TRIANGLES, NOISE, SIGNAL, BASIS.column_terms())
+QUERY = [BASIS.structure(a) for a in systems.frames(4, seed=77)]
+
+
+def whitened(basis, structures):
+    return basis.whiten(np.vstack([basis.rows(s, derivatives=False, prior=False).K for s in structures]))
+
+
+def environment_kernel(block, one, two):
+    """sum_ee' w_e w_e' k(x_e, x_e'), with the kernel's own formula."""
+    a = block.descriptor.environments(one, block.channel, derivatives=False)
+    b = block.descriptor.environments(two, block.channel, derivatives=False)
+    return a.weight @ block.kernel(a.x, b.x) @ b.weight if len(a) and len(b) else 0.0
+
+
+def test_prior_covariances_are_double_sums_over_environments():
+    prior = energy_covariances(BASIS, QUERY)
+    for i, one in enumerate(QUERY):
+        own = BASIS.rows(one, derivatives=False).prior[0]
+        np.testing.assert_allclose(prior[i, i], own, rtol=1e-10)
+        for j, two in enumerate(QUERY):
+            expected = np.zeros(BASIS.n_terms)
+            for b in BASIS.blocks:
+                expected[b.term] += environment_kernel(b, one, two)
+            np.testing.assert_allclose(prior[i, j], expected, rtol=1e-9, atol=1e-12)
+    assert abs(prior[0, 1]).max() > 1e-3
+
+
+def test_joint_covariance_equals_the_dense_formula():
+    """k_ab - Q_an (Q_nn + noise)^-1 Q_nb, with Q = K_m K_mm^-1 K_m^T (Quinonero-Candela and Rasmussen, eq. 19)."""
+    delta2 = SIGNAL**2
+    K_n = np.vstack([o.K for _, o in MADE])
+    noise = np.concatenate([np.full(len(o.y), NOISE[o.group] ** 2) for _, o in MADE])
+    K_q = np.vstack([BASIS.rows(s, derivatives=False, prior=False).K for s in QUERY])
+    inverse = np.zeros((BASIS.n_columns, BASIS.n_columns))
+    for b in BASIS.blocks:
+        inverse[b.columns, b.columns] = delta2[b.term] * np.linalg.inv(b.factor @ b.factor.T)
+    Q_qn, Q_nn = K_q @ inverse @ K_n.T, K_n @ inverse @ K_n.T
+    prior = energy_covariances(BASIS, QUERY)
+    dense = prior @ delta2 - Q_qn @ np.linalg.solve(Q_nn + np.diag(noise), Q_qn.T)
+    residual, weights = POSTERIOR.covariances(whitened(BASIS, QUERY), prior)
+    np.testing.assert_allclose(residual + weights, dense, rtol=1e-6, atol=1e-8 * dense.max())
+    off = residual[~np.eye(len(QUERY), dtype=bool)]
+    assert np.abs(off).max() > 1e-3 * residual.max()
+    assert np.linalg.eigvalsh(residual).min() > -1e-9 * residual.max()
+
+
+def test_sampled_weights_have_the_posterior_mean_and_covariance():
+    A = whitened(BASIS, QUERY)
+    n = 20_000
+    drawn = POSTERIOR.sample_weights(n, np.random.default_rng(0), scale=2.0) @ A.T
+    _, expected = POSTERIOR.covariances(A, energy_covariances(BASIS, QUERY))
+    std = 2 * np.sqrt(np.diagonal(expected))
+    z = (drawn.mean(axis=0) - POSTERIOR.mean(A)) / (std / np.sqrt(n))
+    assert np.abs(z).max() < 4
+    np.testing.assert_allclose(np.cov(drawn.T), 4 * expected, atol=4 * np.max(std**2) * np.sqrt(2 / n))
+
+
+def test_an_extended_basis_leaves_no_residual_at_its_frames():
+    wider, added = extended_basis(BASIS, QUERY)
+    fresh = added_columns(BASIS, wider)
+    assert fresh.sum() == added == wider.n_columns - BASIS.n_columns > 0
+    A, prior = whitened(wider, QUERY), energy_covariances(wider, QUERY)
+    np.testing.assert_allclose(A[:, ~fresh], whitened(BASIS, QUERY), atol=1e-8)  # old columns stay
+    terms = wider.column_terms()
+    for t in range(BASIS.n_terms):
+        explained = A[:, terms == t] @ A[:, terms == t].T
+        np.testing.assert_allclose(explained, prior[:, :, t], atol=1e-4 * prior[:, :, t].max())
+    few, n_few = extended_basis(BASIS, QUERY, most=5)
+    assert n_few == few.n_columns - BASIS.n_columns == 5
+
+
+def test_a_difference_of_a_frame_with_itself_has_no_error(gap, held_out):
+    same = gap.energy_difference(held_out[0], held_out[0].copy())
+    assert same.value == 0
+    assert same.std < 1e-6 * gap.joint_energies(held_out[:1]).std[0]
+    moved = held_out[0].copy()
+    moved.positions[0] += 0.01
+    near, far = gap.energy_difference(moved, held_out[0]), gap.energy_difference(held_out[3], held_out[0])
+    independent = np.hypot(*gap.joint_energies([moved, held_out[0]]).std)
+    assert 0 < near.std < 0.2 * independent
+    assert near.std < far.std
+
+
+@pytest.mark.parametrize("noise", [True, False])
+def test_the_diagonal_is_what_predict_says(gap, held_out, noise):
+    p = gap.predict(held_out, uncertainty="energy", noise=noise)
+    joint = gap.joint_energies(held_out, noise=noise)
+    np.testing.assert_allclose(joint.energy, p.energy, rtol=1e-12)
+    np.testing.assert_allclose(joint.std, p.energy_std, rtol=1e-6)
+    assert np.linalg.eigvalsh(joint.covariance).min() > -1e-9 * joint.covariance.max()
+    both = joint.combination([1, 0, -1, 0, 0, 0])
+    assert both == joint.difference(0, 2)
+    with pytest.raises(DataError, match="one finite coefficient per frame"):
+        joint.combination([1, 2])
+    with pytest.raises(DataError, match="give at least one"):
+        joint_energies(gap.potential_, [])
+
+
+def test_sampled_energies_have_the_joint_covariance(gap, held_out):
+    """The variance of an energy difference against posterior samples plus residual."""
+    n = 6000
+    drawn = sampled_energies(gap.potential_, held_out, n, np.random.default_rng(1))
+    joint = gap.joint_energies(held_out, noise=False)
+    tolerance = 5 * np.sqrt(2 / n) * joint.covariance.max()
+    np.testing.assert_allclose(np.cov(drawn.T), joint.covariance, atol=tolerance)
+    for i, j in ((1, 0), (3, 0), (4, 5)):
+        assert np.std(drawn[:, i] - drawn[:, j]) == pytest.approx(joint.difference(i, j).std, rel=0.05)
+    only_weights = sampled_energies(gap.potential_, held_out, n, np.random.default_rng(1), residual=False)
+    assert np.all(np.std(only_weights, axis=0) < 1.02 * joint.std)
+    assert joint.residual_share.max() > 0.1  # the residual matters in this model
+
+
+def test_a_sample_is_one_function_with_consistent_forces(gap, held_out):
+    sample = gap.samples(2, random_state=3, frames=held_out[:1])[1]
+    atoms = held_out[0].copy()
+    atoms.calc = sample.calculator()
+    forces, h = atoms.get_forces(), 1e-4
+    for atom, axis in ((0, 0), (2, 1)):
+        ends = []
+        for sign in (1, -1):
+            moved = held_out[0].copy()
+            moved.positions[atom, axis] += sign * h
+            ends.append(sample.evaluate(moved).energy)
+        assert -(ends[0] - ends[1]) / (2 * h) == pytest.approx(forces[atom, axis], abs=2e-5)
+    assert abs(atoms.get_potential_energy() - gap.predict(held_out[:1]).energy[0]) > 1e-5
+    again = gap.samples(2, random_state=3, frames=held_out[:1])[1]
+    assert again.evaluate(held_out[0]).energy == sample.evaluate(held_out[0]).energy
+
+
+def difference(frames):
+    def f(calculator):
+        energies = []
+        for atoms in frames:
+            atoms = atoms.copy()
+            atoms.calc = calculator
+            energies.append(atoms.get_potential_energy())
+        return energies[1] - energies[0]
+
+    return f
+
+
+def test_propagation_of_a_difference_gives_its_analytic_error(gap, held_out):
+    pair = [held_out[0], held_out[3]]
+    result = propagate(difference(pair), gap, 1500, random_state=0)
+    analytic = gap.energy_difference(pair[1], pair[0], noise=False)
+    assert result.value == pytest.approx(analytic.value, abs=1e-8)
+    assert result.std == pytest.approx(analytic.std, rel=0.08)  # four standard errors of 1,500 draws
+    assert result.left_out < 0.05
+    low, high = result.interval(0.9)
+    assert low < result.value < high
+    assert (high - low) / 2 == pytest.approx(1.645 * analytic.std, rel=0.15)
+
+
+def test_propagation_warns_where_the_residual_is_left_out(gap, held_out):
+    with pytest.warns(GapkitWarning, match="leave out"):
+        bare = propagate(difference(held_out[:2]), gap, 8, residual=False, random_state=0)
+    assert bare.left_out > 0.2
+    assert left_out_share([1.0, 1.0], [4.0, 4.0]) == 0.75
+    assert left_out_share([0.0], [0.0]) == 0.0
+
+
+def test_propagation_reports_failures_and_refuses_nonsense(gap, held_out):
+    calls = []
+
+    def sometimes(calculator):
+        calls.append(1)
+        if len(calls) == 3:
+            raise RuntimeError("did not converge")
+        return difference(held_out[:2])(calculator)
+
+    with pytest.warns(GapkitWarning, match="failed for 1 of 6 samples .*did not converge"):
+        result = propagate(sometimes, gap, 6, random_state=0)
+    assert len(result.samples) == 5 and len(result.failures) == 1
+    with pytest.raises(DataError, match="not finite"):
+        propagate(lambda c: float("nan"), gap, 4)
+    with pytest.raises(DataError, match="a number or an array"):
+        propagate(lambda c: "text", gap, 4)
+    with pytest.raises(DataError, match="did not use its calculator"):
+        propagate(lambda c: 1.0, gap, 4)
+    with pytest.raises(SettingsError, match="at least 2 samples"):
+        propagate(difference(held_out[:2]), gap, 1)
+    with pytest.raises(SettingsError, match="number of samples"):
+        gap.samples(0)
+    with pytest.raises(SettingsError, match="kind must be"):
+        Sampler.of(gap.potential_, kind="charge")
+
+
+def test_a_committee_stands_in_for_samples(gap, train, held_out):
+    committee = Committee.fit(gap, train, 3, random_state=0)
+    values = [difference(held_out[:2])(m.calculator()) for m in committee.members]
+    assert len(set(values)) == 3
+    result = propagate(difference(held_out[:2]), committee, 3)
+    assert result.std == pytest.approx(np.std(values, ddof=1), rel=1e-9)
+    np.testing.assert_allclose(
+        committee.energy_std(held_out), np.std([m.predict(held_out).energy for m in committee.members], 0, ddof=1)
+    )
+    assert committee.forces_std(held_out)[1].shape == (len(held_out[1]), 3)
+    for member in committee.members:
+        assert member.potential_.metadata["noise"] == gap.potential_.metadata["noise"]
+        assert member.potential_.reference.values == gap.potential_.reference.values
+    sparse = Committee.fit(gap, train, 2, vary="sparse", random_state=0)
+    assert len({float(m.potential_.basis.blocks[-1].points[0, 0]) for m in sparse.members}) == 2
+    with pytest.raises(SettingsError, match="at least 2 members"):
+        Committee.fit(gap, train, 1)
+    with pytest.raises(SettingsError, match="vary must be"):
+        Committee.fit(gap, train, 2, vary="labels")
+
+
+def test_the_baseline_is_part_of_every_sample(train, held_out):
+    gap = small_gap(baseline="zbl").fit(train)
+    drawn = sampled_energies(gap.potential_, held_out[:2], 3, np.random.default_rng(0))
+    samples = Sampler.of(gap.potential_, held_out[:2]).samples(3, np.random.default_rng(0))
+    direct = [[s.evaluate(a).energy for a in held_out[:2]] for s in samples]
+    np.testing.assert_allclose(drawn, direct, atol=1e-6)
