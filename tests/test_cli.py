@@ -190,7 +190,7 @@ def test_md(files, model_file, gap, capsys, ensemble):
 
 def test_md_out_of_domain_warns_on_one_line(model_file, tmp_path, capsys):
     ase.io.write(tmp_path / "s.xyz", Atoms("Cu3", positions=[[0, 0, 0], [1.1, 0, 0], [0, 1.2, 0.3]]), format="extxyz")
-    run("md", model_file, tmp_path / "s.xyz", "--steps", 3, "--timestep", 0.01, "--uncertainty")
+    run("md", model_file, tmp_path / "s.xyz", "--steps", 3, "--timestep", 0.01)
     said = [line for line in capsys.readouterr().err.replace("\r", "\n").split("\n") if "warning" in line]
     assert len(said) == 1
     assert said[0].startswith("gapkit: warning: atom ")

@@ -168,3 +168,21 @@ def test_any_descriptor_takes_any_kernel(descriptor, kernel):
     np.testing.assert_allclose(gradient.ravel(), expected[1 : 1 + 3 * n], atol=1e-9 * scale)
     np.testing.assert_allclose(strain.sum(axis=0), expected[1 + 3 * n :], atol=1e-9 * scale)
     assert term_from_settings(Term(descriptor, kernel).settings()).kernel == kernel
+
+
+@pytest.mark.parametrize("length_scale", [0.1, 0.6, 3.0])
+def test_a_grid_explains_the_whole_prior_of_a_pair_term(length_scale):
+    """Against the double sum over pairs: energies, forces, strain, local energies."""
+    pair = PairDistance(r_cut=4.0).for_species([8, 14])
+    points = np.linspace(1.5, 3.5, 4)[:, None]
+    kernel = SquaredExponential(length_scale)
+    basis = SparseBasis.build([(0, pair, kernel, channel, points) for channel in pair.channels], 1)
+    for atoms in FRAMES:
+        structure = basis.structure(atoms)
+        found = basis.rows(structure).prior, basis.local_rows(structure).prior
+        plain = SparseBasis.build([(0, pair, kernel, channel, points) for channel in pair.channels], 1)
+        for b in plain.blocks:
+            assert b.grid is not None
+            b.__dict__["grid"] = None  # as a kernel without a grid: all pairs of pairs
+        np.testing.assert_allclose(found[0], plain.rows(structure).prior, rtol=1e-10, atol=1e-11)
+        np.testing.assert_allclose(found[1], plain.local_rows(structure).prior, rtol=1e-11)

@@ -10,7 +10,9 @@ with lateral bonds between nearest and second neighbours of a layer. H is a func
 :math:`\nu e^{-E/k_BT}` obey detailed balance whatever K is. Where K is smaller than :math:`\tfrac12 |H_j - H_i|` it is
 raised to it: no barrier is negative. From a barrier model, K is half the sum of the predicted forward and reverse
 barriers of each distinct environment on a (100) terrace, and J_1, J_2 are the least-squares fit of H_j - H_i to their
-difference. Between layers, K is the model's linear trend in the numbers of neighbours plus a given step-edge barrier.
+difference, environments weighted by their share in a random layer of given coverage and by the model's variance. What
+they leave, the ``misfit``, is the price of a pair energy for a metal, whose bonds weaken as they become more. Between
+layers, K is the model's linear trend in the numbers of neighbours plus a given step-edge barrier.
 """
 
 from __future__ import annotations
@@ -222,6 +224,7 @@ def barriers_from_model(
     rng: np.random.Generator | None = None,
     step_edge: float = 0.0,
     leaving: float = np.inf,
+    coverage: float = 0.2,
 ) -> ModelBarriers:
     """Lattice barriers from a barrier model, evaluated once for each distinct environment.
 
@@ -237,7 +240,11 @@ def barriers_from_model(
         What a hop between layers costs beyond the trend of hops within one (eV); the model knows no such hops.
     leaving
         Energy of an atom without neighbours below that of the vapour (eV); inf: atoms never leave.
+    coverage
+        Of the random layer whose environments J_1 and J_2 fit best.
     """
+    if not 0 < coverage < 1:
+        raise SettingsError(f"coverage must lie between 0 and 1, not {coverage}")
     codes = np.unique(DISTINCT)
     where = np.searchsorted(codes, DISTINCT)
     hops = [geometry.hop(int(c)) for c in codes]
@@ -248,7 +255,8 @@ def barriers_from_model(
         if rng is None:
             raise SettingsError("rng is needed where n_samples is not zero: give numpy.random.default_rng(seed)")
         draws = model.sample(hops, n_samples, rng, features=features)
-    weight = 1.0 / (std[where] ** 2 + std[where][REVERSE] ** 2)
+    share = (coverage / (1.0 - coverage)) ** _BITS.sum(axis=1)
+    weight = share / (std[where] ** 2 + std[where][REVERSE] ** 2)
     tables = [_table(b[where], weight, step_edge, leaving) for b in (mean, *draws)]
     table, misfit = tables[0]
     return ModelBarriers(table, tuple(t for t, _ in tables[1:]), std[where], misfit, len(hops))

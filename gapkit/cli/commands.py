@@ -147,7 +147,7 @@ def md(options: argparse.Namespace) -> None:
     frames = read_frames(options.structure)
     atoms = frames[-1]
     gap.potential_.check(atoms, f"{options.structure}: frame {len(frames) - 1}")
-    calculator = gap.calculator(uncertainty="local" if options.uncertainty else None)
+    calculator = gap.calculator(uncertainty=None if options.no_uncertainty else "local")
     with tqdm(total=options.steps, desc="dynamics", unit="step", leave=False) as bar:
         run = run_md(
             atoms, calculator, options.temperature, options.steps, options.timestep, options.ensemble,

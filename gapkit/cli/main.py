@@ -64,11 +64,23 @@ def _parser() -> argparse.ArgumentParser:
     md.add_argument("--ensemble", choices=("nve", "nvt"), default="nve")
     md.add_argument("--every", type=int, default=10, metavar="STEPS", help="steps between records (default 10)")
     md.add_argument("--seed", type=int, default=0)
-    md.add_argument("--uncertainty", action="store_true", help="watch local energies' standard deviations")
+    md.add_argument("--no-uncertainty", action="store_true", help="do not watch for environments out of domain")
 
     active = commands.add_parser("active", help="active learning, from a configuration file")
     active.add_argument("config", metavar="CONFIG.toml")
     active.add_argument("--quiet", action="store_true", help="no progress bars")
+
+    growth = commands.add_parser("growth", help="grow a metal surface with barriers from a model")
+    growth.add_argument("--metal", default="Cu", help="one of the bundled barriers' metals (default Cu)")
+    growth.add_argument("-o", "--output", default="gapkit-growth", help="folder for pictures and checkpoint")
+    growth.add_argument("--size", type=int, default=128, help="columns a side (default 128)")
+    growth.add_argument("--temperature", type=float, default=300.0, metavar="K")
+    growth.add_argument("--flux", type=float, default=100.0, help="layers per second (default 100)")
+    growth.add_argument("--layers", type=float, default=0.5, help="layers to deposit (default 0.5)")
+    growth.add_argument("--vicinal", type=int, default=0, metavar="STEPS", help="steps of a vicinal surface")
+    growth.add_argument("--samples", type=int, default=0, help="draws of the barriers for the error bars")
+    growth.add_argument("--seed", type=int, default=0)
+    growth.add_argument("--quiet", action="store_true", help="no progress bars")
     return parser
 
 
@@ -110,6 +122,10 @@ def _command(name: str) -> Callable[[argparse.Namespace], None]:
         from gapkit.cli.active import active
 
         return active
+    if name == "growth":
+        from gapkit.cli.growth import growth
+
+        return growth
     from gapkit.cli import commands
 
     return getattr(commands, name)

@@ -91,6 +91,8 @@ class Descriptor(ABC):
     """
 
     r_cut: float
+    #: range of the feature, where there is one only
+    feature_range: tuple[float, float] | None = None
 
     @abstractmethod
     def for_species(self, species: Iterable[int]) -> Descriptor:

@@ -43,6 +43,7 @@ class PairDistance(Descriptor):
     def __init__(self, r_cut: float = 5.0, cutoff_width: float = 1.0) -> None:
         self.r_cut = check_cutoff(r_cut)
         self.cutoff_width = check_width(cutoff_width, self.r_cut)
+        self.feature_range = (0.0, self.r_cut)
 
     def for_species(self, species: Iterable[int]) -> PairDistance:
         described = copy.copy(self)

@@ -17,7 +17,11 @@ from gapkit.structures.neighbours import neighbours
 #: neighbours within the default SOAP cutoff on average, and the bounds of that cutoff (A)
 NEIGHBOURS, SHORTEST, LONGEST = 40, 3.5, 6.5
 #: sparse points of the default SOAP term: at most per species and in all, and labels per sparse point
-MOST_PER_SPECIES, MOST_SPARSE, LABELS_PER_POINT = 1000, 2500, 6
+MOST_PER_SPECIES, MOST_SPARSE, LABELS_PER_POINT = 2500, 4500, 6
+#: resolution of the default SOAP (n_max, l_max, sigma in A), and where bonds are shorter than ``SHORT_BOND`` (A)
+COARSE, FINE, SHORT_BOND = (8, 6, 0.5), (10, 8, 0.4), 1.6
+#: that of a fast fit, and its sparse points
+FAST, FAST_SPARSE = (6, 4, 0.5), 200
 
 
 def distances_of(frames: Sequence[ase.Atoms]) -> tuple[float, float]:
@@ -42,8 +46,8 @@ def distances_of(frames: Sequence[ase.Atoms]) -> tuple[float, float]:
     return float(np.median(np.concatenate(nearest))), float(np.clip(r_cut, SHORTEST, LONGEST))
 
 
-def default_terms(frames: Sequence[ase.Atoms], n_labels: int, n_species: int) -> tuple[Term, ...]:
-    """A pair term for the repulsive wall and one SOAP term, sized by the data.
+def default_terms(frames: Sequence[ase.Atoms], n_labels: int, n_species: int, fast: bool = False) -> tuple[Term, ...]:
+    """A pair term for the repulsive wall and one SOAP term, sized by the data (docs/ACCURACY.md says by what).
 
     Parameters
     ----------
@@ -53,13 +57,22 @@ def default_terms(frames: Sequence[ase.Atoms], n_labels: int, n_species: int) ->
         Number of energies, force components and virial components.
     n_species
         Number of species of the whole training set.
+    fast
+        A coarser SOAP and few sparse points: a fit in seconds.
     """
     nearest, r_cut = distances_of(frames)
     r_cut = round(r_cut, 1)
-    n_sparse = int(np.clip(n_labels // LABELS_PER_POINT, 50, min(MOST_SPARSE, MOST_PER_SPECIES * n_species)))
+    most = FAST_SPARSE * n_species if fast else min(MOST_SPARSE, MOST_PER_SPECIES * n_species)
+    n_sparse = int(np.clip(n_labels // LABELS_PER_POINT, 50, most))
+    n_max, l_max, sigma = FAST if fast else FINE if nearest < SHORT_BOND else COARSE
     return (
         Term(PairDistance(r_cut=r_cut), SquaredExponential(round(0.25 * nearest, 2)), n_sparse=30),
-        Term(SOAP(r_cut=r_cut, n_max=8, l_max=6, sigma=0.5), DotProduct(4), n_sparse=n_sparse),
+        Term(
+            SOAP(r_cut=r_cut, n_max=n_max, l_max=l_max, sigma=sigma),
+            DotProduct(4),
+            n_sparse=n_sparse,
+            projection="auto",
+        ),
     )
 
 

@@ -155,8 +155,9 @@ def _most_likely(u: np.ndarray, e2: np.ndarray) -> tuple[float, float, float]:
 
 
 def _optimism(u: np.ndarray, e2: np.ndarray, n_folds: int = 10) -> float:
-    """Mean of z^2 of labels that were left out of the fit of the error model: three numbers fitted to a few dozen labels
-    are too sure of themselves; at least 1.
+    """Mean of z^2 of labels that were left out of the fit of the error model; at least 1.
+
+    Three numbers that were fitted to a few dozen labels are too sure of themselves.
     """
     fold = np.argsort(np.argsort(u, kind="stable"), kind="stable") % n_folds
     z2 = np.empty(len(e2))

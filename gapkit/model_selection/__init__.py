@@ -1,0 +1,19 @@
+"""Honest evaluation and the choice of settings: cross-validation by group, learning curves, successive halving."""
+
+from gapkit.model_selection.cross_validation import CrossValidation, cross_validate
+from gapkit.model_selection.learning_curves import LearningCurve, learning_curve, sparse_curve
+from gapkit.model_selection.tuning import Candidate, Trial, Tuning, candidates, fast_terms, tune
+
+__all__ = [
+    "Candidate",
+    "CrossValidation",
+    "LearningCurve",
+    "Trial",
+    "Tuning",
+    "candidates",
+    "cross_validate",
+    "fast_terms",
+    "learning_curve",
+    "sparse_curve",
+    "tune",
+]
