@@ -27,7 +27,7 @@ from speed import model, silicon
 from gapkit.descriptors.base import KernelSum
 from gapkit.descriptors.soap import BLOCK
 from gapkit.numerics import kernel_functions, soap
-from gapkit.numerics.harmonics import STRIDE
+from gapkit.numerics.harmonics import NARROW, STRIDE
 from gapkit.numerics.soap_frames import scatter_pair_gradients
 from gapkit.numerics.threads import blas_threads
 from gapkit.structures.neighbours import Structure
@@ -50,7 +50,18 @@ def expansions(first, channel, basis, f, y, c):
     _, _, _, centre, l_max, _, n_pad, n_channels, summed = basis
     for a in range(len(first) - 1):
         soap.expand(
-            first[a + 1] - first[a], channel[first[a] :], n_channels, summed, 0, centre, f, y, l_max, n_pad, c[a]
+            first[a + 1] - first[a],
+            channel[first[a] :],
+            n_channels,
+            summed,
+            0,
+            centre,
+            f,
+            y,
+            NARROW,
+            l_max,
+            n_pad,
+            c[a],
         )
 
 

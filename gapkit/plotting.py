@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -83,6 +84,12 @@ def report_figure(report: Report, path: str | os.PathLike, title: str = "") -> N
         Where the ending of ``path`` names no format of pictures, or the folder cannot be written to.
     """
     check_picture(path)
+    figure = _report_drawing(report, title)
+    with replacing(path) as temporary:
+        figure.savefig(temporary)
+
+
+def _report_drawing(report: Report, title: str) -> Any:
     figure, axes = _figure(1, 3)
     e, f = report.energy, report.forces
     if len(e["reference"]):
@@ -98,8 +105,7 @@ def report_figure(report: Report, path: str | os.PathLike, title: str = "") -> N
     )
     if title:
         figure.suptitle(title, fontsize=11)
-    with replacing(path) as temporary:
-        figure.savefig(temporary)
+    return figure
 
 
 def learning_figure(log: Sequence[Any], path: str | os.PathLike) -> None:
@@ -127,5 +133,116 @@ def learning_figure(log: Sequence[Any], path: str | os.PathLike) -> None:
                 axis.set_yscale("log")
                 axis.legend(fontsize=8)
         axis.set(xlabel="labels", ylabel=unit)
+    with replacing(path) as temporary:
+        figure.savefig(temporary)
+
+
+def error_curve_figure(
+    size: np.ndarray, energy: np.ndarray, force: np.ndarray, abscissa: str, path: str | os.PathLike
+) -> None:
+    """Errors against a size on logarithmic axes (``gapkit.model_selection.LearningCurve``), as one picture file.
+
+    Parameters
+    ----------
+    size, energy, force : (k,)
+        Training frames or sparse points; energy errors (meV) and force errors (eV/A), nan where there are none.
+    """
+    check_picture(path)
+    figure, axes = _figure(1, 2)
+    _draw_curve(axes[0], size, energy, force, abscissa)
+    with replacing(path) as temporary:
+        figure.savefig(temporary)
+
+
+def _draw_curve(axes: Any, size: np.ndarray, energy: np.ndarray, force: np.ndarray, abscissa: str) -> None:
+    """Energy errors on the left, force errors on the right of two axes."""
+    drawn = ((axes[0], energy, "energy error (meV)", BLUE), (axes[1], force, "force error (eV/A)", ORANGE))
+    for one, error, name, color in drawn:
+        known = np.isfinite(error)
+        one.plot(size[known], error[known], "o-", color=color, ms=4)
+        one.set(xlabel=abscissa, ylabel=name)
+        if known.any():
+            one.set(xscale="log", yscale="log")
+
+
+def cross_validation_figure(
+    names: Sequence[str], energy: np.ndarray, force: np.ndarray, path: str | os.PathLike
+) -> None:
+    """Errors of every group that was held out (``gapkit.model_selection.CrossValidation``), as one picture file.
+
+    Parameters
+    ----------
+    names
+        Names of the groups (g,).
+    energy, force : (g,)
+        Mean absolute errors: meV per atom, and eV/A.
+    """
+    check_picture(path)
+    figure, axes = _figure(1, 2, height=max(2.5, 0.3 * len(names) + 1))
+    for one, error, label, color in ((axes[0, 0], energy, "meV/atom", BLUE), (axes[0, 1], force, "eV/A", ORANGE)):
+        one.barh(range(len(names)), np.nan_to_num(error), color=color)
+        one.set_yticks(range(len(names)), names, fontsize=8)
+        one.set(xlabel=f"held-out mean absolute error ({label})")
+    with replacing(path) as temporary:
+        figure.savefig(temporary)
+
+
+def card_figures(curve: Sequence[Sequence[Any]] | None, report: Report | None) -> list[tuple[str, bytes]]:
+    """Pictures of a model card as (title, PNG): errors against sparse points, parity, reliability.
+
+    ``curve``: [sparse points, energy (eV), force (eV/A)] each, None for an error that is not known.
+    """
+    made = []
+    if curve:
+        figure, axes = _figure(1, 2)
+        table = np.array([[np.nan if v is None else float(v) for v in point] for point in curve])
+        _draw_curve(axes[0], table[:, 0], 1e3 * table[:, 1], table[:, 2], "sparse points")
+        made.append(("Held-out errors against sparse points", _png(figure)))
+    if report is not None:
+        made.append(("Parity and reliability", _png(_report_drawing(report, ""))))
+    return made
+
+
+def _png(figure: Any) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()
+
+
+def calibration_figure(
+    error: np.ndarray, std: np.ndarray, path: str | os.PathLike, unit: str = "", title: str = ""
+) -> None:
+    """Reliability curve, error against deviation by deciles, and the distribution of z, as one picture file.
+
+    Raises
+    ------
+    GapkitError
+        As :func:`report_figure`; DataError for errors and deviations that cannot be judged.
+    """
+    from gapkit.uncertainty.metrics import deciles, miscalibration_area, reliability_curve, z_scores
+
+    check_picture(path)
+    z = z_scores(error, std)
+    figure, axes = _figure(1, 3)
+    nominal, inside = reliability_curve(error, std)
+    axes[0, 0].fill_between(nominal, nominal, inside, color=GREY, alpha=0.3)
+    axes[0, 0].plot(nominal, inside, color=BLUE)
+    axes[0, 0].plot([0, 1], [0, 1], "--", color="black", lw=0.8)
+    axes[0, 0].set(xlabel="nominal probability", ylabel="observed share", xlim=(0, 1), ylim=(0, 1))
+    axes[0, 0].set_title(f"miscalibration area {miscalibration_area(error, std):.3f}", fontsize=10)
+    predicted, seen = deciles(error, std)
+    axes[0, 1].loglog(predicted, seen, "o-", ms=4, color=BLUE)
+    span = [min(predicted.min(), seen.min()), max(predicted.max(), seen.max())]
+    axes[0, 1].loglog(span, span, "--", color="black", lw=0.8)
+    axes[0, 1].set(xlabel=f"rms deviation of a decile {unit}", ylabel=f"rms error {unit}")
+    x = np.linspace(-4, 4, 200)
+    axes[0, 2].hist(np.clip(z, -4, 4), bins=60, density=True, color=BLUE, alpha=0.6)
+    axes[0, 2].plot(x, np.exp(-0.5 * x**2) / np.sqrt(2 * np.pi), color="black", lw=0.8)
+    axes[0, 2].set(xlabel="error / deviation", ylabel="density")
+    axes[0, 2].set_title(
+        f"rms z {np.sqrt(np.mean(z**2)):.2f}, within one sigma {np.mean(np.abs(z) <= 1):.0%}", fontsize=10
+    )
+    if title:
+        figure.suptitle(title, fontsize=11)
     with replacing(path) as temporary:
         figure.savefig(temporary)

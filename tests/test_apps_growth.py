@@ -10,12 +10,10 @@ from scipy.stats import chi2, chisquare, kstest
 from gapkit.apps import growth_lattice as floor
 from gapkit.apps import growth_toys as toys
 from gapkit.apps.growth import (
-    GrowthEnsemble,
     GrowthSettings,
     Surface,
     initial_heights,
     look,
-    run_ensemble,
     run_growth,
 )
 from gapkit.apps.growth_barriers import (
@@ -28,6 +26,7 @@ from gapkit.apps.growth_barriers import (
     barriers_from_model,
     bond_counting,
 )
+from gapkit.apps.growth_ensemble import GrowthEnsemble, run_ensemble
 from gapkit.apps.surface_hops import Hop, contacts
 from gapkit.exceptions import DataError, SettingsError
 
@@ -196,7 +195,9 @@ def pair_history(barriers, n_events, seed=0):
 
 def blocks_of(values, weights, n=50):
     """Weighted mean of ``values`` and its standard error by blocks."""
-    parts = np.array([[np.sum(v * w), np.sum(w)] for v, w in zip(*(np.array_split(a, n) for a in (values, weights)), strict=True)])
+    parts = np.array(
+        [[np.sum(v * w), np.sum(w)] for v, w in zip(*(np.array_split(a, n) for a in (values, weights)), strict=True)]
+    )
     mean = parts[:, 0].sum() / parts[:, 1].sum()
     return mean, np.std(parts[:, 0] - mean * parts[:, 1], ddof=1) * np.sqrt(n) / parts[:, 1].sum()
 
@@ -285,7 +286,7 @@ def test_classes_after_many_events_are_those_of_a_fresh_start(n_steps):
     np.testing.assert_array_equal(surface.members[6], fresh.members[6])
     np.testing.assert_array_equal(surface.members[1], fresh.members[1])
     np.testing.assert_allclose(surface.members[0], fresh.members[0], rtol=1e-12)
-    _, counts, blocks, pool, *_, place = surface.members
+    _, counts, blocks, pool, _, _, _, place, *_ = surface.members
     for move, c in enumerate(surface.members[6]):
         if c >= 0:
             k = place[move]

@@ -25,7 +25,7 @@ FLOORS = {
     "propagation": 6,
     "generation": 6,
     "active": 7,
-    "model_selection": 6,
+    "model_selection": 7,
     "cli": 8,
     "__main__": 9,
     "__init__": 9,

@@ -1,5 +1,6 @@
 """Cross-validation by group, learning curves, and the search over kernel shapes."""
 
+import itertools
 import json
 
 import numpy as np
@@ -75,7 +76,7 @@ def test_one_group_cannot_be_held_out(frames):
 def test_nested_subsets_grow_and_keep_shares():
     labels = ["a"] * 40 + ["b"] * 8 + [None]
     subsets = nested_subsets(labels, [6, 12, 24, 48])
-    for small, large in zip(subsets, subsets[1:], strict=False):
+    for small, large in itertools.pairwise(subsets):
         assert set(small) < set(large)
     assert [len(s) - 1 for s in subsets] == [6, 12, 24, 48]
     assert all(48 in s for s in subsets)

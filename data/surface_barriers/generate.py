@@ -231,8 +231,21 @@ def label_surface(metal: str, surface: str) -> list[Atoms]:
     return out
 
 
+def restore() -> None:
+    """Write the work files of surfaces that stand in the collected files, where the work folder was lost."""
+    for metal in METALS:
+        collected = FOLDER / f"{metal}.xyz"
+        frames = ase.io.read(collected, ":") if collected.exists() else []
+        for surface in HOPS_PER_SURFACE:
+            path = FOLDER / "work" / f"{metal}-{surface}.xyz"
+            mine = [a for a in frames if a.info["config_type"] == surface]
+            if mine and not path.exists():
+                write_atomically(path, mine)
+
+
 def label() -> None:
     """Every surface of every metal that has no file in the work folder yet."""
+    restore()
     tasks = [(m, s) for s in HOPS_PER_SURFACE for m in METALS]
     for metal, surface in tqdm(tasks, unit="surface"):
         path = FOLDER / "work" / f"{metal}-{surface}.xyz"

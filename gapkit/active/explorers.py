@@ -66,7 +66,9 @@ class DynamicsExplorer:
     every
         Steps between candidates.
     stop_factor
-        A run ends, with a last candidate, when an atom's deviation passes this multiple of the domain limit.
+        A run ends, with a last candidate, when an atom's deviation passes this multiple of the domain limit ...
+    stop_std
+        ... or this many eV. A model of few frames has a wide domain and little to say in it: then give this one.
     """
 
     starts: Sequence[ase.Atoms]
@@ -75,12 +77,15 @@ class DynamicsExplorer:
     timestep: float = 1.0
     every: int = 10
     stop_factor: float = 2.0
+    stop_std: float = float("inf")
 
     def __post_init__(self) -> None:
         numbers = {n: getattr(self, n) for n in ("temperature", "steps", "timestep", "every", "stop_factor")}
         for name, value in numbers.items():
             if not 0 < value < np.inf:
                 raise SettingsError(f"{name} of an explorer must be positive and finite, not {value!r}")
+        if not self.stop_std > 0:
+            raise SettingsError(f"stop_std of an explorer must be positive (eV), not {self.stop_std!r}")
         if not len(self.starts):
             raise SettingsError("an explorer needs at least one starting frame")
 
@@ -96,7 +101,7 @@ class DynamicsExplorer:
             moving, self.timestep * units.fs, temperature_K=self.temperature, friction=0.01 / units.fs, rng=rng,
             fixcm=False,
         )  # fmt: skip
-        limit = self.stop_factor * gap.potential_.domain_limit(noise=False)
+        limit = min(self.stop_factor * gap.potential_.domain_limit(noise=False), self.stop_std)
         frames: list[ase.Atoms] = []
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", OutOfDomainWarning)  # leaving the domain is what this run is for

@@ -1,8 +1,9 @@
 r"""Growth of a crystal surface by kinetic Monte Carlo, with the barrier model's uncertainty carried to the result.
 
-Atoms fall on a square lattice of columns at flux F per column, hop with rates :math:`\nu e^{-E/k_BT}` and may leave again.
-Event times are exact (``gapkit.apps.growth_lattice``); barriers are in detailed balance (``gapkit.apps.growth_barriers``).
-Overhangs, and the shift by half a cell from layer to layer of a real (100) crystal, are left out.
+Atoms fall on a square lattice of columns at flux F per column, hop with rates :math:`\nu e^{-E/k_BT}` and may leave
+again. Event times are exact (``gapkit.apps.growth_lattice``); barriers are in detailed balance
+(``gapkit.apps.growth_barriers``). Overhangs, and the shift by half a cell from layer to layer of a real (100) crystal,
+are left out.
 
 With h the height of a column above the plane of the surface, roughness and growth rate are
 
@@ -13,10 +14,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -31,6 +30,10 @@ from gapkit.potential.atomic_file import replacing
 _LARGEST = 2048  # columns a side: moves are counted in 32 bits
 _ROUND = 50_000  # events between two looks at the clock and the progress bar
 _FORMAT = 1
+# arrays of the compiled floor, in its order
+_MEMBERS = (
+    "tree", "counts", "blocks", "pool", "free", "n_free", "class_of_move", "place", "changed", "seen", "state",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,7 @@ class GrowthSettings:
             raise SettingsError(f"flux must be finite and not negative (1/s), not {self.flux}")
         if not 0 <= self.n_steps <= self.size // 2 or self.n_records < 1:
             raise SettingsError(
-                f"n_steps must lie between 0 and size / 2 and n_records be at least 1, not {self.n_steps}, {self.n_records}"
+                f"n_steps must lie from 0 to size / 2 and n_records be at least 1, not {self.n_steps}, {self.n_records}"
             )
 
 
@@ -98,7 +101,8 @@ class GrowthResult:
     roughness : (k,) layers
         w, against the plane of the vicinal surface.
     step_density : (k,)
-        Share of nearest-neighbour pairs of columns whose heights differ, beyond what the steps of a vicinal surface need.
+        Share of nearest-neighbour pairs of columns whose heights differ, beyond what the steps of a vicinal surface
+        need.
     adatoms : (k,)
         Top atoms without a lateral nearest neighbour, per column.
     events : (k,) int
@@ -205,7 +209,7 @@ class Surface:
     def _set_deposition(self) -> None:
         deposition = len(self.rates) - 1
         self.members[1][deposition] = self.settings.size**2
-        floor.set_count(self.members[0], self.rates, self.members[1], deposition)
+        floor.mark(deposition, self.members)
 
     @property
     def time(self) -> float:
@@ -255,12 +259,11 @@ class Surface:
             "bonds": [self.barriers.bond, self.barriers.second_bond, self.barriers.leaving],
             "rng": self.rng.bit_generator.state,
         }
-        names = ("tree", "counts", "blocks", "pool", "free", "n_free", "class_of_move", "place")
         with replacing(path) as temporary, open(temporary, "wb") as file:
             np.savez(
                 file, header=np.array(json.dumps(header)), symmetric=self.barriers.symmetric, heights=self.heights,
                 base=self.base, clock=self.clock, tallies=self.tallies, records=np.array(self.records),
-                kept=np.array(self.kept), **dict(zip(names, self.members, strict=True)),
+                kept=np.array(self.kept), **dict(zip(_MEMBERS, self.members, strict=True)),
             )  # fmt: skip
 
     @classmethod
@@ -282,10 +285,9 @@ class Surface:
             barriers = LatticeBarriers(arrays["symmetric"], *header["bonds"])
             rng = np.random.default_rng()
             rng.bit_generator.state = header["rng"]
-            names = ("tree", "counts", "blocks", "pool", "free", "n_free", "class_of_move", "place")
             return cls(
                 settings, barriers, arrays["heights"], arrays["base"], rng, arrays["clock"], arrays["tallies"],
-                *rate_classes(settings, barriers), tuple(arrays[n] for n in names),
+                *rate_classes(settings, barriers), tuple(arrays[n] for n in _MEMBERS),
                 [tuple(r) for r in arrays["records"].tolist()], list(arrays["kept"]),
             )  # fmt: skip
         except DataError:
@@ -317,6 +319,9 @@ def _members(size: int, n_classes: int) -> tuple[np.ndarray, ...]:
         np.array([n_blocks], dtype=np.int64),
         np.full(n_moves, -1, dtype=np.int32),
         np.zeros(n_moves, dtype=np.int32),
+        np.zeros(n_classes, dtype=np.int64),
+        np.zeros(2 * half, dtype=np.int64),
+        np.zeros(2, dtype=np.int64),
     )
 
 
@@ -364,59 +369,3 @@ def run_growth(
                 surface.save(checkpoint)
             bar.update()
     return surface.result()
-
-
-@dataclass(frozen=True)
-class GrowthEnsemble:
-    """Growth under many draws of the barriers.
-
-    Attributes
-    ----------
-    time : (k,) s
-    roughness, mean_height : (s, r, k) layers
-        Of sample s and replica r.
-    """
-
-    time: np.ndarray
-    roughness: np.ndarray
-    mean_height: np.ndarray
-
-    @property
-    def growth_rate(self) -> np.ndarray:
-        """(s, r) layers per second."""
-        return (self.mean_height[:, :, -1] - self.mean_height[:, :, 0]) / (self.time[-1] - self.time[0])
-
-    def spread(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Mean of ``values`` (s, r, ...), the standard deviation due to the barriers, and that due to chance in one run:
-        variance components of a one-way layout (Searle, Casella and McCulloch, Variance Components (1992), sec. 3.5)."""
-        n_replicas = values.shape[1]
-        within = values.var(axis=1, ddof=1).mean(axis=0)
-        between = values.mean(axis=1).var(axis=0, ddof=1) - within / n_replicas
-        return values.mean(axis=(0, 1)), np.sqrt(np.maximum(between, 0.0)), np.sqrt(within)
-
-
-def run_ensemble(
-    settings: GrowthSettings, samples: Sequence[LatticeBarriers], n_replicas: int = 2, progress: bool = False
-) -> GrowthEnsemble:
-    """Grow under each draw of the barriers, ``n_replicas`` times with other random numbers.
-
-    Raises
-    ------
-    SettingsError
-        For fewer than two samples or replicas: their spreads could not be told apart.
-    """
-    if len(samples) < 2 or n_replicas < 2:
-        raise SettingsError(f"at least 2 samples and 2 replicas are needed, not {len(samples)} and {n_replicas}")
-    arguments: dict[str, Any] = {**asdict(settings), "keep_heights": False}
-    seeds = np.random.SeedSequence(settings.seed).generate_state(len(samples) * n_replicas)
-    runs = []
-    with tqdm(total=len(seeds), desc="ensemble", leave=False, disable=not progress) as bar:
-        for k, seed in enumerate(seeds):
-            runs.append(run_growth(GrowthSettings(**{**arguments, "seed": int(seed)}), samples[k // n_replicas]))
-            bar.update()
-    shape = (len(samples), n_replicas, -1)
-    return GrowthEnsemble(
-        runs[0].time,
-        np.array([r.roughness for r in runs]).reshape(shape),
-        np.array([r.mean_height for r in runs]).reshape(shape),
-    )

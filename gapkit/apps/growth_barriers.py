@@ -150,7 +150,9 @@ class LatticeGeometry:
             For any other hop.
         """
         if hop.surface != "flat100" or hop.transition is None:
-            raise DataError(f"hop {hop.name!r} on {hop.surface!r}: a hop on 'flat100' with its transition state is needed")
+            raise DataError(
+                f"hop {hop.name!r} on {hop.surface!r}: one on 'flat100' with its transition state is needed"
+            )
         bond = bond_length(hop.initial)
         z = hop.initial.positions[:-1, 2]
         layers = np.sort(z).reshape(-1, 16).mean(axis=1) if len(z) % 16 == 0 else np.unique(np.round(z, 1))
@@ -187,9 +189,7 @@ class HopModel(Protocol):
 
     def predict(self, hops: list[Hop], return_std: bool, features: np.ndarray) -> Any: ...
 
-    def sample(
-        self, hops: list[Hop], n_samples: int, rng: np.random.Generator, features: np.ndarray
-    ) -> np.ndarray: ...
+    def sample(self, hops: list[Hop], n_samples: int, rng: np.random.Generator, features: np.ndarray) -> np.ndarray: ...
 
 
 @dataclass(frozen=True)

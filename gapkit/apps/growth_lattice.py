@@ -4,16 +4,16 @@ The surface is a field of heights (layers), h(x, y), periodic in y and, up to ``
 atom of a column may hop to one of four neighbours (directions +x, +y, -x, -y: 0 to 3) or leave (4). A move's code says
 what its rate depends on:
 
-- hop within a layer: which of the ten columns around the pair are occupied at the atom's level, ``0 <= code < 1024``; see
-  :data:`PATCH`;
-- hop between layers: ``1024 + ((n1 * 5 + n2) * 5 + m1) * 5 + m2``, n1 and n2 the nearest and second neighbours of the atom at
-  its own level, m1 and m2 those it will have at the level where it lands;
+- hop within a layer: which of the ten columns around the pair are occupied at the atom's level, ``0 <= code < 1024``;
+  see :data:`PATCH`;
+- hop between layers: ``1024 + ((n1 * 5 + n2) * 5 + m1) * 5 + m2``, n1 and n2 the nearest and second neighbours of the
+  atom at its own level, m1 and m2 those it will have at the level where it lands;
 - leaving: ``1649 + n1 * 5 + n2``.
 
-Codes of one rate form a class, as in the n-fold way (Bortz, Kalos and Lebowitz, J. Comput. Phys. 17, 10 (1975)): a binary
-tree over classes holds rate x number of members; one random number picks the class, one the member, one the exact
-waiting time ``-log(1 - u) / total rate``. Members of a class stand in blocks of 512 from a common pool, so that moves
-enter and leave a class in constant time.
+Codes of one rate form a class, as in the n-fold way (Bortz, Kalos and Lebowitz, J. Comput. Phys. 17, 10 (1975)): a
+binary tree over classes holds rate x number of members; one random number picks the class, one the member, one the
+exact waiting time ``-log(1 - u) / total rate``. Members of a class stand in blocks of 512 from a common pool, so that
+moves enter and leave a class in constant time.
 """
 
 from __future__ import annotations
@@ -33,10 +33,13 @@ BLOCK = 1 << BLOCK_BITS
 DEPOSITED, LEFT, HOPPED, CROSSED, SHIFT_X, SHIFT_Y = range(6)
 N_TALLIES = 6
 
-_A = np.array([p[0] for p in PATCH])
-_B = np.array([p[1] for p in PATCH])
 _DX = np.array([1, 0, -1, 0])
 _DY = np.array([0, 1, 0, -1])
+#: a window holds the columns around an event, (u, v) at place u * STRIDE + v
+STRIDE = 10
+_STEP = STRIDE * _DX + _DY
+_TURN = STRIDE * -_DY + _DX
+_PATCH = np.array([[a * step + b * turn for a, b in PATCH] for step, turn in zip(_STEP, _TURN, strict=True)])
 
 
 @njit(cache=True)
@@ -58,61 +61,87 @@ def copy_window(heights, n_steps, x, y, nx, ny, window):
                 yv -= L
             elif yv < 0:
                 yv += L
-            window[u, v] = heights[xu, yv] + lift
+            window[u * STRIDE + v] = heights[xu, yv] + lift
 
 
 @njit(cache=True)
-def neighbours_at(window, u, v, level):
-    """``n1 * 5 + n2`` of column (u, v): nearest and second neighbours that reach ``level``."""
+def neighbours_at(window, w, level):
+    """``n1 * 5 + n2`` of the column at place w: nearest and second neighbours that reach ``level``."""
     near = (
-        (window[u - 1, v] >= level)
-        + (window[u + 1, v] >= level)
-        + (window[u, v - 1] >= level)
-        + (window[u, v + 1] >= level)
+        (window[w - STRIDE] >= level)
+        + (window[w + STRIDE] >= level)
+        + (window[w - 1] >= level)
+        + (window[w + 1] >= level)
     )
     far = (
-        (window[u - 1, v - 1] >= level)
-        + (window[u + 1, v - 1] >= level)
-        + (window[u - 1, v + 1] >= level)
-        + (window[u + 1, v + 1] >= level)
+        (window[w - STRIDE - 1] >= level)
+        + (window[w + STRIDE - 1] >= level)
+        + (window[w - STRIDE + 1] >= level)
+        + (window[w + STRIDE + 1] >= level)
     )
     return 5 * near + far
 
 
 @njit(cache=True)
-def code_of_hop(window, u, v, ex, ey):
-    """Code of the hop of column (u, v) by (ex, ey); two columns around it must lie in the window."""
-    hi = window[u, v]
-    hj = window[u + ex, v + ey]
+def code_of_hop(window, w, d):
+    """Code of the hop in direction d of the column at place w; two columns around it must lie in the window."""
+    hi = window[w]
+    hj = window[w + _STEP[d]]
     if hj + 1 == hi:
         code = 0
         for k in range(10):
-            a = _A[k]
-            b = _B[k]
-            code |= (window[u + a * ex - b * ey, v + a * ey + b * ex] >= hi) << k
+            code |= (window[w + _PATCH[d, k]] >= hi) << k
         return code
-    before = neighbours_at(window, u, v, hi)
-    window[u, v] = hi - 1
-    after = neighbours_at(window, u + ex, v + ey, hj + 1)
-    window[u, v] = hi
+    before = neighbours_at(window, w, hi)
+    window[w] = hi - 1
+    after = neighbours_at(window, w + _STEP[d], hj + 1)
+    window[w] = hi
     return N_SAME + before * 25 + after
 
 
 @njit(cache=True)
-def set_count(tree, rates, counts, c):
-    """Renew the tree (2 P,) above class c; leaves stand from P on, the total at 1."""
-    node = tree.shape[0] // 2 + c
-    tree[node] = rates[c] * counts[c]
-    node >>= 1
-    while node >= 1:
-        tree[node] = tree[2 * node] + tree[2 * node + 1]
-        node >>= 1
+def renew_tree(members, rates):
+    """Renew the tree (2 P,) above the classes whose counts have changed; leaves stand from P on, the total at 1.
+
+    All leaves are equally deep: the walk goes up level by level and meets each node once.
+    """
+    tree, counts, changed, seen, state = members[0], members[1], members[8], members[9], members[10]
+    half = tree.shape[0] // 2
+    n = state[0]
+    for k in range(n):
+        c = changed[k]
+        tree[half + c] = rates[c] * counts[c]
+        seen[half + c] = 0
+        changed[k] = half + c
+    while n > 0 and changed[0] > 1:
+        state[1] += 1
+        m = 0
+        for k in range(n):
+            node = changed[k] >> 1
+            if seen[node] != state[1]:
+                seen[node] = state[1]
+                tree[node] = tree[2 * node] + tree[2 * node + 1]
+                changed[m] = node
+                m += 1
+        n = m
+    state[0] = 0
 
 
 @njit(cache=True)
-def place_move(move, c, members, rates):
+def mark(c, members):
+    """Note that the count of class c has changed."""
+    changed, seen, state = members[8], members[9], members[10]
+    leaf = members[0].shape[0] // 2 + c
+    if seen[leaf] == 0:
+        seen[leaf] = 1
+        changed[state[0]] = c
+        state[0] += 1
+
+
+@njit(cache=True)
+def place_move(move, c, members):
     """Take a move out of its class and put it into class c (-1: none)."""
-    tree, counts, blocks, pool, free, n_free, class_of_move, place = members
+    _, counts, blocks, pool, free, n_free, class_of_move, place, _, _, _ = members
     old = class_of_move[move]
     if old == c:
         return
@@ -126,7 +155,7 @@ def place_move(move, c, members, rates):
         if last & (BLOCK - 1) == 0:
             free[n_free[0]] = blocks[old, last >> BLOCK_BITS]
             n_free[0] += 1
-        set_count(tree, rates, counts, old)
+        mark(old, members)
     class_of_move[move] = c
     if c >= 0:
         k = counts[c]
@@ -136,13 +165,13 @@ def place_move(move, c, members, rates):
         pool[blocks[c, k >> BLOCK_BITS], k & (BLOCK - 1)] = move
         place[move] = k
         counts[c] = k + 1
-        set_count(tree, rates, counts, c)
+        mark(c, members)
 
 
 @njit(cache=True)
 def classify(heights, base, n_steps, x, y, nx, ny, window, class_of_code, members, rates):
     """Bring every move of columns (x, y) to (x + nx - 1, y + ny - 1), at most half a period outside the field, into its
-    class; ``window`` is room for two columns more on every side."""
+    class; ``window`` (STRIDE^2,) is room for two columns more on every side."""
     L = heights.shape[0]
     class_of_move = members[6]
     copy_window(heights, n_steps, x - 2, y - 2, nx + 4, ny + 4, window)
@@ -151,25 +180,27 @@ def classify(heights, base, n_steps, x, y, nx, ny, window, class_of_code, member
             xu = (x + u - 2) % L
             yv = (y + v - 2) % L
             first = (xu * L + yv) * N_MOVES
+            w = u * STRIDE + v
             if heights[xu, yv] <= base[xu, yv]:
                 for d in range(N_MOVES):
                     if class_of_move[first + d] >= 0:
-                        place_move(first + d, -1, members, rates)
+                        place_move(first + d, -1, members)
                 continue
             for d in range(4):
-                c = class_of_code[code_of_hop(window, u, v, _DX[d], _DY[d])]
+                c = class_of_code[code_of_hop(window, w, d)]
                 if class_of_move[first + d] != c:
-                    place_move(first + d, c, members, rates)
-            c = class_of_code[N_SAME + N_BETWEEN + neighbours_at(window, u, v, window[u, v])]
+                    place_move(first + d, c, members)
+            c = class_of_code[N_SAME + N_BETWEEN + neighbours_at(window, w, window[w])]
             if class_of_move[first + LEAVE] != c:
-                place_move(first + LEAVE, c, members, rates)
+                place_move(first + LEAVE, c, members)
+    renew_tree(members, rates)
 
 
 @njit(cache=True)
 def classify_all(heights, base, n_steps, class_of_code, members, rates):
     """Bring every move into its class."""
     L = heights.shape[0]
-    window = np.empty((5, 5), dtype=np.int32)
+    window = np.empty(STRIDE * STRIDE, dtype=np.int32)
     for x in range(L):
         for y in range(L):
             classify(heights, base, n_steps, x, y, 1, 1, window, class_of_code, members, rates)
@@ -247,7 +278,7 @@ def advance(heights, base, n_steps, class_of_code, rates, members, rng, clock, t
     L = heights.shape[0]
     tree, counts, blocks, pool = members[0], members[1], members[2], members[3]
     deposition = rates.shape[0] - 1
-    window = np.empty((10, 10), dtype=np.int32)
+    window = np.empty(STRIDE * STRIDE, dtype=np.int32)
     done = 0
     while done < max_events:
         total = tree[1]
@@ -275,8 +306,6 @@ def advance(heights, base, n_steps, class_of_code, rates, members, rng, clock, t
             k = move // N_MOVES
         x = k // L - 2 + min(ex, 0)
         y = k % L - 2 + min(ey, 0)
-        classify(
-            heights, base, n_steps, x, y, 5 + abs(ex), 5 + abs(ey), window, class_of_code, members, rates
-        )
+        classify(heights, base, n_steps, x, y, 5 + abs(ex), 5 + abs(ey), window, class_of_code, members, rates)
         done += 1
     return done

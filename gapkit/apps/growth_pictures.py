@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from gapkit.apps.growth import GrowthEnsemble, GrowthResult
+from gapkit.apps.growth import GrowthResult
+from gapkit.apps.growth_ensemble import GrowthEnsemble
 from gapkit.exceptions import DataError
 from gapkit.plotting import BLUE, GREY, ORANGE, check_picture
 from gapkit.potential.atomic_file import replacing
@@ -24,7 +25,7 @@ def _figure(columns: int, width: float = 4.2, height: float = 3.9):
 
 
 def relief(heights: np.ndarray, n_steps: int = 0) -> np.ndarray:
-    """Brightness (L, L) from 0 to 1 of a surface lit from the low side of x and y: terraces by height, edges by slope."""
+    """Brightness (L, L) from 0 to 1 of a surface lit from the low side of x and y."""
     L = len(heights)
     right = np.roll(heights, -1, axis=0)
     right[-1] -= n_steps
@@ -38,7 +39,9 @@ def surface_image(axes: Any, heights: np.ndarray, title: str, n_steps: int = 0):
     """Draw a surface from above; x to the right."""
     axes.set(xticks=[], yticks=[])
     axes.set_title(title, fontsize=10)
-    return axes.imshow(relief(heights, n_steps).T, origin="lower", cmap="cividis", vmin=0, vmax=1, interpolation="nearest")
+    return axes.imshow(
+        relief(heights, n_steps).T, origin="lower", cmap="cividis", vmin=0, vmax=1, interpolation="nearest"
+    )
 
 
 def _series(result: GrowthResult) -> np.ndarray:
@@ -82,15 +85,17 @@ def growth_figure(result: GrowthResult, path: str | os.PathLike, n_images: int =
 def ensemble_figure(
     runs: Sequence[tuple[str, GrowthEnsemble]], path: str | os.PathLike, quantity: str = "roughness"
 ) -> None:
-    """Mean of a quantity ("roughness" or "mean_height", layers) against time for one or two ensembles, with bands of one
-    standard deviation: that due to the barriers' uncertainty, and that of chance in one run."""
+    """Mean of a quantity ("roughness" or "mean_height", layers) against time for ensembles, with bands of one standard
+    deviation: that due to the barriers' uncertainty, and that of chance in one run."""
     check_picture(path)
     figure, axes = _figure(len(runs))
     for axis, (name, ensemble) in zip(axes, runs, strict=True):
         mean, barriers, chance = ensemble.spread(getattr(ensemble, quantity))
-        axis.fill_between(ensemble.time, mean - barriers, mean + barriers, color=ORANGE, alpha=0.35, lw=0, label="barriers")
-        axis.fill_between(ensemble.time, mean - chance, mean + chance, color=GREY, alpha=0.6, lw=0, label="chance")
-        axis.plot(ensemble.time, mean, "-", color=BLUE)
+        axis.fill_between(
+            ensemble.time, mean - barriers, mean + barriers, color=ORANGE, alpha=0.35, lw=0, label="barriers"
+        )
+        axis.fill_between(ensemble.time, mean - chance, mean + chance, color=GREY, alpha=0.6, lw=0)
+        axis.plot(ensemble.time, mean, "-", color=BLUE, label="mean; grey: chance")
         axis.set(xlabel="time (s)", ylabel=f"{quantity.replace('_', ' ')} (layers)", ylim=(0, None))
         axis.set_title(name, fontsize=10)
         axis.legend(fontsize=8, loc="upper left")

@@ -1,4 +1,4 @@
-"""From hops with known barriers to a grown (100) surface of one metal, error bars included: the whole way in one call."""
+"""From hops with known barriers to a grown (100) surface of one metal, error bars included, in one call."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gapkit.apps.growth import GrowthEnsemble, GrowthResult, GrowthSettings, run_ensemble, run_growth
+from gapkit.apps.growth import GrowthResult, GrowthSettings, run_growth
 from gapkit.apps.growth_barriers import LatticeGeometry, ModelBarriers, barriers_from_model
+from gapkit.apps.growth_ensemble import GrowthEnsemble, run_ensemble
 from gapkit.apps.surface_barriers import SurfaceBarrierModel
 from gapkit.apps.surface_hops import Hop
 from gapkit.exceptions import DataError

@@ -1,4 +1,4 @@
-"""Hops of an adatom: initial and final minimum, transition state, barrier; from labelled frames or from minima alone."""
+"""Hops of an adatom: initial and final minimum, transition state, barrier; from frames or from minima alone."""
 
 from __future__ import annotations
 

@@ -10,9 +10,9 @@ first and the second shell of the fcc crystal, and :math:`s_2, s_3` the same aft
     A = \frac{\sum s\, \hat u\cdot n}{1 + \sum s}, \quad A_3 = \frac{\sum s_3\, \hat u\cdot n}{1 + \sum s_3} .
 
 C is the smooth coordination number and Gamma the generalised one (Calle-Vallejo, Martinez, Garcia-Lastra, Sautet and
-Loffreda, Angew. Chem. Int. Ed. 53, 8316 (2014)), in which C(j) counts the neighbours of neighbour j, the site's own atom
-left out; A and A_3 are the vertical asymmetries. The local strain is the Almansi tensor e that explains the lengths of
-the bonds best: under a homogeneous deformation of a crystal each bond fulfils
+Loffreda, Angew. Chem. Int. Ed. 53, 8316 (2014)), in which C(j) counts the neighbours of neighbour j, the site's own
+atom left out; A and A_3 are the vertical asymmetries. The local strain is the Almansi tensor e that explains the
+lengths of the bonds best: under a homogeneous deformation of a crystal each bond fulfils
 :math:`\hat u\cdot e\,\hat u = \tfrac12 (1 - b^2/r^2)` exactly (Malvern, Introduction to the Mechanics of a Continuous
 Medium (1969), sec. 4.5), so that
 

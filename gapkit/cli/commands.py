@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from gapkit.cli.main import output_path
 from gapkit.exceptions import GapkitError, SettingsError, SpeciesError
+from gapkit.model_selection import Trial, fast_terms, tune, write_card
 from gapkit.plotting import check_picture, report_figure
 from gapkit.potential.atomic_file import replacing
 from gapkit.potential.gap import GAP, load
@@ -61,7 +62,10 @@ def read_labelled(paths: Sequence[str], gap: GAP, check: Callable[[Atoms, str], 
 def fit(options: argparse.Namespace) -> None:
     """Fit and save; report errors on test frames."""
     target = output_path(options.output)
+    minutes = budget(options.tune) if options.tune else None
     gap = GAP(**(read_config(options.config) if options.config else {}))
+    if (options.fast or minutes) and not isinstance(gap.terms, str):
+        raise SettingsError("--fast and --tune choose the terms, which the configuration gives: leave out one of them")
     frames = read_labelled(options.train, gap, check_contacts)
     keys = (gap.energy_key, gap.forces_key, gap.virial_key)
     alone = {f.index for f in labelled_frames(frames, *keys, require_labels=False) if f.is_isolated_atom}
@@ -75,11 +79,35 @@ def fit(options: argparse.Namespace) -> None:
             raise SpeciesError(f"{where}: {', '.join(unknown)} is in no training frame; add some, or remove the frame")
 
     tests = read_labelled(options.test, gap, check_test) if options.test else None
-    gap.fit(frames, progress=not options.quiet)
+    if minutes:
+        state = target.with_name(target.name + ".tune.json")
+        gap, tuning = tune(gap, frames, minutes, state=state, callback=None if options.quiet else show_trial)
+        print(f"{tuning}\ntrials kept in {state}: the same command goes on from there")
+    else:
+        if options.fast:
+            gap.set_params(terms=list(fast_terms(frames, gap)))
+        gap.fit(frames, progress=not options.quiet)
     gap.save(target, updatable=options.updatable)
     print(f"model written to {target}")
     if tests is not None:
         print(gap.evaluate(tests, progress=not options.quiet))
+
+
+def budget(text: str) -> float:
+    """Minutes of a time such as ``90s``, ``10m``, ``1.5h``; a bare number is minutes."""
+    unit = {"s": 1 / 60, "m": 1.0, "h": 60.0}.get(text[-1:].lower())
+    try:
+        minutes = float(text if unit is None else text[:-1]) * (unit or 1.0)
+    except ValueError:
+        minutes = 0.0
+    if not (np.isfinite(minutes) and minutes > 0):
+        raise SettingsError(f"--tune takes a time such as 90s, 10m or 2h, not {text!r}")
+    return minutes
+
+
+def show_trial(trial: Trial) -> None:
+    """One line for a finished trial."""
+    print(f"round {trial.round + 1}  {trial.candidate}  score {trial.score:.4f}  {trial.seconds:.1f} s", flush=True)
 
 
 def evaluate(options: argparse.Namespace) -> None:
@@ -135,8 +163,17 @@ def predict(options: argparse.Namespace) -> None:
 
 
 def info(options: argparse.Namespace) -> None:
-    """Print what a model file holds."""
-    print(load(options.model).describe())
+    """Print what a model file holds, or write it as a card."""
+    gap = load(options.model)
+    if options.data and not options.card:
+        raise SettingsError("--data is for --card: name the card's file too")
+    if not options.card:
+        print(gap.describe())
+        return
+    target = output_path(options.card)
+    report = gap.evaluate(read_labelled(options.data, gap, gap.potential_.check)) if options.data else None
+    write_card(gap, target, report)
+    print(f"written: {target}")
 
 
 def md(options: argparse.Namespace) -> None:

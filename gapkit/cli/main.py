@@ -34,6 +34,9 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument("-o", "--output", required=True, metavar="MODEL")
     fit.add_argument("--test", nargs="+", metavar="TEST.xyz", help="report errors on these frames")
     fit.add_argument("--config", metavar="FILE.toml", help="parameters of gapkit.GAP")
+    size = fit.add_mutually_exclusive_group()
+    size.add_argument("--fast", action="store_true", help="a fit in seconds, less accurate (docs/ACCURACY.md)")
+    size.add_argument("--tune", metavar="TIME", help="search over kernel shapes for this long: 90s, 10m, 2h")
     fit.add_argument("--updatable", action="store_true", help="keep what later updates need in the model file")
     fit.add_argument("--quiet", action="store_true", help="no progress bars")
 
@@ -53,6 +56,8 @@ def _parser() -> argparse.ArgumentParser:
 
     info = commands.add_parser("info", help="what a model file holds")
     info.add_argument("model", metavar="MODEL")
+    info.add_argument("--card", metavar="FILE", help="write a model card: .md or .html (with pictures)")
+    info.add_argument("--data", nargs="+", metavar="DATA.xyz", help="frames not fitted to, for the card's errors")
 
     md = commands.add_parser("md", help="molecular dynamics")
     md.add_argument("model", metavar="MODEL")
@@ -73,9 +78,9 @@ def _parser() -> argparse.ArgumentParser:
     growth = commands.add_parser("growth", help="grow a metal surface with barriers from a model")
     growth.add_argument("--metal", default="Cu", help="one of the bundled barriers' metals (default Cu)")
     growth.add_argument("-o", "--output", default="gapkit-growth", help="folder for pictures and checkpoint")
-    growth.add_argument("--size", type=int, default=128, help="columns a side (default 128)")
-    growth.add_argument("--temperature", type=float, default=300.0, metavar="K")
-    growth.add_argument("--flux", type=float, default=100.0, help="layers per second (default 100)")
+    growth.add_argument("--size", type=int, default=96, help="columns a side (default 96)")
+    growth.add_argument("--temperature", type=float, default=350.0, metavar="K", help="default 350")
+    growth.add_argument("--flux", type=float, default=3e4, help="layers per second (default 30,000)")
     growth.add_argument("--layers", type=float, default=0.5, help="layers to deposit (default 0.5)")
     growth.add_argument("--vicinal", type=int, default=0, metavar="STEPS", help="steps of a vicinal surface")
     growth.add_argument("--samples", type=int, default=0, help="draws of the barriers for the error bars")

@@ -26,7 +26,7 @@ from gapkit.descriptors.base import KernelSum
 
 _NO_DIRECTIONS = np.zeros((0, 0))
 _NO_POLYNOMIAL = (0.0, np.zeros(0), np.zeros((0, 0)))
-_NO_SUM = (np.zeros(0), np.zeros((0, 0)), np.zeros(0), np.zeros(0), 0, 0)
+_NO_SUM = (np.zeros(0), np.zeros((0, 0)), np.zeros(0), np.zeros(0), 1)
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class SoapPredictor:
         U; no rows for the identity.
     collapsed : bool
         Whether ``polynomial`` (constant, linear (d,), matrix (d, d)) is used, or ``coefficients`` (mean, offsets,
-        products, weights, function, parameter).
+        products, weights, power).
     """
 
     mean: np.ndarray
@@ -120,7 +120,7 @@ def _summed(s: KernelSum) -> SoapPredictor:
 def _about_mean(points: np.ndarray, s: KernelSum) -> tuple:
     mean = points.mean(axis=0)
     offsets = np.ascontiguousarray(points - mean)
-    return mean, offsets, points @ mean, np.ascontiguousarray(s.weights), s.kernel.function, s.kernel.parameter
+    return mean, offsets, points @ mean, np.ascontiguousarray(s.weights), s.kernel.parameter
 
 
 def _collapsed(sums: Sequence[KernelSum], n_features: int) -> SoapPredictor:

@@ -100,6 +100,7 @@ class SparseBlock:
 
     @cached_property
     def _grid_factor(self) -> np.ndarray:
+        assert self.grid is not None
         return whitening_factor(self.kernel.of_scaled(self.grid), GRID_JITTER)[0]
 
     def variances_from_grid(self, rows: np.ndarray) -> np.ndarray:

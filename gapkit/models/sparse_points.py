@@ -11,7 +11,6 @@ import scipy.linalg
 from gapkit.exceptions import NumericsError, SettingsError
 from gapkit.kernels import Kernel
 
-
 #: share of the candidates beyond which the whole kernel matrix is factorised rather than columns made as needed
 WHOLE_MATRIX = 0.15
 #: points by which a large pool is thinned

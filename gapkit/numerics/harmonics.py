@@ -24,6 +24,8 @@ from gapkit.numerics.simd import add, fma, load, multiply, splat, store, subtrac
 
 #: doubles kept per (direction group, lm): Y, and the three components of the tangential gradient, 8 lanes each
 STRIDE = 32
+#: the same without gradients: what is read often stays in the first cache
+NARROW = 8
 
 
 def normalisation(l_max: int) -> np.ndarray:
@@ -56,9 +58,11 @@ def harmonics(l_max, norm, directions, offset, with_gradient, scratch, out, out_
     scratch
         At least :func:`scratch_size` doubles.
     out, out_offset
-        Filled at ``out_offset + lm * STRIDE + 8 * component + lane`` with ``lm = l^2 + l + m``.
+        Filled at ``out_offset + lm * stride + 8 * component + lane`` with ``lm = l^2 + l + m``; the stride is
+        ``STRIDE`` with gradients and ``NARROW`` without.
     """
     width = l_max + 2
+    stride = STRIDE if with_gradient else NARROW
     x = load(directions, offset)
     y = load(directions, offset + 8)
     z = load(directions, offset + 16)
@@ -93,8 +97,8 @@ def harmonics(l_max, norm, directions, offset, with_gradient, scratch, out, out_
             c = load(scratch, cosine + 8 * m)
             s = load(scratch, sine + 8 * m)
             nq = multiply(n, q)
-            plus = out_offset + (l * l + l + m) * STRIDE
-            minus = out_offset + (l * l + l - m) * STRIDE
+            plus = out_offset + (l * l + l + m) * stride
+            minus = out_offset + (l * l + l - m) * stride
             y_plus = multiply(nq, c)
             y_minus = multiply(nq, s)
             store(out, plus, y_plus)

@@ -103,3 +103,27 @@ def interpolate(table, inverse_spacing, n_l, n_pad, r, f, df, offset):
             store(f, offset + l * n_pad + n, fma(v0, a, fma(s0, b, fma(v1, c, multiply(s1, d)))))
             change = add(a, multiply(minus, c))
             store(df, offset + l * n_pad + n, fma(dv, change, fma(ds0, b, multiply(ds1, d))))
+
+
+@njit(cache=True, nogil=True)
+def interpolate_values(table, inverse_spacing, n_l, n_pad, r, f, offset):
+    """As :func:`interpolate`, without the derivatives."""
+    position = r * inverse_spacing
+    k = min(int(position), len(table) // (2 * n_l * n_pad) - 2)
+    t = position - k
+    t2 = t * t
+    t3 = t2 * t
+    v0 = splat(2 * t3 - 3 * t2 + 1)
+    s0 = splat(t3 - 2 * t2 + t)
+    v1 = splat(3 * t2 - 2 * t3)
+    s1 = splat(t3 - t2)
+    row = 2 * n_l * n_pad
+    low = k * row
+    high = low + row
+    for l in range(n_l):
+        for n in range(0, n_pad, 8):
+            a = load(table, low + 2 * l * n_pad + n)
+            b = load(table, low + (2 * l + 1) * n_pad + n)
+            c = load(table, high + 2 * l * n_pad + n)
+            d = load(table, high + (2 * l + 1) * n_pad + n)
+            store(f, offset + l * n_pad + n, fma(v0, a, fma(s0, b, fma(v1, c, multiply(s1, d)))))

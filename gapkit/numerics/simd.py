@@ -72,6 +72,20 @@ def splat(typing_context, scalar):
     return double8(types.float64), codegen
 
 
+@intrinsic
+def broadcast(typing_context, array, offset):
+    """A vector with ``array[offset]`` in every lane: one instruction, and no test for a negative offset."""
+
+    def codegen(context, builder, signature, args):
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        scalar = builder.load(builder.gep(data, [args[1]]))
+        first = builder.insert_element(ir.Constant(_VECTOR, ir.Undefined), scalar, _LANE(0))
+        mask = ir.Constant(ir.VectorType(_LANE, WIDTH), [0] * WIDTH)
+        return builder.shuffle_vector(first, ir.Constant(_VECTOR, ir.Undefined), mask)
+
+    return double8(array, types.intp), codegen
+
+
 def _binary(name):
     @intrinsic
     def operation(typing_context, a, b):

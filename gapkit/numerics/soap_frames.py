@@ -5,8 +5,7 @@ import math
 import numpy as np
 from numba import njit
 
-from gapkit.numerics import kernel_functions
-from gapkit.numerics.harmonics import STRIDE
+from gapkit.numerics.harmonics import NARROW, STRIDE
 from gapkit.numerics.soap import (
     expand,
     pair_basis,
@@ -15,6 +14,7 @@ from gapkit.numerics.soap import (
     power_spectrum,
     power_spectrum_adjoint,
 )
+from gapkit.numerics.vectors import inner, weighted_powers
 
 
 @njit(cache=True, nogil=True)
@@ -33,10 +33,7 @@ def _workspace(atoms, first, l_max, n_pad):
 @njit(cache=True, nogil=True)
 def _normalise(vector):
     """Divide by the length, which is returned."""
-    square = 0.0
-    for k in range(len(vector)):
-        square += vector[k] ** 2
-    length = math.sqrt(square)
+    length = math.sqrt(inner(vector, vector))
     inverse = 1.0 / length
     for k in range(len(vector)):
         vector[k] *= inverse
@@ -58,7 +55,7 @@ def descriptors(atoms, first, distance, unit, channel, centre_channel, basis, bl
         a = atoms[i]
         start, count = first[a], first[a + 1] - first[a]
         pair_basis(start, count, distance, unit, radial, inverse_spacing, norm, l_max, n_pad, False, f, df, y, work)
-        expand(count, channel[start:], n_channels, summed, centre_channel[a], centre, f, y, l_max, n_pad, c)
+        expand(count, channel[start:], n_channels, summed, centre_channel[a], centre, f, y, NARROW, l_max, n_pad, c)
         power_spectrum(c, blocks, l_max, n_max, n_pad, scale, out[i], row)
         if normalise:
             _normalise(out[i])
@@ -66,40 +63,29 @@ def descriptors(atoms, first, distance, unit, channel, centre_channel, basis, bl
 
 @njit(cache=True, nogil=True)
 def _kernel_values(u, coefficients, t, dt):
-    """Kernel values ``t`` and slopes ``dt`` (n, m) of a kernel sum's points; see :func:`_sum_over_points`."""
-    mean, offsets, products, _, function, parameter = coefficients
-    m, d = offsets.shape
+    """Kernel values ``t`` (n, m) of a kernel sum's points; ``dt`` is scratch space. See :func:`_sum_over_points`."""
+    mean, offsets, products, weights, power = coefficients
     np.dot(u, offsets.T, t)
     for i in range(len(u)):
-        shared = 0.0
-        for k in range(d):
-            shared += u[i, k] * mean[k]
-        for k in range(m):
-            t[i, k] += products[k] + shared
-    kernel_functions.apply(function, parameter, t, t, dt)
+        weighted_powers(power, t[i], products, inner(u[i], mean), weights, dt[i])
 
 
 @njit(cache=True, nogil=True)
 def _sum_over_points(u, coefficients, energy, slope, t, dt):
-    """Energies (n,) and dE/du (n, d) of a kernel sum; ``u`` (n, d) is taken from the mean sparse point.
+    """Energies (n,) and dE/du (n, d) of a sum of powers; ``u`` (n, d) is taken from the mean sparse point.
 
     ``coefficients`` holds the points' mean (d,), their offsets from it (m, d), products with it (m,), weights (m,; eV)
-    and the scalar function. ``t``, ``dt``: scratch space (n, m).
+    and the power. ``t``, ``dt`` (n, m): scratch space; kernel values are left in ``t``.
     """
-    mean, offsets, _, weights, _, _ = coefficients
-    m, d = offsets.shape
-    _kernel_values(u, coefficients, t, dt)
-    np.dot(t, weights, energy)
+    mean, offsets, products, weights, power = coefficients
+    np.dot(u, offsets.T, t)
+    slopes = np.empty(len(u))
     for i in range(len(u)):
-        for k in range(m):
-            dt[i, k] *= weights[k]
+        energy[i], slopes[i] = weighted_powers(power, t[i], products, inner(u[i], mean), weights, dt[i])
     np.dot(dt, offsets, slope)
     for i in range(len(u)):
-        total_slope = 0.0
-        for k in range(m):
-            total_slope += dt[i, k]
-        for k in range(d):
-            slope[i, k] += total_slope * mean[k]
+        for k in range(len(mean)):
+            slope[i, k] += slopes[i] * mean[k]
 
 
 @njit(cache=True, nogil=True)
@@ -111,11 +97,11 @@ def _subtract_explained(atoms, t, others, soap, pair, signs, variance):
         for i in range(len(atoms)):
             mine[i] = others[atoms[i]]
         h += np.dot(mine, pair.T)
+    signed = np.empty(len(signs))
     for i in range(len(atoms)):
-        acc = 0.0
         for r in range(len(signs)):
-            acc += signs[r] * h[i, r] * h[i, r]
-        variance[atoms[i]] -= acc
+            signed[r] = signs[r] * h[i, r]
+        variance[atoms[i]] -= inner(h[i], signed)
 
 
 @njit(cache=True, nogil=True)
@@ -124,11 +110,9 @@ def _quadratic(u, coefficients, energy, slope):
     constant, linear, matrix = coefficients
     np.dot(u, matrix, slope)
     for i in range(len(u)):
-        acc = 0.0
+        energy[i] = constant + inner(u[i], linear) + inner(u[i], slope[i])
         for k in range(len(linear)):
-            acc += u[i, k] * (linear[k] + slope[i, k])
             slope[i, k] = linear[k] + 2 * slope[i, k]
-        energy[i] = constant + acc
 
 
 @njit(cache=True, nogil=True)
@@ -175,7 +159,9 @@ def energies_and_pair_gradients(
             start, count = first[a], first[a + 1] - first[a]
             here = c[i * size_c : (i + 1) * size_c]
             pair_basis(start, count, distance, unit, radial, inverse_spacing, norm, l_max, n_pad, False, f, df, y, work)
-            expand(count, channel[start:], n_channels, summed, centre_channel[a], centre, f, y, l_max, n_pad, here)
+            expand(
+                count, channel[start:], n_channels, summed, centre_channel[a], centre, f, y, NARROW, l_max, n_pad, here
+            )
             power_spectrum(here, blocks, l_max, n_max, n_pad, scale, p[i], row)
             length[i] = _normalise(p[i])
             for k in range(n_features):
@@ -196,9 +182,7 @@ def energies_and_pair_gradients(
             a = atoms[begin + i]
             energy[a] = values[i]
             start, count = first[a], first[a + 1] - first[a]
-            along = 0.0
-            for k in range(n_features):
-                along += p[i, k] * gradient[i, k]
+            along = inner(p[i], gradient[i])
             inverse = 1.0 / length[i]
             for k in range(n_features):
                 gradient[i, k] = (gradient[i, k] - p[i, k] * along) * inverse
@@ -248,7 +232,7 @@ def jacobians(
         a = atoms[i]
         start, count = first[a], first[a + 1] - first[a]
         pair_basis(start, count, distance, unit, radial, inverse_spacing, norm, l_max, n_pad, True, f, df, y, work)
-        expand(count, channel[start:], n_channels, summed, centre_channel[a], centre, f, y, l_max, n_pad, c)
+        expand(count, channel[start:], n_channels, summed, centre_channel[a], centre, f, y, STRIDE, l_max, n_pad, c)
         power_spectrum(c, blocks, l_max, n_max, n_pad, scale, x[i], row)
         top = start_of[i]
         bottom = start_of[i + 1]
@@ -292,9 +276,7 @@ def jacobians(
             place[j[start + k]] = -1
         inverse = 1.0 / _normalise(x[i])
         for column in range(top, bottom):
-            along = 0.0
-            for s in range(n_features):
-                along += x[i, s] * J[column, s]
+            along = inner(x[i], J[column])
             for s in range(n_features):
                 J[column, s] = (J[column, s] - along * x[i, s]) * inverse
 

@@ -75,9 +75,11 @@ class GAP(ErrorBars, BaseEstimator):
         ``"auto"``: from isolated-atom frames, else by least squares; ``"isolated"``, ``"least_squares"``; or a table of
         energies (eV) by symbol.
     noise
-        ``"auto"``: from held-out error; or a table such as ``{"energy": 0.002, "forces": 0.1, "virial": 0.1,
-        "config_types": {"liquid": {"forces": 0.3}}}`` (eV per square root of atoms, eV/A); levels not given, or given
-        as ``"auto"``, are searched. A config_type named there gets noise groups of its own.
+        ``"auto"``: from held-out error; ``"held_out_density"`` or ``"evidence"``: from these objectives; or a table
+        such as ``{"energy": 0.002, "forces": 0.1, "virial": 0.1, "config_types": {"liquid": {"forces": 0.3}},
+        "objective": "evidence"}`` (eV per square root of atoms, eV/A); levels not given, or given as ``"auto"``, are
+        searched. A config_type named there gets noise groups of its own; virials have one for each frequent
+        config_type anyway.
     sparse
         ``"auto"``: as the terms say; a number of sparse points for SOAP and triplet terms; the name of a selection
         (``"greedy"``, ``"leverage"``, ``"cur"``, ``"fps"``, ``"random"``); or ``{"n": 500, "selection": "cur"}``.
@@ -281,6 +283,9 @@ class GAP(ErrorBars, BaseEstimator):
         lines += [f"  {line}" for line in p.describe_passes()]
         for z, energy in sorted(p.reference.values.items()):
             lines.append(f"e0 of {ase.data.chemical_symbols[z]}: {energy:.6f} eV ({p.reference.source.get(z, '')})")
+        dropped = m.get("levels", {}).get("dropped_terms")
+        if dropped:
+            lines.append(f"dropped, because their signal vanished: {', '.join(dropped)}")
         lines.append(f"baseline: {type(p.baseline).__name__ if p.baseline is not None else 'none'}")
         return "\n".join([*lines, held_out_table(p)])
 

@@ -13,12 +13,13 @@ from gapkit.models.basis import SparseBasis
 from gapkit.models.evidence import Evidence
 from gapkit.models.held_out import EnergyRows, HeldOutError
 from gapkit.models.level_search import search_levels
-from gapkit.models.levels import UNSOLVABLE, LevelObjective, Levels, kind_of
+from gapkit.models.levels import PRIOR_WIDTH, LevelObjective, Levels, held_out_statistics, kind_of
 from gapkit.models.observations import ISOLATED, ISOLATED_NOISE, Observations
 from gapkit.models.terms import Term
 from gapkit.models.triangles import Triangles
 from gapkit.potential.defaults import starting_levels
 from gapkit.potential.noise_settings import OBJECTIVES, NoiseSettings
+from gapkit.potential.pruning import vanished_terms
 from gapkit.potential.training_set import TrainingSet
 
 #: largest number of columns that the level search uses, and that its first, rough stage with several starts uses
@@ -104,7 +105,8 @@ def choose_levels(
     -------
     levels
     account : dict
-        JSON-ready: objective, its value, log evidence per label, and the relative standard errors of the levels.
+        JSON-ready: objective, log evidence per label, relative standard errors of the levels, held-out errors against
+        the number of sparse points, and the terms whose signal vanished.
     """
     start, lower = starting_levels(data.targets, terms, triangles.groups)
     fixed = {g: given.given(g) for g in triangles.groups}
@@ -136,7 +138,16 @@ def choose_levels(
     final = objective(SEARCH_COLUMNS)
     levels = search_levels(final, lower, [levels], callback=report)
     progress.close()
-    return levels, account_of(levels, given.objective, final, rough)
+    account = account_of(levels, given.objective, final)
+    if np.isfinite(levels.objective):
+        near = search_levels(rough, lower, [levels], 10)  # the curvature is that of its own minimum
+        errors = relative_errors(rough, near)
+        account["noise_errors"] = dict(zip(free_noise, errors[: len(free_noise)], strict=True))
+        account["signal_errors"] = dict(zip(map(str, free_signal), errors[len(free_noise) :], strict=True))
+    if len(final.triangles.folds) > 1:
+        account["sparse_curve"] = sparse_curve(basis, levels, final)
+    account["vanished"] = list(vanished_terms(final, levels)) if np.isfinite(levels.objective) else []
+    return levels, account
 
 
 def _starts(start: Levels, objective: LevelObjective) -> list[Levels]:
@@ -149,45 +160,59 @@ def _starts(start: Levels, objective: LevelObjective) -> list[Levels]:
     return [start, Levels(looser, start.signal), Levels(start.noise, smoother)]
 
 
-def account_of(levels: Levels, name: str, final: LevelObjective, rough: LevelObjective) -> dict[str, Any]:
-    """What the model file says of its levels."""
-    evidence = Evidence(final.triangles, final.column_terms, levels, (), ())
+def account_of(levels: Levels, name: str, searched: LevelObjective) -> dict[str, Any]:
+    """What the model file says of how its levels were found; the evidence is a diagnostic, whatever the objective."""
     try:
-        log_evidence = -evidence.evaluate(levels)[0]
+        log_evidence = -Evidence(searched.triangles, searched.column_terms, levels, (), ()).evaluate(levels)[0]
     except np.linalg.LinAlgError:
         log_evidence = float("nan")
-    account: dict[str, Any] = {
+    return {
         "objective": name,
-        "log_evidence_per_label": log_evidence if np.isfinite(log_evidence) else None,
+        "log_evidence_per_label": float(log_evidence) if np.isfinite(log_evidence) else None,
     }
-    if np.isfinite(levels.objective):
-        errors = relative_errors(rough, levels)
-        n_noise = len(rough.free_noise)
-        account["noise_errors"] = dict(zip(rough.free_noise, errors[:n_noise], strict=True))
-        account["signal_errors"] = dict(zip(map(str, rough.free_signal), errors[n_noise:], strict=True))
-    return account
 
 
-def relative_errors(objective: LevelObjective, levels: Levels, step: float = 0.05) -> list[float | None]:
-    """Relative standard errors of the free levels from the objective's curvature; None where it is not convex.
+def relative_errors(objective: LevelObjective, levels: Levels, step: float = 0.05) -> list[float]:
+    """Relative standard errors (of the logarithms) of the free levels from the objective's curvature at ``levels``.
 
     The objective counts as minus the log likelihood of one frame: labels of a frame share its misfit and are not
-    independent. The Hessian is the difference of gradients at ``step`` to both sides of the levels' logarithms.
+    independent. Held-out error does not depend on the common scale of all levels: where all are free, it is fixed.
+    Along other directions that the objective does not curve along, the width of the prior is the error. The Hessian
+    is the difference of gradients at ``step`` to both sides of the levels' logarithms.
     """
     x = objective.point(levels)
-    frames = max(
-        1, sum(t.n_rows for (g, f), t in objective.triangles.items.items() if f >= 0 and kind_of(g) == "energy")
-    )
+    items = objective.triangles.items
+    frames = max(1, sum(t.n_rows for (g, fold), t in items.items() if fold >= 0 and kind_of(g) == "energy"))
     hessian = np.empty((len(x), len(x)))
     for k in range(len(x)):
         move = np.zeros(len(x))
         move[k] = step
-        (above, up), (below, down) = objective(x + move), objective(x - move)
-        if max(above, below) >= UNSOLVABLE:
-            return [None] * len(x)
-        hessian[k] = (up - down) / (2 * step)
-    hessian = 0.5 * (hessian + hessian.T)
-    values, vectors = np.linalg.eigh(hessian)
-    # directions that the objective does not curve along are known to the width of the prior alone
-    variance = vectors**2 @ (1 / np.maximum(frames * values, 1e-4)) if len(x) else np.zeros(0)
-    return [float(np.sqrt(v)) for v in variance]
+        hessian[k] = (objective(x + move)[1] - objective(x - move)[1]) / (2 * step)
+    values, vectors = np.linalg.eigh(frames * 0.5 * (hessian + hessian.T))
+    precision = (vectors * np.maximum(values, PRIOR_WIDTH**-2)) @ vectors.T
+    groups = set(objective.triangles.groups) - {ISOLATED}
+    everything = groups <= set(objective.free_noise) and len(objective.free_signal) == len(levels.signal)
+    if isinstance(objective, HeldOutError) and everything and len(x) > 1:
+        precision += PRIOR_WIDTH**2 * np.full((len(x), len(x)), float(np.trace(precision)) / len(x))
+    return [float(np.sqrt(v)) for v in np.diag(np.linalg.inv(precision))] if len(x) else []
+
+
+def sparse_curve(basis: SparseBasis, levels: Levels, searched: LevelObjective) -> list[list[float | int | None]]:
+    """[sparse points, energy, force] held-out root-mean-square errors (eV per square root of atoms, eV/A)."""
+    curve: list[list[float | int | None]] = []
+    m = searched.triangles.n_columns
+    terms = searched.column_terms
+    for share in (0.125, 0.25, 0.5, 1.0):
+        # of every block its leading columns; a block's columns follow each other in the searched triangles too
+        columns = np.arange(m)
+        if share < 1.0:
+            whole = basis.leading_columns(SEARCH_COLUMNS) if basis.n_columns > m else np.arange(m)
+            columns = np.searchsorted(whole, basis.leading_columns(max(1, round(share * m))))
+        statistics = held_out_statistics(searched.triangles.select(columns), terms[columns], levels)
+        point: list[float | int | None] = [len(columns)]
+        for kind in ("energy", "forces"):
+            mine = [s for g, s in statistics.items() if kind_of(g) == kind]
+            square = sum(s.n_rows * s.squared_error for s in mine)
+            point.append(float(np.sqrt(square / sum(s.n_rows for s in mine))) if mine else None)
+        curve.append(point)
+    return curve

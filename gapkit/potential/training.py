@@ -23,6 +23,7 @@ from gapkit.potential.local_variance import LocalForm, choose_forms
 from gapkit.potential.model import Potential
 from gapkit.potential.noise_settings import NoiseSettings
 from gapkit.potential.pool import choose_sparse_points, choose_terms, gather_pool
+from gapkit.potential.pruning import account_without, without_terms
 from gapkit.potential.training_set import (
     ALWAYS,
     TrainingSet,
@@ -31,6 +32,7 @@ from gapkit.potential.training_set import (
     training_set,
     updated_description,
 )
+from gapkit.potential.validity import training_domain
 from gapkit.structures.labels import LabelledFrame
 from gapkit.structures.neighbours import Structure
 from gapkit.uncertainty.calibration import calibrate
@@ -156,6 +158,9 @@ def _fit(frames, terms, baseline, e0, noise, sparse, n_folds, n_jobs, random_sta
     accumulate_rows(triangles, data, basis, folds, own_groups(data, given), n_threads, bar, sample)
     with blas_threads(n_threads):
         levels, account = choose_levels(triangles, basis, data, terms, given, bar, sample)
+        gone, account = account["vanished"], account_without(account, terms)
+        if gone:
+            basis, triangles, levels, terms = without_terms(basis, triangles, levels, terms, gone)
         posterior = Posterior.solve(
             triangles,
             levels.noise,
@@ -183,7 +188,11 @@ def _fit(frames, terms, baseline, e0, noise, sparse, n_folds, n_jobs, random_sta
             baseline=baseline,
             calibration=calibration,
             species=data.species,
-            metadata={**describe_training(data, basis, levels, calibration, n_folds), "levels": account},
+            metadata={
+                **describe_training(data, basis, levels, calibration, n_folds),
+                "levels": account,
+                "domain": training_domain(data.frames),
+            },
             n_jobs=n_jobs,
         )
         metadata = {**potential.metadata, "domain_variance": domain_variance(potential, data)}

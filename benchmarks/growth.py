@@ -1,0 +1,126 @@
+"""Barrier models on hops they have not seen, and the speed of growth.
+
+    python benchmarks/growth.py [barriers] [lattice] [speed] [uncertainty]
+
+Without arguments all four: left-out errors and coverage on the bundled hops (10 folds, two random cuts; site classes
+left out); lattice environments against hops of the set; events per second on one core; uncertain barriers to roughness
+and growth rate.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import numpy as np
+
+from gapkit.apps.barrier_regressors import KernelRidgeBarriers
+from gapkit.apps.growth import GrowthSettings, Surface
+from gapkit.apps.growth_barriers import REVERSE, LatticeGeometry, barriers_from_model
+from gapkit.apps.growth_lattice import PATCH
+from gapkit.apps.surface_barriers import HeldOut, SurfaceBarrierModel, leave_out
+from gapkit.apps.surface_growth import grow_surface
+from gapkit.apps.surface_hops import Hop, contacts, folds_by_name, hops_from_frames, site_class, surface_class
+from gapkit.apps.surface_sites import SoapSites
+from gapkit.datasets import load_surface_barriers
+
+MODELS = {
+    "GP": SurfaceBarrierModel(random_state=0),
+    "KRR": SurfaceBarrierModel(KernelRidgeBarriers(), random_state=0),
+    "GP, minima alone": SurfaceBarrierModel(known_transition=False, random_state=0),
+    "KRR, minima alone": SurfaceBarrierModel(KernelRidgeBarriers(), known_transition=False, random_state=0),
+    "GP, SOAP": SurfaceBarrierModel(sites=SoapSites(), random_state=0),
+}
+
+
+def line(name: str, held: HeldOut) -> str:
+    return (
+        f"{name:28s} {len(held.label):4d} hops  MAE {1e3 * held.mae:5.1f} meV  RMSE {1e3 * held.rmse:5.1f}  "
+        f"90 % intervals cover {100 * held.coverage:4.1f} %  mean std {1e3 * held.std.mean():5.1f} meV"
+    )
+
+
+def barriers(hops: list[Hop]) -> None:
+    """Hops left out at random, then whole classes."""
+    for name, model in MODELS.items():
+        cuts = [leave_out(model, hops, folds_by_name(hops, 10, np.random.default_rng(s))) for s in (0, 1)]
+        for seed, held in enumerate(cuts):
+            print(line(f"{name}, random cut {seed}", held))
+        if name not in ("GP", "KRR"):
+            continue
+        random = cuts[0]
+        for kind, of in (("site", site_class), ("slab", surface_class)):
+            groups = np.array([of(h) for h in hops])
+            unseen = leave_out(model, hops, groups)
+            for group in np.unique(groups):
+                mine, same = unseen.part(groups == group), random.part(groups == group)
+                print(line(f"  unseen {kind} class {group}", mine))
+                print(
+                    f"{'':30s}std over that of random cuts: {mine.std.mean() / random.std.mean():.1f} (all hops), "
+                    f"{mine.std.mean() / same.std.mean():.1f} (the same hops)"
+                )
+
+
+def lattice(hops: list[Hop]) -> None:
+    """Free hop, hop along a step, attachment to it and detachment, on ideal lattice sites, against the set's labels."""
+    bit = {p: 1 << k for k, p in enumerate(PATCH)}
+    along = sum(bit[a, 1] for a in (-1, 0, 1, 2))
+    attach = sum(bit[2, b] for b in (-1, 0, 1))
+    ends = {(4, 4): 0, (5, 5): along, (4, 5): attach, (5, 4): int(REVERSE[attach])}
+    model = SurfaceBarrierModel(random_state=0).fit(hops)
+    rows = []
+    for metal in sorted({h.metal for h in hops}):
+        flat = next(h for h in hops if h.metal == metal and h.surface == "flat100")
+        geometry = LatticeGeometry.from_hop(flat)
+        made = barriers_from_model(model, geometry)
+        step = [h for h in hops if h.metal == metal and h.surface == "step100"]
+        for (before, after), code in ends.items():
+            known = (
+                [flat]
+                if code == 0
+                else [h for h in step if (contacts(h.initial), contacts(h.final)) == (before, after)]
+            )
+            mean, std = model.predict([geometry.hop(code)], return_std=True)
+            rows += [(metal, code, h.barrier, mean[0], std[0], made.mean.barriers[code]) for h in known[:1]]
+    label, mean, std, table = np.array([r[2:] for r in rows], dtype=float).T
+    print(f"{len(rows)} hops of the set on ideal lattice sites (a model that has seen their relaxed frames):")
+    z = np.sqrt(np.mean(((mean - label) / std) ** 2))
+    print(f"  model: MAE {1e3 * np.abs(mean - label).mean():.0f} meV, rms z {z:.2f}")
+    print(f"  with energies in detailed balance: MAE {1e3 * np.abs(table - label).mean():.0f} meV")
+
+
+def speed(hops: list[Hop]) -> None:
+    """Events per second, copper, model barriers; processor time, so that other work does not count."""
+    model = SurfaceBarrierModel(random_state=0).fit(hops)
+    flat = next(h for h in hops if h.metal == "Cu" and h.surface == "flat100")
+    made = barriers_from_model(model, LatticeGeometry.from_hop(flat), step_edge=0.1)
+    for size, layers in ((64, 0.3), (128, 0.3), (512, 0.05), (512, 0.3)):
+        surface = Surface.start(GrowthSettings(size, 350.0, 3e6), made.mean)
+        surface.advance(layers / 3e6)
+        begin, wall = time.process_time(), time.perf_counter()
+        done = surface.advance(np.inf, 1_000_000)
+        begin, wall = time.process_time() - begin, time.perf_counter() - wall
+        print(
+            f"{size} x {size}, {layers} layers: {done / begin:,.0f} events per processor second, "
+            f"{done / wall:,.0f} per second of the clock, {len(surface.rates)} classes of rates"
+        )
+
+
+def uncertainty(hops: list[Hop]) -> None:
+    """Barriers' uncertainty in roughness and, with atoms that leave, in growth rate: copper, from all hops and
+    without those at copper's own (100) steps."""
+    settings = GrowthSettings(48, 350.0, 1e5, 5e-6, n_records=10)
+    blind = [h for h in hops if h.surface not in ("step100", "kink100") or h.metal != "Cu"]
+    for name, known in (("all hops", hops), ("no copper (100) steps", blind)):
+        grown = grow_surface(known, "Cu", settings, n_samples=8, n_replicas=2, leaving=0.55)
+        print(f"{name}\n{grown.summary()}")
+
+
+def main() -> None:
+    hops = hops_from_frames(load_surface_barriers())
+    for part in sys.argv[1:] or ("barriers", "lattice", "speed", "uncertainty"):
+        {"barriers": barriers, "lattice": lattice, "speed": speed, "uncertainty": uncertainty}[part](hops)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+"""Leaving out terms whose signal vanished in the search for levels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from gapkit.models.basis import SparseBasis
+from gapkit.models.levels import LevelObjective, Levels
+from gapkit.models.terms import Term
+from gapkit.models.triangles import Triangle, Triangles
+
+#: a term has vanished where its signal fell below this share of its start, and ...
+VANISHED = 0.05
+#: ... leaving it out changes the objective (a logarithm of errors) by less than this
+HARMLESS = 1e-3
+
+
+def vanished_terms(objective: LevelObjective, levels: Levels) -> tuple[int, ...]:
+    """Free terms without which the objective is as good; never all terms, the strongest stays."""
+    candidates = [t for t in objective.free_signal if levels.signal[t] < VANISHED * objective.start.signal[t]]
+    candidates.sort(key=lambda t: levels.signal[t])
+    gone: list[int] = []
+    signal = np.array(levels.signal, dtype=float)
+    reference = _value(objective, levels)
+    for t in candidates[: len(signal) - 1]:
+        fainter = signal.copy()
+        fainter[t] *= 1e-3
+        if _value(objective, Levels(levels.noise, fainter)) < reference + HARMLESS:
+            signal = fainter
+            gone.append(t)
+    return tuple(sorted(gone))
+
+
+def _value(objective: LevelObjective, levels: Levels) -> float:
+    """The objective without the prior of the levels, which would hold a signal up; inf where it cannot be solved."""
+    try:
+        return objective.evaluate(levels)[0]
+    except np.linalg.LinAlgError:
+        return float("inf")
+
+
+def without_terms(
+    basis: SparseBasis, triangles: Triangles, levels: Levels, terms: Sequence[Term], gone: Sequence[int]
+) -> tuple[SparseBasis, Triangles, Levels, tuple[Term, ...]]:
+    """The model of the other terms: their columns of the triangles, exactly as if it had been made without these."""
+    kept = [t for t in range(len(terms)) if t not in set(gone)]
+    columns = np.flatnonzero(np.isin(basis.column_terms(), kept))
+    blocks, begin = [], 0
+    for block in basis.blocks:
+        if block.term in kept:
+            place = slice(begin, begin + len(block.points))
+            blocks.append(replace(block, term=kept.index(block.term), columns=place))
+            begin = place.stop
+    selected = triangles.select(columns)
+    fewer = Triangles(len(columns), len(kept))
+    fewer.items = {key: Triangle(t.R, t.n_rows, t.log_scale, t.prior[kept]) for key, t in selected.items.items()}
+    own = Levels(levels.noise, np.asarray(levels.signal)[kept], levels.objective)
+    return SparseBasis(blocks, len(kept)), fewer, own, tuple(terms[t] for t in kept)
+
+
+def account_without(account: dict[str, Any], terms: Sequence[Term]) -> dict[str, Any]:
+    """The account of the levels for the terms that stay: theirs renumbered, the others by name in ``dropped_terms``."""
+    changed = dict(account)
+    gone = changed.pop("vanished")
+    kept = [t for t in range(len(terms)) if t not in gone]
+    if "signal_errors" in account:
+        errors = account["signal_errors"]
+        changed["signal_errors"] = {str(new): errors[str(old)] for new, old in enumerate(kept) if str(old) in errors}
+    changed["dropped_terms"] = [_name(terms[t]) for t in gone]
+    return changed
+
+
+def _name(term: Term) -> str:
+    settings = term.settings()
+    return f"{settings['name']} (r_cut {settings['r_cut']} A)"

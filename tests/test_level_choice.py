@@ -1,0 +1,132 @@
+"""Which levels are free, by what they are judged, and the choice of an objective."""
+
+import numpy as np
+import pytest
+
+import gapkit
+from gapkit.exceptions import SettingsError
+from gapkit.models.evidence import Evidence
+from gapkit.models.held_out import HeldOutError
+from gapkit.models.levels import Levels
+from gapkit.models.observations import Observations, Targets, group_name
+from gapkit.potential import level_choice
+from gapkit.potential.level_choice import EnergySample, own_groups, relative_errors
+from gapkit.potential.noise_settings import OBJECTIVES, NoiseSettings
+from gapkit.potential.training_set import TrainingSet
+from tests import systems
+from tests.conftest import copper_frames, label, small_gap
+
+
+def data_of(virials):
+    """A training set of frames of these config_types, with a virial each unless the name ends in '-'."""
+    targets = tuple(
+        Targets(0.0, np.zeros((2, 3)), None if c.endswith("-") else np.zeros(6), 2, c.rstrip("-")) for c in virials
+    )
+    return TrainingSet((), targets, None, (14,))
+
+
+def test_virials_of_frequent_config_types_have_a_noise_of_their_own():
+    data = data_of(["a"] * 5 + ["b"] * 9 + ["c"] * 4 + ["d-"] * 9)
+    assert own_groups(data, NoiseSettings.parse("auto")) == ("virial:a", "virial:b")
+    named = NoiseSettings.parse({"config_types": {"b": {"forces": 0.2}}})
+    assert own_groups(data, named) == ("b", "virial:a")
+    assert own_groups(data, NoiseSettings.parse({"virial": 0.1})) == ()
+    assert own_groups(data_of(["a"] * 9), NoiseSettings.parse("auto")) == ()
+
+
+def test_group_names():
+    own = ("liquid", "virial:gas")
+    assert group_name("forces", "liquid", own) == "forces:liquid"
+    assert group_name("virial", "gas", own) == "virial:gas"
+    assert group_name("forces", "gas", own) == "forces"
+    assert group_name("forces", None, own) == "forces"
+
+
+def test_the_sample_is_bounded_per_atom_and_of_what_can_be_held_out(monkeypatch):
+    monkeypatch.setattr(level_choice, "ENERGY_SAMPLE", 3)
+    frames = systems.frames(8)
+    basis = systems.small_basis(frames)
+    made = systems.all_observations(basis, frames, systems.made_up_targets(frames))
+    data = data_of(["a"] * 7)
+    sample = EnergySample.of(basis, data)
+    assert sample.every == 3
+    for n, o in made:
+        sample.offer(o, basis.whiten(o.K), n % 3)
+    rows = sample.rows()
+    energies = [(n, o) for n, o in made if o.group == "energy"][::3]
+    np.testing.assert_array_equal(rows.fold, [n % 3 for n, _ in energies])
+    np.testing.assert_allclose(rows.y, [o.y[0] / np.sqrt(len(frames[n])) for n, o in energies])
+    np.testing.assert_allclose(rows.A[0], basis.whiten(energies[0][1].K)[0] / energies[0][1].scale)
+    before = len(sample.kept)
+    isolated = Observations("isolated_atom", made[0][1].K[:1], np.zeros(1), np.zeros((1, 3)), 1.0)
+    sample.offer(isolated, basis.whiten(isolated.K), -1)
+    assert len(sample.kept) == before
+    assert EnergySample.of(basis, data).rows() is None
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_every_objective_fits_a_good_potential(train, held_out, name):
+    gap = small_gap(noise=name).fit(train)
+    assert gap.potential_.metadata["levels"]["objective"] == name
+    assert gap.evaluate(held_out, uncertainty=False).summary["force_rmse_ev_per_ang"] < 0.1
+
+
+def test_objectives_differ_and_each_is_best_by_its_own_measure(train):
+    evidence = {
+        name: small_gap(noise=name).fit(train).potential_.metadata["levels"]["log_evidence_per_label"]
+        for name in ("held_out_error", "evidence")
+    }
+    assert evidence["evidence"] > evidence["held_out_error"] + 1e-3
+
+
+def test_the_objective_may_stand_in_the_table_of_levels(train):
+    gap = small_gap(noise={"objective": "evidence", "energy": 0.02}).fit(train)
+    assert gap.potential_.metadata["noise"]["energy"] == 0.02
+    assert gap.potential_.metadata["levels"]["objective"] == "evidence"
+    with pytest.raises(SettingsError, match="objective must be one of"):
+        small_gap(noise={"objective": "luck"}).fit(train)
+
+
+def test_an_updated_model_keeps_the_virial_groups(train):
+    frames = copper_frames(24, seed=11)
+    for k, atoms in enumerate(frames):
+        if atoms.info["config_type"] == "bulk":
+            atoms.info["config_type"] = f"bulk {k % 2}"
+    gap = small_gap().fit(frames)
+    own = [g for g in gap.potential_.metadata["noise"] if g.startswith("virial:")]
+    assert own == ["virial:bulk 0", "virial:bulk 1"]
+    rows = gap._fit.triangles.count("virial:bulk 0")
+    gap.update(frames[:1])
+    assert gap._fit.triangles.count("virial:bulk 0") == rows + 6 * (frames[0].info["config_type"] == "bulk 0")
+    again = gap.update([label(frames[1])])
+    assert np.isfinite(again.predict(frames[:1]).energy).all()
+
+
+def test_errors_of_levels_are_those_of_a_known_curvature():
+    start = Levels({"energy": 0.1, "forces": 0.2}, np.array([1.0]))
+    frames = systems.frames(9)
+    basis = systems.small_basis(frames)
+    made = systems.all_observations(basis, frames, systems.made_up_targets(frames))
+    triangles = systems.triangles_of(basis, made, np.arange(9) % 3)
+    n_frames = triangles.count("energy")
+
+    class Bowl(Evidence):
+        """Curvatures 4 and 0.25 about the start, for the two free levels."""
+
+        def __call__(self, x):
+            away, curvature = x - self.start_point, np.array([4.0, 0.25])
+            return float(0.5 * curvature @ away**2), curvature * away
+
+    bowl = Bowl(triangles, basis.column_terms(), start, ("energy",), (0,))
+    assert relative_errors(bowl, start) == pytest.approx([1 / np.sqrt(4.0 * n_frames), 1 / np.sqrt(0.25 * n_frames)])
+
+
+def test_a_fixed_level_leaves_the_scale_free_to_be_known(train):
+    gap = small_gap().fit(train)
+    fit, m = gap._fit, gap.potential_.metadata
+    objective = HeldOutError(
+        fit.triangles, gap.potential_.basis.column_terms(), fit.levels, tuple(g for g in m["noise"]), (0, 1)
+    )
+    pinned = relative_errors(objective, fit.levels)
+    assert max(pinned) < 10.0
+    assert gapkit.GAP().get_params()["noise"] == "auto"

@@ -1,0 +1,82 @@
+"""Terms whose signal vanished: found, left out exactly, and named in the report."""
+
+import numpy as np
+import pytest
+
+import gapkit
+from gapkit.models.held_out import HeldOutError
+from gapkit.models.levels import Levels
+from gapkit.models.posterior import Posterior
+from gapkit.potential import training
+from gapkit.potential.pruning import account_without, vanished_terms, without_terms
+from tests import systems
+from tests.conftest import small_gap
+
+FRAMES = systems.frames(12)
+BASIS = systems.small_basis(FRAMES)
+MADE = systems.all_observations(BASIS, FRAMES, systems.made_up_targets(FRAMES))
+TRIANGLES = systems.triangles_of(BASIS, MADE, np.arange(12) % 3)
+NOISE = {"energy": 0.05, "forces": 0.3, "virial": 0.5}
+
+
+def terms():
+    return [
+        gapkit.Term(gapkit.PairDistance(3.6, 0.8), gapkit.SquaredExponential(0.7)),
+        gapkit.Term(gapkit.Triplet(3.0, 0.8), gapkit.SquaredExponential((1.0, 1.5, 1.0))),
+        gapkit.Term(gapkit.SOAP(r_cut=3.8, n_max=4, l_max=3), gapkit.DotProduct(3)),
+    ]
+
+
+def test_without_a_term_the_mean_is_that_of_a_vanishing_signal():
+    levels = Levels(NOISE, np.array([0.7, 0.4, 1.5]))
+    basis, triangles, own, left = without_terms(BASIS, TRIANGLES, levels, terms(), [1])
+    assert [type(t.descriptor).__name__ for t in left] == ["PairDistance", "SOAP"]
+    posterior = Posterior.solve(triangles, own.noise, own.signal, basis.column_terms())
+    faint = Posterior.solve(TRIANGLES, NOISE, np.array([0.7, 1e-7, 1.5]), BASIS.column_terms())
+    for atoms in FRAMES[:3]:
+        few, many = (b.rows(b.structure(atoms)) for b in (basis, BASIS))
+        np.testing.assert_allclose(
+            posterior.mean(basis.whiten(few.K)), faint.mean(BASIS.whiten(many.K)), rtol=1e-6, atol=1e-6
+        )
+        np.testing.assert_allclose(few.prior, many.prior[:, [0, 2]])
+    key = ("forces", 0)
+    np.testing.assert_allclose(triangles.items[key].prior, TRIANGLES.items[key].prior[[0, 2]])
+
+
+def test_only_a_term_that_is_faint_and_useless_goes():
+    start = Levels(NOISE, np.array([0.7, 0.4, 1.5]))
+    objective = HeldOutError(TRIANGLES, BASIS.column_terms(), start, tuple(NOISE), (0, 1, 2))
+    assert vanished_terms(objective, start) == ()
+    faint = Levels(NOISE, np.array([0.7, 4e-6, 1.5]))
+    assert vanished_terms(objective, faint) == (1,)
+    everything = Levels(NOISE, np.array([7e-6, 4e-6, 1.5e-5]))
+    assert len(vanished_terms(objective, everything)) == 2
+
+
+def test_a_fit_drops_it_and_says_so(train, monkeypatch, tmp_path):
+    choose = training.choose_levels
+
+    def vanishing(*arguments, **keywords):
+        levels, account = choose(*arguments, **keywords)
+        return levels, {**account, "vanished": [0]}
+
+    monkeypatch.setattr(training, "choose_levels", vanishing)
+    gap = small_gap().fit(train)
+    assert len(gap.potential_.terms) == 1
+    assert gap.potential_.basis.n_columns == 20
+    assert "dropped, because their signal vanished: pair (r_cut 4.0 A)" in gap.describe()
+    assert list(gap.potential_.metadata["levels"]["signal_errors"]) == ["0"]
+    gap.save(tmp_path / "m.gapkit", updatable=True)
+    again = gapkit.load(tmp_path / "m.gapkit")
+    assert "dropped" in again.describe()
+    np.testing.assert_allclose(again.predict(train[:2]).energy, gap.predict(train[:2]).energy, rtol=1e-12)
+    assert np.isfinite(again.update(train[:2]).predict(train[:1]).energy).all()
+
+
+def test_renumbered_errors():
+    account = {"signal_errors": {"0": 0.1, "2": 0.3}, "vanished": [1]}
+    changed = account_without(account, terms())
+    assert changed["signal_errors"] == {"0": 0.1, "1": 0.3}
+    assert changed["dropped_terms"] == ["triplet (r_cut 3.0 A)"]
+    assert "vanished" not in changed
+    assert account_without({"vanished": []}, terms())["dropped_terms"] == pytest.approx([])
