@@ -22,6 +22,7 @@ _HOME = {
     "KernelRidgeRegressor": "gapkit.models.kernel_ridge",
     "ZBL": "gapkit.potential.baseline",
     "datasets": "gapkit.datasets",
+    "model_selection": "gapkit.model_selection",
     "oracles": "gapkit.oracles",
     "propagate": "gapkit.propagation",
     "Committee": "gapkit.potential.committee",

@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 from ase.units import kB
+from PIL import Image
 from scipy.stats import chi2, chisquare, kstest
 
 from gapkit.apps import growth_lattice as floor
@@ -27,7 +28,9 @@ from gapkit.apps.growth_barriers import (
     bond_counting,
 )
 from gapkit.apps.growth_ensemble import GrowthEnsemble, run_ensemble
+from gapkit.apps.growth_pictures import animate_growth, ensemble_figure, growth_figure
 from gapkit.apps.surface_hops import Hop, contacts
+from gapkit.cli.main import main
 from gapkit.exceptions import DataError, SettingsError
 
 DIRECTIONS = ((1, 0), (0, 1), (-1, 0), (0, -1))
@@ -461,3 +464,34 @@ def test_variance_components_by_hand():
     mean, between, within = ensemble.spread(values)
     assert mean == pytest.approx(values.mean())
     assert between == pytest.approx(0.3, abs=0.03) and within == pytest.approx(0.5, abs=0.02)
+
+
+# pictures and the whole way
+
+
+def test_pictures_and_animation(tmp_path):
+    s = settings(size=16, flux=5e3, duration=2e-4, n_records=4, keep_heights=True)
+    result = run_growth(s, hot_barriers())
+    growth_figure(result, tmp_path / "growth.png")
+    animate_growth(result, tmp_path / "growth.gif")
+    ensemble = run_ensemble(s, [hot_barriers(k) for k in range(2)], 2)
+    ensemble_figure([("toy", ensemble)], tmp_path / "ensemble.png")
+    assert (tmp_path / "growth.png").stat().st_size > 10_000 < (tmp_path / "ensemble.png").stat().st_size
+    with Image.open(tmp_path / "growth.gif") as film:
+        assert film.n_frames > 1
+        assert film.size[0] > 200
+    with pytest.raises(DataError, match="keep_heights"):
+        growth_figure(run_growth(settings(duration=1e-6), hot_barriers()), tmp_path / "no.png")
+    with pytest.raises(DataError, match="gif"):
+        animate_growth(result, tmp_path / "growth.mp4")
+
+
+def test_command(tmp_path, capsys):
+    folder = tmp_path / "grown"
+    arguments = ["growth", "--metal", "Ag", "--size", "12", "--flux", "1e7", "--layers", "0.3", "--samples", "2"]
+    assert main([*arguments, "--quiet", "-o", str(folder)]) == 0
+    out = capsys.readouterr().out
+    assert "544 environments" in out and "(barriers)" in out
+    assert {p.name for p in folder.iterdir()} == {"growth.npz", "growth.png", "growth.gif", "uncertainty.png"}
+    assert main(["growth", "--metal", "Fe", "--quiet", "-o", str(folder)]) == 2
+    assert "Fe" in capsys.readouterr().err

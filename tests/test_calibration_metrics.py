@@ -265,3 +265,13 @@ def test_a_recalibration_survives_json(recalibrated):
 
     found = recalibrated.potential_.recalibration
     assert Recalibration.from_dict(json.loads(json.dumps(found.as_dict()))) == found
+
+
+def test_the_calibration_picture_is_drawn(tmp_path):
+    from gapkit.plotting import calibration_figure
+
+    calibration_figure(ERROR[:500], STD[:500], tmp_path / "c.png", "eV/A", "made up")
+    assert (tmp_path / "c.png").stat().st_size > 10_000
+    with pytest.raises(DataError, match="not positive"):
+        calibration_figure([1.0], [0.0], tmp_path / "d.png")
+    assert not (tmp_path / "d.png").exists()

@@ -25,6 +25,8 @@ def test_the_card_says_what_the_model_file_knows(gap, model_file):
     low, high = m["domain"]["nearest_neighbour"]
     assert f"{low:.3f} to {high:.3f} A" in text
     assert "held out error" in text and "log evidence per label" in text
+    n, energy, force = m["levels"]["sparse_curve"][-1]
+    assert f"| {n} | {1e3 * energy:.4g} | {force:.4g} |" in text
     assert "Errors on frames" not in text
 
 

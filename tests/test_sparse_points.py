@@ -92,7 +92,7 @@ def test_a_tolerance_is_a_stated_residual_and_replaces_a_number():
 
 
 def test_a_large_pool_is_thinned_but_keeps_what_is_rare(monkeypatch):
-    monkeypatch.setattr(sparse_points, "PILOT", 5)
+    monkeypatch.setattr(sparse_points, "PILOT", 1)
     crowd, rare = candidates(300, 8) * 0.05 + 0.4, candidates(4, 9) + np.arange(4)[:, None]
     x = np.vstack([crowd, rare])
     index = GreedyVariance(largest=30)(x, SquaredExponential(0.5), 20, np.random.default_rng(0))

@@ -209,7 +209,8 @@ class Surface:
     def _set_deposition(self) -> None:
         deposition = len(self.rates) - 1
         self.members[1][deposition] = self.settings.size**2
-        floor.mark(deposition, self.members)
+        half = len(self.members[0]) // 2
+        floor.mark(deposition, half + deposition, *self.members[8:])
 
     @property
     def time(self) -> float:

@@ -40,6 +40,28 @@ STRIDE = 10
 _STEP = STRIDE * _DX + _DY
 _TURN = STRIDE * -_DY + _DX
 _PATCH = np.array([[a * step + b * turn for a, b in PATCH] for step, turn in zip(_STEP, _TURN, strict=True)])
+_EVERYTHING = 5
+
+
+def _moves_that_see() -> np.ndarray:
+    """Whether move d of column (u, v) of the box around an event sees a change: (kind, u, v, d).
+
+    Kinds: 0 for a change of one column, at (2, 2); 1 to 4 for hops in direction 0 to 3; 5 is all true.
+    """
+    out = np.zeros((6, 6, 6, N_MOVES), dtype=np.bool_)
+    out[_EVERYTHING] = True
+    for kind, (ex, ey) in enumerate([(0, 0), *zip(_DX, _DY, strict=True)]):
+        x, y = 2 - min(ex, 0), 2 - min(ey, 0)
+        for cx, cy in ((x, y), (x + ex, y + ey)):
+            for a in range(-1, 3):
+                for b in range(-1, 2):
+                    for d in range(4):
+                        out[kind, cx - a * _DX[d] + b * _DY[d], cy - a * _DY[d] - b * _DX[d], d] = True
+            out[kind, cx - 1 : cx + 2, cy - 1 : cy + 2, LEAVE] = True
+    return out
+
+
+_SEES = _moves_that_see()
 
 
 @njit(cache=True)
@@ -83,8 +105,9 @@ def neighbours_at(window, w, level):
 
 
 @njit(cache=True)
-def code_of_hop(window, w, d):
-    """Code of the hop in direction d of the column at place w; two columns around it must lie in the window."""
+def code_of_hop(window, w, d, before):
+    """Code of the hop in direction d of the column at place w, whose atom has the neighbours ``before``; two columns
+    around it must lie in the window."""
     hi = window[w]
     hj = window[w + _STEP[d]]
     if hj + 1 == hi:
@@ -92,7 +115,6 @@ def code_of_hop(window, w, d):
         for k in range(10):
             code |= (window[w + _PATCH[d, k]] >= hi) << k
         return code
-    before = neighbours_at(window, w, hi)
     window[w] = hi - 1
     after = neighbours_at(window, w + _STEP[d], hj + 1)
     window[w] = hi
@@ -128,10 +150,8 @@ def renew_tree(members, rates):
 
 
 @njit(cache=True)
-def mark(c, members):
-    """Note that the count of class c has changed."""
-    changed, seen, state = members[8], members[9], members[10]
-    leaf = members[0].shape[0] // 2 + c
+def mark(c, leaf, changed, seen, state):
+    """Note that the count of class c, whose leaf of the tree is ``leaf``, has changed."""
     if seen[leaf] == 0:
         seen[leaf] = 1
         changed[state[0]] = c
@@ -139,9 +159,11 @@ def mark(c, members):
 
 
 @njit(cache=True)
-def place_move(move, c, members):
-    """Take a move out of its class and put it into class c (-1: none)."""
-    _, counts, blocks, pool, free, n_free, class_of_move, place, _, _, _ = members
+def place_move(move, c, half, counts, blocks, pool, free, n_free, class_of_move, place, changed, seen, state):
+    """Take a move out of its class and put it into class c (-1: none); the tree is renewed later.
+
+    The arrays come one by one: taken out of a tuple in here, each would be counted as a new reference at every call.
+    """
     old = class_of_move[move]
     if old == c:
         return
@@ -155,7 +177,7 @@ def place_move(move, c, members):
         if last & (BLOCK - 1) == 0:
             free[n_free[0]] = blocks[old, last >> BLOCK_BITS]
             n_free[0] += 1
-        mark(old, members)
+        mark(old, half + old, changed, seen, state)
     class_of_move[move] = c
     if c >= 0:
         k = counts[c]
@@ -165,15 +187,17 @@ def place_move(move, c, members):
         pool[blocks[c, k >> BLOCK_BITS], k & (BLOCK - 1)] = move
         place[move] = k
         counts[c] = k + 1
-        mark(c, members)
+        mark(c, half + c, changed, seen, state)
 
 
 @njit(cache=True)
-def classify(heights, base, n_steps, x, y, nx, ny, window, class_of_code, members, rates):
+def classify(heights, base, n_steps, x, y, nx, ny, kind, window, class_of_code, members, rates):
     """Bring every move of columns (x, y) to (x + nx - 1, y + ny - 1), at most half a period outside the field, into its
-    class; ``window`` (STRIDE^2,) is room for two columns more on every side."""
+    class, as far as they see an event of this kind; ``window`` (STRIDE^2,) has room for two columns more on every
+    side."""
     L = heights.shape[0]
-    class_of_move = members[6]
+    tree, counts, blocks, pool, free, n_free, class_of_move, place, changed, seen, state = members
+    half = tree.shape[0] // 2
     copy_window(heights, n_steps, x - 2, y - 2, nx + 4, ny + 4, window)
     for u in range(2, nx + 2):
         for v in range(2, ny + 2):
@@ -184,15 +208,61 @@ def classify(heights, base, n_steps, x, y, nx, ny, window, class_of_code, member
             if heights[xu, yv] <= base[xu, yv]:
                 for d in range(N_MOVES):
                     if class_of_move[first + d] >= 0:
-                        place_move(first + d, -1, members)
+                        place_move(
+                            first + d,
+                            -1,
+                            half,
+                            counts,
+                            blocks,
+                            pool,
+                            free,
+                            n_free,
+                            class_of_move,
+                            place,
+                            changed,
+                            seen,
+                            state,
+                        )
                 continue
+            sees = _SEES[kind, u - 2, v - 2]
+            before = neighbours_at(window, w, window[w])
             for d in range(4):
-                c = class_of_code[code_of_hop(window, w, d)]
-                if class_of_move[first + d] != c:
-                    place_move(first + d, c, members)
-            c = class_of_code[N_SAME + N_BETWEEN + neighbours_at(window, w, window[w])]
-            if class_of_move[first + LEAVE] != c:
-                place_move(first + LEAVE, c, members)
+                if sees[d]:
+                    c = class_of_code[code_of_hop(window, w, d, before)]
+                    if class_of_move[first + d] != c:
+                        place_move(
+                            first + d,
+                            c,
+                            half,
+                            counts,
+                            blocks,
+                            pool,
+                            free,
+                            n_free,
+                            class_of_move,
+                            place,
+                            changed,
+                            seen,
+                            state,
+                        )
+            if sees[LEAVE]:
+                c = class_of_code[N_SAME + N_BETWEEN + before]
+                if class_of_move[first + LEAVE] != c:
+                    place_move(
+                        first + LEAVE,
+                        c,
+                        half,
+                        counts,
+                        blocks,
+                        pool,
+                        free,
+                        n_free,
+                        class_of_move,
+                        place,
+                        changed,
+                        seen,
+                        state,
+                    )
     renew_tree(members, rates)
 
 
@@ -203,7 +273,7 @@ def classify_all(heights, base, n_steps, class_of_code, members, rates):
     window = np.empty(STRIDE * STRIDE, dtype=np.int32)
     for x in range(L):
         for y in range(L):
-            classify(heights, base, n_steps, x, y, 1, 1, window, class_of_code, members, rates)
+            classify(heights, base, n_steps, x, y, 1, 1, _EVERYTHING, window, class_of_code, members, rates)
 
 
 @njit(cache=True)
@@ -296,7 +366,7 @@ def advance(heights, base, n_steps, class_of_code, rates, members, rng, clock, t
         if done < waiting.shape[0]:
             waiting[done] = wait
         k = int(rng.random() * (L * L if c == deposition else counts[c]))
-        ex = ey = 0
+        ex = ey = kind = 0
         if c == deposition:
             heights[k // L, k % L] += 1
             tallies[DEPOSITED] += 1
@@ -304,8 +374,9 @@ def advance(heights, base, n_steps, class_of_code, rates, members, rng, clock, t
             move = pool[blocks[c, k >> BLOCK_BITS], k & (BLOCK - 1)]
             ex, ey = carry_out(heights, n_steps, move, tallies)
             k = move // N_MOVES
+            kind = 0 if move % N_MOVES == LEAVE else move % N_MOVES + 1
         x = k // L - 2 + min(ex, 0)
         y = k % L - 2 + min(ey, 0)
-        classify(heights, base, n_steps, x, y, 5 + abs(ex), 5 + abs(ey), window, class_of_code, members, rates)
+        classify(heights, base, n_steps, x, y, 5 + abs(ex), 5 + abs(ey), kind, window, class_of_code, members, rates)
         done += 1
     return done

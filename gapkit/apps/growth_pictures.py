@@ -24,24 +24,23 @@ def _figure(columns: int, width: float = 4.2, height: float = 3.9):
     return figure, figure.subplots(1, columns, squeeze=False)[0]
 
 
-def relief(heights: np.ndarray, n_steps: int = 0) -> np.ndarray:
-    """Brightness (L, L) from 0 to 1 of a surface lit from the low side of x and y."""
-    L = len(heights)
+def relief(heights: np.ndarray, n_steps: int = 0, span: tuple[int, int] | None = None) -> np.ndarray:
+    """Brightness (L, L) from 0 to 1 of a surface lit from the low side of x and y; ``span``: heights of the darkest and
+    the brightest terrace, those of the surface by default."""
     right = np.roll(heights, -1, axis=0)
     right[-1] -= n_steps
     slope = (heights - right) + (heights - np.roll(heights, -1, axis=1))
-    low, high = float(heights.min()), float(heights.max())
-    terrace = (heights - low) / max(high - low, 1.0)
-    return np.clip(0.2 + 0.6 * terrace - 0.12 * np.clip(slope, -1, 1), 0.0, 1.0).reshape(L, L)
+    low, high = span if span is not None else (int(heights.min()), int(heights.max()))
+    terrace = (heights - low) / max(high - low, 1)
+    return np.clip(0.2 + 0.6 * terrace - 0.12 * np.clip(slope, -1, 1), 0.0, 1.0)
 
 
-def surface_image(axes: Any, heights: np.ndarray, title: str, n_steps: int = 0):
+def surface_image(axes: Any, heights: np.ndarray, title: str, n_steps: int = 0, span: tuple[int, int] | None = None):
     """Draw a surface from above; x to the right."""
     axes.set(xticks=[], yticks=[])
     axes.set_title(title, fontsize=10)
-    return axes.imshow(
-        relief(heights, n_steps).T, origin="lower", cmap="cividis", vmin=0, vmax=1, interpolation="nearest"
-    )
+    picture = relief(heights, n_steps, span).T
+    return axes.imshow(picture, origin="lower", cmap="cividis", vmin=0, vmax=1, interpolation="nearest")
 
 
 def _series(result: GrowthResult) -> np.ndarray:
@@ -68,13 +67,15 @@ def growth_figure(result: GrowthResult, path: str | os.PathLike, n_images: int =
     check_picture(path)
     heights = _series(result)
     figure, axes = _figure(n_images + 1)
+    span = (int(heights.min()), int(heights.max()))
     chosen = np.linspace(0, len(heights) - 1, n_images + 1).round().astype(int)[1:]
     for axis, k in zip(axes, chosen, strict=False):
-        surface_image(axis, heights[k], _layers(result, k), result.settings.n_steps)
+        surface_image(axis, heights[k], _layers(result, k), result.settings.n_steps, span)
     grown = result.mean_height - result.mean_height[0]
     axes[-1].plot(grown, result.roughness, "-", color=BLUE, label="roughness w (layers)")
     axes[-1].plot(grown, result.step_density, "-", color=ORANGE, label="step density")
-    axes[-1].plot(grown, np.sqrt(np.maximum(grown, 0)), ":", color="black", lw=0.9, label="w without hops (Poisson)")
+    without = np.sqrt(result.roughness[0] ** 2 + np.maximum(grown, 0))  # chance arrivals add Poisson's variance
+    axes[-1].plot(grown, without, ":", color="black", lw=0.9, label="w without hops (Poisson)")
     axes[-1].set(xlabel="grown (layers)", ylim=(0, None))
     axes[-1].set_title(f"{result.settings.temperature:g} K, {result.settings.flux:g} layers/s", fontsize=10)
     axes[-1].legend(fontsize=8)
@@ -117,10 +118,11 @@ def animate_growth(result: GrowthResult, path: str | os.PathLike, frames_per_sec
         raise DataError(f"{path}: an animation ends in .gif")
     heights = _series(result)
     figure, axes = _figure(1, width=4.4, height=4.7)
-    image = surface_image(axes[0], heights[0], _layers(result, 0), result.settings.n_steps)
+    n_steps, span = result.settings.n_steps, (int(heights.min()), int(heights.max()))
+    image = surface_image(axes[0], heights[0], _layers(result, 0), n_steps, span)
 
     def draw(k: int):
-        image.set_data(relief(heights[k], result.settings.n_steps).T)
+        image.set_data(relief(heights[k], n_steps, span).T)
         axes[0].set_title(_layers(result, k), fontsize=10)
         return (image,)
 

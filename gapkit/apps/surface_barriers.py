@@ -3,10 +3,11 @@ r"""Barriers of adatom hops from the descriptors of three sites: initial state, 
 The features of a hop are the site descriptors of its three states (``gapkit.apps.surface_sites``) and three properties
 of the metal; each is scaled to unit variance over the training hops. Two regressors stand behind one contract: a
 Gaussian process, and kernel ridge regression with the power function of its kernel (Wendland, Scattered Data
-Approximation (2005), ch. 11) as the shape of its error. Their standard deviations are calibrated within ``fit``: hops are left out in
-folds at fixed hyperparameters, standard deviations are multiplied by the root mean square of the standardised held-out
-errors z, and intervals use quantiles of \|z\| (split conformal prediction with normalised scores: Lei, G'Sell, Rinaldo,
-Tibshirani and Wasserman, J. Am. Stat. Assoc. 113, 1094 (2018)), so that no Gaussian tail is assumed.
+Approximation (2005), ch. 11) as the shape of its error. Their standard deviations are calibrated within ``fit``: hops
+are left out in folds at fixed hyperparameters, standard deviations are multiplied by the root mean square of the
+standardised held-out errors z, and intervals use quantiles of \|z\| (split conformal prediction with normalised
+scores: Lei, G'Sell, Rinaldo, Tibshirani and Wasserman, J. Am. Stat. Assoc. 113, 1094 (2018)), so that no Gaussian tail
+is assumed.
 """
 
 from __future__ import annotations

@@ -66,7 +66,7 @@ class Committee:
         members = []
         for _ in tqdm(range(n_members), desc="committee", unit="fit", disable=not progress, leave=False):
             pick = rng.choice(others, size=len(others)) if vary == "frames" else others
-            member = _variant(gap, int(rng.integers(2**31)))
+            member = frozen_levels(gap, int(rng.integers(2**31)))
             if vary == "sparse":
                 member.set_params(sparse="random")
             members.append(member.fit([frames[k] for k in [*pick, *always]]))
@@ -92,7 +92,7 @@ class Committee:
         return [np.std([f[k] for f in forces], axis=0, ddof=1) for k in range(len(frames))]
 
 
-def _variant(gap: GAP, seed: int) -> GAP:
+def frozen_levels(gap: GAP, seed: int) -> GAP:
     """An unfitted model with the levels, reference energies and terms that ``gap`` found."""
     potential = gap.potential_
     terms = [replace(t, signal=float(s)) for t, s in zip(potential.terms, potential.posterior.signal, strict=True)]

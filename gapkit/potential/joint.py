@@ -14,6 +14,10 @@ from gapkit.numerics.threads import blas_threads, limited_threads, thread_count
 from gapkit.potential.model import Potential
 from gapkit.potential.recalibrated import RecalibratedPotential
 
+#: power of the function's correlation that errors of labels have; odd, so that signs stay, and positive definite by
+#: Schur's product theorem. Differences of held-out ethanol energies have std(z) 2.9 at 1, 1.4 at 7, 1.2 at 15
+SHARPNESS = 15
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -65,10 +69,10 @@ def joint_energies(potential: Potential, frames: Sequence[ase.Atoms], noise: boo
     r"""Energies of ``frames`` with their joint error.
 
     The function's covariance is :math:`a \rho + \lambda^2 \omega`, each factor that of the frame's energy group, with
-    the prior's cross kernel in rho. Noise is mostly what the model cannot express of a frame, and two frames that are
-    alike share it: it is correlated as the function's errors are,
-    :math:`\sigma_i \sqrt{n_i}\, \sigma_j \sqrt{n_j}\, C_{ij}/\sqrt{C_{ii} C_{jj}}`, so that the difference of a frame
-    with itself has no error.
+    the prior's cross kernel in rho. A new label's error is mostly what the model cannot express of a frame; two frames
+    share it only where they are nearly the same. With T the standard deviations of new labels and C the function's
+    covariance it is taken as :math:`T_i T_j (C_{ij}/\sqrt{C_{ii} C_{jj}})^{15}`, so that the difference of a frame with
+    itself has no error and that of two snapshots nearly the sum of both variances.
 
     Raises
     ------
@@ -96,12 +100,11 @@ def joint_energies(potential: Potential, frames: Sequence[ase.Atoms], noise: boo
     share = np.divide(np.diagonal(residual), variance, out=np.zeros_like(variance), where=variance > 0)
     if noise:
         sigma = np.array([g.noise * np.sqrt(len(a)) for g, a in zip(groups, frames, strict=True)])
-        covariance = covariance + np.outer(sigma, sigma) * _correlation(covariance)
+        std = np.sqrt(variance + sigma**2)
         if isinstance(potential, RecalibratedPotential):
-            std = [
-                potential.spread(a, structure=s, forces=False).energy for a, s in zip(frames, structures, strict=True)
-            ]
-            covariance = np.outer(std, std) * _correlation(covariance)
+            both = zip(frames, structures, strict=True)
+            std = np.array([potential.spread(a, structure=s, forces=False).energy for a, s in both])
+        covariance = np.outer(std, std) * _correlation(covariance) ** SHARPNESS
     return JointEnergies(energy, covariance, share)
 
 
