@@ -13,6 +13,7 @@ import argparse
 import hashlib
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -104,6 +105,8 @@ def restore(work: Path, folder: Path) -> int:
     labels = work / "labels"
     if labels.exists() and any(labels.glob("*.xyz")):
         return 0
+    part = work / "labels.part"  # complete before it counts: a killed restoration begins again
+    shutil.rmtree(part, ignore_errors=True)
     names = json.loads((folder / "summary.json").read_text()) if (folder / "summary.json").exists() else {}
     stored = [a for split in names.get("frames", {}) for a in _read_all(folder / f"{split}.xyz")]
     queue = ase.io.read(work / "queue.xyz", ":")
@@ -122,7 +125,11 @@ def restore(work: Path, folder: Path) -> int:
         key = same[0] if same else f"{atoms.info['trajectory']}-kept{number}"
         taken.add(key)
         atoms.info.update(key=key, cpu_s=round(3600 * names["cpu_hours"] / len(stored), 1))
-        write_atomically(labels / f"{key}.xyz", [atoms])
+        write_atomically(part / f"{key}.xyz", [atoms])
+    if stored:
+        if labels.exists():
+            labels.rmdir()
+        os.replace(part, labels)
     return len(stored)
 
 

@@ -1,6 +1,7 @@
 """Whoever waits for the compiler is told, once."""
 
 import warnings
+from types import SimpleNamespace
 
 import pytest
 
@@ -24,7 +25,13 @@ def test_a_fit_that_must_compile_says_so_once(monkeypatch, tmp_path):
         gapkit.load(tmp_path / "m.gapkit")
 
 
-def test_kernels_that_were_compiled_are_found_on_disk(gap):
+def test_kernels_that_were_compiled_are_found_on_disk(gap, monkeypatch, tmp_path):
     gap.predict(copper_frames(1, seed=0))
-    assert soap_frames.energies_and_pair_gradients.signatures
     assert compilation.compiled_before()
+    elsewhere = SimpleNamespace(
+        stats=SimpleNamespace(cache_path=str(tmp_path)), py_func=soap_frames.energies_and_pair_gradients.py_func
+    )
+    monkeypatch.setattr(soap_frames, "energies_and_pair_gradients", elsewhere)
+    assert not compilation.compiled_before()
+    (tmp_path / "soap_frames.energies_and_pair_gradients-1.py30.nbi").touch()  # of an older version of the kernel
+    assert not compilation.compiled_before()

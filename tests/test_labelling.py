@@ -90,6 +90,29 @@ def test_a_lost_work_folder_is_restored_from_the_collected_files(folder):
     assert len(seen) == 2
 
 
+def test_a_killed_restoration_begins_again(folder, monkeypatch):
+    work = folder / "work"
+    labelling.label_queue(work / "queue.xyz", label)
+    collect(folder)
+    for path in (work / "labels").iterdir():
+        path.unlink()
+    written = []
+    write = labelling.write_atomically
+
+    def killed(path, frames):
+        written.append(path)
+        if len(written) == 3:
+            raise KeyboardInterrupt
+        write(path, frames)
+
+    monkeypatch.setattr(labelling, "write_atomically", killed)
+    with pytest.raises(KeyboardInterrupt):
+        labelling.restore(work, folder)
+    monkeypatch.setattr(labelling, "write_atomically", write)
+    assert labelling.restore(work, folder) == 7
+    assert sum(map(len, collect(folder).values())) == 7
+
+
 def test_a_stored_frame_that_the_queue_does_not_hold_stays_in_the_set(folder):
     work = folder / "work"
     labelling.label_queue(work / "queue.xyz", label)

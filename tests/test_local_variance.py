@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from ase import Atoms
+from ase.build import bulk
 
 import gapkit
 from gapkit.descriptors.base import smooth_cutoff
@@ -130,6 +131,35 @@ def test_a_frame_far_from_the_data_is_still_seen(gap):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         usual.get_potential_energy()
+
+
+def test_an_update_shows_at_once(train, held_out):
+    gap = small_gap().fit(train)
+    atoms = held_out[0].copy()
+
+    def deviations():
+        atoms.calc = gap.calculator("local")
+        atoms.get_potential_energy()
+        return atoms.calc.results["energies_std"]
+
+    before = deviations()
+    gap.update(held_out)
+    assert gap.potential_.local_forms == {}
+    np.testing.assert_allclose(deviations(), gap.potential_.local_spread(gap.potential_.structure(atoms)), rtol=1e-7)
+    assert deviations().mean() < before.mean()
+
+
+def test_one_environment_is_enough_to_choose_a_form(gap, train):
+    p = gap.potential_
+    structure = p.structure(bulk("Cu"))
+    assert structure.n_atoms == 1
+    assert len(choose_forms(p.basis, p.posterior, p.calibration, [structure])[1].signs) > 0
+
+
+def test_asking_for_variances_without_a_form_says_so(train, held_out):
+    p = replace(small_gap().fit(train).potential_, local_forms={})
+    with pytest.raises(gapkit.exceptions.SettingsError, match="has_fast_local_variance"):
+        p.evaluate(held_out[0], local_variance=True)
 
 
 def test_other_models_fall_back_on_exact_variances(train, held_out):

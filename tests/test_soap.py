@@ -1,5 +1,7 @@
 """SOAP against dscribe, its invariances, its derivatives, and the kernel's multiplicities."""
 
+import json
+
 import numpy as np
 import pytest
 from ase import Atoms
@@ -185,3 +187,8 @@ def test_unknown_species_is_named():
     soap = SOAP(species=["Si"]).fit([])
     with pytest.raises(SpeciesError, match="species O not among"):
         soap.transform([Atoms("SiO", positions=[[0, 0, 0], [0, 0, 2]])])
+
+
+def test_settings_of_numpy_types_work_like_python_ones():
+    soap = SOAP(species=["Si"], n_max=np.int64(3), l_max=np.int32(2), r_cut=np.float32(4.0), sigma=np.float64(0.5))
+    assert json.loads(json.dumps(soap.settings())) == SOAP(n_max=3, l_max=2, r_cut=4.0).settings()

@@ -29,6 +29,7 @@ def systems():
         "small skewed cell": skewed_crystal("SiOSi", rng),
         "slab": fcc111("Cu", (2, 2, 3), vacuum=6.0),
         "molecule": molecule("CH3CH2OH"),
+        "molecule in a singular cell": Atoms("Ar3", positions=np.eye(3) * 3, cell=[[4, 0, 0], [4, 0, 0], [0, 0, 4]]),
         "one atom": Atoms("Ar"),
         "one periodic atom": bulk("Cu"),
     }
@@ -86,3 +87,14 @@ def test_a_search_happens_exactly_when_a_pair_might_have_come_in():
     without.pairs(atoms)
     without.pairs(atoms)
     assert without.n_searches == 2
+
+
+@pytest.mark.parametrize("spoil", ["cell", "positions"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_frame_that_is_not_finite_is_not_served(spoil, value):
+    atoms = bulk("Si", cubic=True)
+    kept = VerletList(R_CUT, SKIN)
+    kept.pairs(atoms)
+    assert kept.serves(atoms)
+    getattr(atoms, spoil)[0, 0] = value
+    assert not kept.serves(atoms)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -21,8 +22,9 @@ from gapkit.numerics import kernel_functions
 from gapkit.numerics.chains import add_pair_prediction, pair_columns
 from gapkit.structures.neighbours import Structure
 
-#: grid points of a pair energy's table; interpolation error (h/theta)^4 / 128 of the weights: 1e-13 at theta 0.5 A
-TABLE_POINTS = 4000
+#: grid points of a pair energy's table, at least, and per length scale: errors (h/theta)^4 / 128 of the weights in the
+#: energy, (h/theta)^3 / 50 of weights over theta in the force: 1e-10 of them
+TABLE_POINTS, POINTS_PER_SCALE = 4000, 500
 
 
 class PairDistance(Descriptor):
@@ -70,7 +72,8 @@ class PairDistance(Descriptor):
 
     def predictor(self, sums: Sequence[KernelSum]) -> tuple[np.ndarray, np.ndarray, float]:
         """The channel's pair energy (eV) before the cutoff on a grid: values, slopes times spacing, spacing (A)."""
-        r = np.linspace(0.0, self.r_cut, TABLE_POINTS)
+        span = max(float(np.ptp(s.features(np.array([[0.0], [self.r_cut]])))) for s in sums)
+        r = np.linspace(0.0, self.r_cut, max(TABLE_POINTS, math.ceil(POINTS_PER_SCALE * span)))
         value, slope = np.zeros_like(r), np.zeros_like(r)
         for s in sums:
             x, one = s.features(r[:, None]), s.features(np.ones((1, 1)))

@@ -211,13 +211,15 @@ class SOAP(TransformerMixin, BaseEstimator, Descriptor):
 
     def settings(self) -> dict[str, Any]:
         known = {name: getattr(self, name) for name in ("r_cut", "n_max", "l_max", "sigma", "cutoff_power")}
-        return {"name": "soap", **known, "compression": self.compression}
+        plain = {name: value.item() if isinstance(value, np.generic) else value for name, value in known.items()}
+        return {"name": "soap", **plain, "compression": self.compression}
 
     def arrays(self) -> dict[str, np.ndarray]:
         return {"table": self.basis_.table, "centre": self.basis_.centre}
 
     def with_arrays(self, species: Iterable[int], arrays: dict[str, np.ndarray]) -> SOAP:
         """The descriptor of a model file: its stored tables, nothing made again."""
+        self._check()
         described = copy.copy(self)
         described.basis_ = self._assemble_basis(sorted(species), arrays["table"], arrays["centre"])
         return described

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from pathlib import Path
 
@@ -13,8 +14,12 @@ _said = False
 
 def compiled_before() -> bool:
     """Whether the largest kernel lies compiled on disk; compiled code is kept there across processes."""
-    folder = soap_frames.energies_and_pair_gradients.stats.cache_path
-    return bool(folder) and any(Path(folder).glob("soap_frames.energies_and_pair_gradients*.nbi"))
+    kernel = soap_frames.energies_and_pair_gradients
+    folder, line = kernel.stats.cache_path, kernel.py_func.__code__.co_firstlineno
+    python = f"py{sys.version_info.major}{sys.version_info.minor}"
+    source = Path(soap_frames.__file__).stat().st_mtime
+    found = Path(folder).glob(f"soap_frames.{kernel.py_func.__name__}-{line}.{python}*.nbi") if folder else ()
+    return any(index.stat().st_mtime >= source for index in found)
 
 
 def announce_compilation() -> None:

@@ -17,7 +17,7 @@ from gapkit.structures.neighbours import neighbours
 #: neighbours within the default SOAP cutoff on average, and the bounds of that cutoff (A)
 NEIGHBOURS, SHORTEST, LONGEST = 40, 3.5, 6.5
 #: sparse points of the default SOAP term: at most per species and in all, and labels per sparse point
-MOST_PER_SPECIES, MOST_SPARSE, LABELS_PER_POINT = 2500, 4500, 6
+MOST_PER_SPECIES, MOST_SPARSE, LABELS_PER_POINT = 2500, 7500, 4
 #: resolution of the default SOAP (n_max, l_max, sigma in A), and where bonds are shorter than ``SHORT_BOND`` (A)
 COARSE, FINE, SHORT_BOND = (8, 6, 0.5), (8, 6, 0.4), 1.6
 #: that of a fast fit, and its sparse points

@@ -91,10 +91,13 @@ def choose_forms(
     rows: dict[int, list[np.ndarray]] = {}
     pair_columns = _pair_columns(basis)
     stride = max(1, sum(s.n_atoms for s in structures) // SAMPLE)
+    passed = dict.fromkeys((k for k, _ in _soap_blocks(basis)), 0)
     for s in structures:
         K = basis.local_rows(s).K
         for k, b in _soap_blocks(basis):
-            mine = np.flatnonzero(s.numbers == b.channel[0])[::stride]
+            all_mine = np.flatnonzero(s.numbers == b.channel[0])
+            mine = all_mine[-passed[k] % stride :: stride]
+            passed[k] += len(all_mine)
             if len(mine):
                 columns = np.r_[pair_columns, np.arange(b.columns.start, b.columns.stop)]
                 rows.setdefault(k, []).append(K[np.ix_(mine, columns)])
@@ -151,6 +154,8 @@ def _rank(exact: np.ndarray, dropped: np.ndarray) -> int:
     No more than ``LARGEST_RANK``, however large the error then is: it is on the safe side.
     """
     full = min(dropped.shape[1], LARGEST_RANK)
+    if not len(exact):
+        return full
     for rank in range(8, full, 8):
         error = np.sqrt(1 + dropped[:, rank] / exact) - 1
         if np.sqrt(np.mean(error**2)) <= ERROR:

@@ -12,7 +12,7 @@ from ase.data import chemical_symbols
 
 from gapkit.descriptors import SOAP
 from gapkit.descriptors.soap_predictor import SoapPredictor
-from gapkit.exceptions import NumericsError, SpeciesError
+from gapkit.exceptions import NumericsError, SettingsError, SpeciesError
 from gapkit.models.basis import SparseBasis
 from gapkit.models.posterior import Posterior
 from gapkit.models.terms import Term
@@ -189,9 +189,14 @@ class Potential:
         Raises
         ------
         NumericsError
-            Where one of them is not finite. What :meth:`structure` raises, if no ``structure`` is given.
+            Where one of them is not finite.
+        SettingsError
+            For variances of a model without forms (:meth:`has_fast_local_variance`). And what :meth:`structure` raises,
+            if no ``structure`` is given.
         """
         structure = structure or self.structure(atoms, where)
+        if local_variance and not self.has_fast_local_variance(structure.numbers):
+            raise SettingsError(f"{where}: this model has no form for it; ask has_fast_local_variance, or local_spread")
         n = structure.n_atoms
         local, gradient, strain = np.zeros(n), np.zeros((n, 3)), np.zeros((n, 6))
         with limited_threads(self.n_jobs):

@@ -189,6 +189,8 @@ def _potential(header: dict, arrays: dict, baseline: Any, path: Any) -> Potentia
         signal[column_terms],
         column_terms,
     )
+    if len({(b.term, b.channel) for b in basis.blocks}) < len(basis.blocks):
+        raise ValueError("a channel of a term stands twice")
     _check_arrays(basis, arrays)
     reference = ReferenceEnergies(
         {int(z): float(e) for z, e in header["reference"]["values"].items()},
@@ -221,6 +223,8 @@ def _local_forms(basis: SparseBasis, arrays: dict[str, np.ndarray]) -> dict[int,
         if f"form{k}.soap" not in arrays:
             continue
         form = LocalForm(*(arrays[f"form{k}.{name}"] for name in ("soap", "pair", "signs")))
+        if form.signs.ndim != 1 or not np.all(np.abs(form.signs) == 1):
+            raise ValueError(f"the signs of block {k} are not of plus and minus one")
         rank = len(form.signs)
         shapes = form.soap.shape, form.pair.shape
         if not supports(basis) or shapes != ((rank, len(block.points)), (rank, n_pair)):
@@ -249,8 +253,10 @@ def _check_arrays(basis: SparseBasis, arrays: dict[str, np.ndarray]) -> None:
         else:
             features = 3 if isinstance(b.descriptor, Triplet) else 1
         if b.directions is not None:
-            if b.kernel.centred or b.directions.ndim != 2 or b.directions.shape[1] != features:
+            if b.kernel.centred or b.directions.ndim != 2 or b.directions.shape[1] != features or not len(b.directions):
                 raise ValueError(f"the directions of block {k} have the shape {b.directions.shape}")
+            if not np.allclose(b.directions @ b.directions.T, np.eye(len(b.directions)), atol=1e-8):
+                raise ValueError(f"the directions of block {k} are not orthonormal")
             features = len(b.directions)
         if b.points.shape[1:] != (features,):
             raise ValueError(f"the sparse points of block {k} have {b.points.shape[1:]} features, not {features}")

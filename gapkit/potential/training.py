@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -110,7 +111,14 @@ def plan_line(data: TrainingSet, basis: SparseBasis, n_folds: int, n_threads: in
     m = basis.n_columns
     rows = data.n_rows
     kinds = sum(any(getattr(t, k) is not None for t in data.targets) for k in ("energy", "forces", "virial"))
-    memory = 8e-9 * m * m * (kinds * n_folds * 2.0 + 8) + 8e-9 * 3 * max(2000, m) * m + 0.3
+    memory = planned_memory(rows, m, kinds * n_folds)
+    if memory > _physical_memory():
+        warnings.warn(
+            f"the fit needs about {memory:.0f} GB, more than this machine has ({_physical_memory():.0f} GB); use fewer "
+            f"sparse points, for example sparse={m // 2}",
+            GapkitWarning,
+            stacklevel=5,
+        )
     atoms = sum(t.n_atoms for t in data.targets)
     features = max(b.points.shape[1] for b in basis.blocks)
     columns = min(130.0, 3.0 * atoms / len(data.frames) + 6.0)
@@ -121,6 +129,20 @@ def plan_line(data: TrainingSet, basis: SparseBasis, n_folds: int, n_threads: in
         f"gapkit: {rows} labels of {len(data.frames)} frames ({atoms} atoms), {m} sparse points, "
         f"about {memory:.1f} GB and {seconds:.0f} s"
     )
+
+
+def planned_memory(rows: int, m: int, triangles: int) -> float:
+    """Peak memory (GB), about, of a fit with m columns: triangles (at most as many rows as there are labels) with two
+    copies on the way, and Gram matrices."""
+    return 8e-9 * m * (3 * min(rows, triangles * m) + 9 * m) + 0.3
+
+
+def _physical_memory() -> float:
+    """GB; infinite where the system does not say."""
+    try:
+        return 1e-9 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return float("inf")
 
 
 def fit_potential(
@@ -151,8 +173,9 @@ def _fit(frames, terms, baseline, e0, noise, sparse, n_folds, n_jobs, random_sta
     basis = choose_sparse_points(pool, terms, rng, bar)
     folds = assign_folds(data, pool.fingerprints, n_folds)
     del pool
+    plan = plan_line(data, basis, n_folds, n_threads)
     if progress:
-        tqdm.write(plan_line(data, basis, n_folds, n_threads))
+        tqdm.write(plan)
     triangles = Triangles(basis.n_columns, len(terms))
     sample = EnergySample.of(basis, data)
     accumulate_rows(triangles, data, basis, folds, own_groups(data, given), n_threads, bar, sample)
@@ -263,5 +286,6 @@ def _update(fit: Fit, frames: Sequence[LabelledFrame], progress: bool) -> Fit:
             posterior=posterior,
             alpha=potential.basis.unwhiten(posterior.weights),
             metadata=updated_description(potential.metadata, data),
+            local_forms={},  # of the old posterior; without them variances of local energies are exact, and slower
         )
     return Fit(changed, triangles, fit.levels, np.concatenate([fit.folds, new]))

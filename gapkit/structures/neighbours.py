@@ -175,7 +175,7 @@ class VerletList:
         first = np.empty(n + 1, dtype=np.int64)
         i, j = np.empty(size, dtype=np.int64), np.empty(size, dtype=np.int64)
         vectors, distances = np.empty((size, 3)), np.empty(size)
-        shifts = known.images @ atoms.cell.complete().array
+        shifts = known.images @ atoms.cell.complete().array if atoms.pbc.any() else known.images
         positions = np.ascontiguousarray(atoms.positions, dtype=np.float64)
         used = _refresh(longer.first, longer.j, shifts, positions, self.r_cut, first, i, j, vectors, distances)
         return Neighbours(n, self.r_cut, first, i[:used], j[:used], vectors[:used], distances[:used])
@@ -196,8 +196,10 @@ class _Reference:
     def of(cls, atoms: ase.Atoms, reach: float) -> _Reference:
         longer = neighbours(atoms, reach)
         cell, positions = atoms.cell.complete().array.copy(), atoms.positions.copy()
-        shift = longer.vectors - (positions[longer.j] - positions[longer.i])
-        images = np.rint(shift @ np.linalg.inv(cell))
+        images = np.zeros_like(longer.vectors)
+        if atoms.pbc.any():  # else the cell means nothing, and may be singular
+            shift = longer.vectors - (positions[longer.j] - positions[longer.i])
+            images = np.rint(shift @ np.linalg.inv(cell))
         return cls(atoms.numbers.copy(), atoms.pbc.copy(), cell, positions, longer, images)
 
     def serves(self, atoms: ase.Atoms, r_cut: float, skin: float) -> bool:
@@ -206,6 +208,8 @@ class _Reference:
             return False
         cell = atoms.cell.complete().array
         deformation, least = np.eye(3), 1.0
+        if not np.isfinite(cell).all():
+            return False
         if self.pbc.any() and not np.array_equal(cell, self.cell):
             deformation = np.linalg.solve(self.cell, cell)
             least = float(np.linalg.svd(deformation, compute_uv=False)[-1])
