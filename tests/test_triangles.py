@@ -72,3 +72,11 @@ def test_rows_that_are_not_finite_are_refused():
     t = Triangles(2, 1)
     with pytest.raises(NumericsError, match="forces"):
         t.update(np.array([[1.0, np.nan]]), np.zeros(1), np.ones((1, 1)), "forces", 0)
+
+
+@pytest.mark.parametrize("value", [1e150, -1e150])
+def test_numbers_whose_squares_overflow_are_refused(value):
+    triangles = Triangles(2, 1)
+    rows = np.ones((3, 2))
+    with pytest.raises(NumericsError, match="remove the frame"):
+        triangles.update(rows, np.array([1.0, value, 1.0]), np.ones((3, 1)), "energy", 0)

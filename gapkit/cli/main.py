@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from gapkit.exceptions import GapkitError, GapkitWarning
+from gapkit.exceptions import CompilationWarning, GapkitError, GapkitWarning
 
 
 class _Parser(argparse.ArgumentParser):
@@ -113,6 +113,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     with warnings.catch_warnings():
         warnings.filterwarnings("always", category=GapkitWarning)
+        if getattr(options, "quiet", False):
+            warnings.filterwarnings("ignore", category=CompilationWarning)
         warnings.showwarning = show  # type: ignore[assignment]
         code = _run(_command(options.command), options)
     if code == 0:

@@ -16,6 +16,8 @@ import scipy.linalg
 from gapkit.exceptions import NumericsError
 
 Key = tuple[str, int]
+#: largest number in a row: squares of larger ones, over noise, would overflow
+LARGEST = 1e100
 
 
 def triangle_of(rows: np.ndarray) -> np.ndarray:
@@ -99,6 +101,11 @@ class Triangles:
         if not np.isfinite(both).all():
             raise NumericsError(
                 f"rows of noise group {group!r} are not finite: two atoms too close, or a baseline that failed"
+            )
+        if len(both) and max(both.max(), -both.min()) > LARGEST:
+            raise NumericsError(
+                f"rows of noise group {group!r} are beyond {LARGEST:.0e}, and their squares beyond all numbers: a "
+                "label in other units, or two atoms too close; remove the frame"
             )
         triangle = self._triangle((group, fold))
         triangle.n_rows += len(rows)
