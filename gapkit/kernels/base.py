@@ -60,7 +60,10 @@ class Kernel:
 
     def diagonal(self, X: np.ndarray) -> np.ndarray:
         """``k(x, x)`` for each row of ``X`` (n, f): shape (n,)."""
-        X = self.scale(X)
+        return self.diagonal_of_scaled(self.scale(X))
+
+    def diagonal_of_scaled(self, X: np.ndarray) -> np.ndarray:
+        """:meth:`diagonal` of features that are scaled already."""
         t = np.zeros((len(X), 1)) if self.centred else np.einsum("nf,nf->n", X, X)[:, None]
         kernel_functions.apply(self.function, self.parameter, t, t, np.empty_like(t))
         return t[:, 0]

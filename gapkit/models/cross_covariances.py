@@ -10,7 +10,7 @@ import scipy.linalg
 
 from gapkit.exceptions import NumericsError
 from gapkit.models.basis import SparseBasis, SparseBlock
-from gapkit.numerics import design_rows, kernel_functions
+from gapkit.numerics import design_rows
 from gapkit.structures.neighbours import Structure
 
 #: environments whose unit residual variance is below this share of the kernel's diagonal are spanned well enough
@@ -75,7 +75,7 @@ def _with_points(block: SparseBlock, x: np.ndarray, most: int) -> SparseBlock:
     """The block with at most ``most`` further points among the scaled features ``x`` (e, f)."""
     if len(x) == 0 or most <= 0:
         return block
-    prior = _diagonal(block, x)
+    prior = block.kernel.diagonal_of_scaled(x)
     floor = SPANNED * prior.max()
     a = scipy.linalg.solve_triangular(
         block.factor, block.kernel.of_scaled(block.points, x), lower=True, check_finite=False
@@ -100,10 +100,3 @@ def _with_points(block: SparseBlock, x: np.ndarray, most: int) -> SparseBlock:
     factor[m:, :m] = a[:, chosen].T
     factor[m:, m:] = scipy.linalg.cholesky(corner, lower=True, check_finite=False)
     return replace(block, points=np.ascontiguousarray(np.vstack([block.points, x[chosen]])), factor=factor)
-
-
-def _diagonal(block: SparseBlock, x: np.ndarray) -> np.ndarray:
-    """Unit prior variances (n,) at scaled features."""
-    t = np.zeros((len(x), 1)) if block.kernel.centred else np.einsum("ef,ef->e", x, x)[:, None]
-    kernel_functions.apply(block.kernel.function, block.kernel.parameter, t, t, np.empty_like(t))
-    return t[:, 0]

@@ -234,21 +234,21 @@ class Potential:
         noise: bool = True,
         forces: bool = True,
         config_type: str | None = None,
+        parts: tuple[np.ndarray, np.ndarray] | None = None,
     ) -> Spread:
         """Predictive standard deviations of one frame.
 
         ``noise=True`` predicts a new label: function plus label noise and model misfit; ``noise=False`` the function
         alone. ``forces`` also asks for those of forces and stress, at the cost of a training row per component.
-        The noise is that of the frame's config_type where it has levels of its own.
+        The noise is that of the frame's config_type where it has levels of its own. ``parts``: what
+        :meth:`variance_parts` gave for this frame, where it is known already.
         """
         structure = structure or self.structure(atoms, where)
         energy, force, virial = (self.calibration.of(k, config_type) for k in ("energy", "forces", "virial"))
         extra = 1.0 if noise else 0.0
         n = structure.n_atoms
         local = self.local_spread(structure, noise, config_type)
-        with limited_threads(self.n_jobs), blas_threads(thread_count()):
-            rows = self.basis.rows(structure, derivatives=forces)
-            residual, weights = self.posterior.variances(self.basis.whiten(rows.K), rows.prior)
+        residual, weights = parts if parts is not None else self.variance_parts(structure, forces)
         total = float(energy.latent(residual[0], weights[0]) + extra * n * energy.noise**2)
         if not forces:
             return Spread(float(np.sqrt(total)), local)
@@ -260,6 +260,12 @@ class Potential:
             here = slice(1 + 3 * n, None)
             stress_std = np.sqrt(virial.latent(residual[here], weights[here]) + extra * n * virial.noise**2) / volume
         return Spread(float(np.sqrt(total)), local, force_std, stress_std)
+
+    def variance_parts(self, structure: Structure, derivatives: bool) -> tuple[np.ndarray, np.ndarray]:
+        """Nystrom residual and variance left in the weights (rows,) of a frame's energy and its derivatives."""
+        with limited_threads(self.n_jobs), blas_threads(thread_count()):
+            rows = self.basis.rows(structure, derivatives=derivatives)
+            return self.posterior.variances(self.basis.whiten(rows.K), rows.prior)
 
     def local_spread(self, structure: Structure, noise: bool = True, config_type: str | None = None) -> np.ndarray:
         """Standard deviations (n,) of local energies (eV), alone: the cheap uncertainty for dynamics."""

@@ -10,7 +10,6 @@ import ase
 import numpy as np
 
 from gapkit.exceptions import DataError, SettingsError
-from gapkit.numerics.threads import blas_threads, limited_threads, thread_count
 from gapkit.potential.model import Potential, Spread
 from gapkit.structures.labels import LabelledFrame, cell_volume
 from gapkit.structures.neighbours import Structure
@@ -39,7 +38,7 @@ def frame_errors(potential: Potential, frame: LabelledFrame) -> FrameErrors:
     structure = potential.structure(frame.atoms, where)
     mean = potential.evaluate(frame.atoms, where, structure)
     n, root = frame.n_atoms, np.sqrt(frame.n_atoms)
-    residual, weights = variance_parts(potential, structure, frame.forces is not None or frame.virial is not None)
+    residual, weights = potential.variance_parts(structure, frame.forces is not None or frame.virial is not None)
     kinds = {}
     if frame.energy is not None:
         kinds["energy"] = (np.array([(mean.energy - frame.energy) / root]), residual[:1] / n, weights[:1] / n)
@@ -50,13 +49,6 @@ def frame_errors(potential: Potential, frame: LabelledFrame) -> FrameErrors:
         here = slice(1 + 3 * n, None)
         kinds["virial"] = ((mean.virial - frame.virial) / root, residual[here] / n, weights[here] / n)
     return FrameErrors(kinds)
-
-
-def variance_parts(potential: Potential, structure: Structure, derivatives: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Nystrom residual and variance left in the weights (rows,) of a frame's energy and its derivatives."""
-    with limited_threads(potential.n_jobs), blas_threads(thread_count()):
-        rows = potential.basis.rows(structure, derivatives=derivatives)
-        return potential.posterior.variances(potential.basis.whiten(rows.K), rows.prior)
 
 
 def fit_recalibration(
@@ -147,21 +139,31 @@ class RecalibratedPotential(Potential):
         noise: bool = True,
         forces: bool = True,
         config_type: str | None = None,
+        parts: tuple[np.ndarray, np.ndarray] | None = None,
     ) -> Spread:
         """As :meth:`Potential.spread`; label kinds that were not recalibrated are as the fit states them."""
         structure = structure or self.structure(atoms, where)
-        stated = super().spread(atoms, where, structure, noise, forces, config_type)
+        parts = parts if parts is not None else self.variance_parts(structure, forces)
+        stated = super().spread(atoms, where, structure, noise, forces, config_type, parts)
         if not noise:
             return stated
-        new = self.label_std(structure, self.recalibration.models, cell_volume(atoms), forces)
+        new = self.label_std(structure, self.recalibration.models, cell_volume(atoms), parts)
         return replace(stated, **{name: std for name, std in new.items() if std is not None})
 
     def label_std(
-        self, structure: Structure, models: dict[str, ErrorModel], volume: float | None, derivatives: bool = True
+        self,
+        structure: Structure,
+        models: dict[str, ErrorModel],
+        volume: float | None,
+        parts: tuple[np.ndarray, np.ndarray],
     ) -> dict[str, Any]:
-        """Standard deviations of new labels by ``models``: ``energy`` (eV), ``forces`` (n, 3), ``stress`` (6,)."""
+        """Standard deviations of new labels by ``models``: ``energy`` (eV), ``forces`` (n, 3), ``stress`` (6,).
+
+        ``parts`` is from :meth:`variance_parts`; without derivatives in it, there is only the energy.
+        """
         n = structure.n_atoms
-        residual, weights = variance_parts(self, structure, derivatives)
+        residual, weights = parts
+        derivatives = len(residual) > 1
         std: dict[str, Any] = {"energy": None, "forces": None, "stress": None}
         if "energy" in models:
             std["energy"] = float(np.sqrt(n * models["energy"].variance(residual[0] / n, weights[0] / n)))
@@ -183,7 +185,8 @@ class RecalibratedPotential(Potential):
         """
         recalibration = self.recalibration
         structure = self.structure(atoms, where)
-        widths = self.label_std(structure, recalibration.interval_models, cell_volume(atoms))
+        parts = self.variance_parts(structure, True)
+        widths = self.label_std(structure, recalibration.interval_models, cell_volume(atoms), parts)
         for name, kind in (("energy", "energy"), ("forces", "forces"), ("stress", "virial")):
             if widths[name] is not None:
                 widths[name] = recalibration.conformal[kind].factor(level, by_frame) * widths[name]
