@@ -8,9 +8,10 @@ from ase.build import add_adsorbate, bulk, fcc100, fcc111
 from sklearn.base import clone
 
 from gapkit.apps.barrier_regressors import GaussianProcessBarriers, KernelRidgeBarriers
-from gapkit.apps.surface_barriers import HeldOut, SurfaceBarrierModel, leave_out
+from gapkit.apps.surface_barriers import ErrorLaw, HeldOut, SurfaceBarrierModel, leave_out
 from gapkit.apps.surface_hops import (
     Hop,
+    clusters_by_name,
     contacts,
     folds_by_name,
     hops_from_frames,
@@ -281,7 +282,9 @@ def test_samples_have_the_calibrated_moments(regressor):
     draws = model.sample(mine[40:50], 40_000, np.random.default_rng(0), features=X[40:50])
     mean = model.predict(mine[40:50], features=X[40:50])
     Z = (X[40:50] - model.offset_) / model.scale_
-    cov = model.std_factor_**2 * model.regressor_.covariance(Z)
+    cov = model.regressor_.covariance(Z)
+    factor = model.error_law_.factor(np.sqrt(np.diag(cov)))
+    cov = np.diag(factor) @ cov @ np.diag(factor)
     np.testing.assert_allclose(draws.mean(axis=0), mean, atol=5 * np.sqrt(np.diag(cov).max() / 40_000))
     np.testing.assert_allclose(np.cov(draws.T), cov, atol=0.05 * np.diag(cov).max())
 
@@ -313,6 +316,26 @@ def test_ridge_variance_is_that_of_the_gaussian_process():
     for left, right in zip(ridge.predict(far), process.predict(far), strict=True):
         np.testing.assert_allclose(left, right, atol=2e-5)
     np.testing.assert_allclose(ridge.covariance(far), process.covariance(far), atol=2e-5)
+
+
+def test_error_law_finds_the_one_that_made_the_errors():
+    rng = np.random.default_rng(1)
+    stds = np.exp(rng.uniform(-5, 0, size=(2, 40_000)))
+    errors = stds * np.exp(0.4 + 0.3 * np.log(stds / 1.5)) * rng.normal(size=stds.shape)
+    law = ErrorLaw.fit(errors, stds, 1.5)
+    assert (law.a, law.b) == (pytest.approx(0.4, abs=0.03), pytest.approx(0.3, abs=0.01))
+    np.testing.assert_allclose(law(np.array([0.1])), 0.1 * np.exp(law.a + law.b * np.log(0.1 / 1.5)))
+    ends = law.factor(np.array([1e-9, stds.min(), stds.max(), 1e9]))
+    assert ends[0] == ends[1] < ends[2] == ends[3]
+    steep = ErrorLaw.fit(stds**-0.5 * rng.normal(size=stds.shape), stds, 1.5)  # errors that fall where s rises
+    assert np.all(np.diff(steep(np.linspace(0.01, 1.0, 50))) > 0)
+
+
+def test_clusters_keep_hops_of_a_name_together():
+    mine, X = some_hops()
+    cluster = clusters_by_name(mine, X, 3, np.random.default_rng(0))
+    assert set(cluster) == {0, 1, 2}
+    assert np.array_equal(cluster[::2], cluster[1::2])
 
 
 def test_held_out_statistics_by_hand():
@@ -349,12 +372,15 @@ def test_unseen_site_classes_are_doubted():
     for name in ("step", "kink"):
         assert unseen.part(classes == name).std.mean() > 2 * in_class.std.mean()
         assert unseen.part(classes == name).coverage > 0.7
+    assert unseen.coverage > 0.85
 
 
 def test_models_that_cannot_be_fitted():
     mine, X = some_hops()
     with pytest.raises(SettingsError, match="folds"):
         SurfaceBarrierModel(folds=1).fit(mine, features=X)
+    with pytest.raises(SettingsError, match="clusters"):
+        SurfaceBarrierModel(clusters=1).fit(mine, features=X)
     with pytest.raises(DataError, match="too few"):
         SurfaceBarrierModel().fit(mine[:4], features=X[:4])
     with pytest.raises(DataError, match="no finite barrier"):

@@ -31,6 +31,10 @@ class BarrierRegressor(Protocol):
     def covariance(self, X: np.ndarray) -> np.ndarray:
         """Covariance (n, n) of the function, without noise."""
 
+    @property
+    def signal(self) -> float:
+        """Standard deviation of the function far from all training rows."""
+
 
 class GaussianProcessBarriers:
     """:class:`gapkit.SparseGPRegressor` whose length scale, noise and signal maximise the evidence.
@@ -58,6 +62,10 @@ class GaussianProcessBarriers:
 
     def covariance(self, X: np.ndarray) -> np.ndarray:
         return self.regressor_.predict(X, return_cov=True, noise=False)[1]
+
+    @property
+    def signal(self) -> float:
+        return self.regressor_.signal_
 
 
 class KernelRidgeBarriers:
@@ -107,3 +115,7 @@ class KernelRidgeBarriers:
 
     def _cross(self, X: np.ndarray) -> np.ndarray:
         return self.regressor_.kernel_(X - self.regressor_.X_offset_, self.regressor_.X_fit_)
+
+    @property
+    def signal(self) -> float:
+        return self.scale_

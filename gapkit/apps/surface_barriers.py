@@ -3,11 +3,19 @@ r"""Barriers of adatom hops from the descriptors of three sites: initial state, 
 The features of a hop are the site descriptors of its three states (``gapkit.apps.surface_sites``) and three properties
 of the metal; each is scaled to unit variance over the training hops. Two regressors stand behind one contract: a
 Gaussian process, and kernel ridge regression with the power function of its kernel (Wendland, Scattered Data
-Approximation (2005), ch. 11) as the shape of its error. Their standard deviations are calibrated within ``fit``: hops
-are left out in folds at fixed hyperparameters, standard deviations are multiplied by the root mean square of the
-standardised held-out errors z, and intervals use quantiles of \|z\| (split conformal prediction with normalised
-scores: Lei, G'Sell, Rinaldo, Tibshirani and Wasserman, J. Am. Stat. Assoc. 113, 1094 (2018)), so that no Gaussian tail
-is assumed.
+Approximation (2005), ch. 11) as the shape of its error.
+
+Their standard deviations s are calibrated within ``fit``, at fixed hyperparameters, on hops left out in two ways: in
+random folds, which ask about places like those of the training, and in a few large clusters of features, which ask
+about places unlike them. With the share u = s / signal of the prior standard deviation, the calibrated one is
+
+.. math:: \sigma(s) = s\, e^{a + b \ln u},
+
+a and b by the greatest Gaussian likelihood of the left-out errors (each way of leaving out counts the same), u kept
+within the range seen. A length scale learned among known places is too bold beyond them: b says by how much. Intervals
+use the quantile of the standardised errors, of that way of leaving out which asks for more (split conformal prediction
+with normalised scores: Lei, G'Sell, Rinaldo, Tibshirani and Wasserman, J. Am. Stat. Assoc. 113, 1094 (2018)), so that
+no Gaussian tail is assumed.
 """
 
 from __future__ import annotations
@@ -18,13 +26,14 @@ from typing import Any
 
 import ase
 import numpy as np
+from scipy.optimize import minimize
 from sklearn.base import BaseEstimator, RegressorMixin, clone
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 from tqdm import tqdm
 
 from gapkit.apps.barrier_regressors import BarrierRegressor, GaussianProcessBarriers
-from gapkit.apps.surface_hops import Hop, folds_by_name, resting_transition
+from gapkit.apps.surface_hops import Hop, clusters_by_name, folds_by_name, resting_transition
 from gapkit.apps.surface_sites import SurfaceSites, bond_length
 from gapkit.exceptions import DataError, SettingsError
 
@@ -39,6 +48,49 @@ METALS = {
     "Pt": (5.84, 278.3),
     "Au": (3.81, 173.2),
 }
+
+
+@dataclass(frozen=True)
+class ErrorLaw:
+    """A power law from a regressor's standard deviation s to a calibrated one: ``s exp(a + b ln u)``, u = s / signal.
+
+    Attributes
+    ----------
+    a, b : float
+    signal : float
+        Prior standard deviation (eV).
+    low, high : float
+        Range of u that the law was fitted on; beyond it the factor stays as at its end.
+    """
+
+    a: float
+    b: float
+    signal: float
+    low: float
+    high: float
+
+    @classmethod
+    def fit(cls, errors: np.ndarray, stds: np.ndarray, signal: float) -> ErrorLaw:
+        """The law under which left-out errors (..., n) in eV with standard deviations of the same shape are likeliest.
+
+        b is kept above -1/2, so that calibrated standard deviations rise with the regressor's.
+        """
+        u, z = stds / signal, errors / stds
+
+        def loss(law: np.ndarray) -> float:
+            log_factor = law[0] + law[1] * np.log(u)
+            return float(np.mean(log_factor + 0.5 * z**2 * np.exp(-2 * log_factor)))
+
+        a, b = minimize(loss, [0.0, 0.0], method="L-BFGS-B", bounds=[(-5.0, 5.0), (-0.5, 3.0)]).x
+        return cls(float(a), float(b), signal, float(u.min()), float(u.max()))
+
+    def factor(self, std: np.ndarray) -> np.ndarray:
+        """What standard deviations (n,) of the regressor are multiplied by."""
+        return np.exp(self.a + self.b * np.log(np.clip(std / self.signal, self.low, self.high)))
+
+    def __call__(self, std: np.ndarray) -> np.ndarray:
+        """Calibrated standard deviations."""
+        return std * self.factor(std)
 
 
 @dataclass(frozen=True)
@@ -76,10 +128,11 @@ class SurfaceBarrierModel(RegressorMixin, BaseEstimator):
         :func:`gapkit.apps.surface_hops.resting_transition`, which needs the minima alone.
     metals : mapping, optional
         Cohesive energy (eV) and bulk modulus (GPa) by chemical symbol, beyond :data:`METALS`.
-    folds : int
-        Folds of the calibration.
+    folds, clusters : int
+        Parts of the calibration: random folds, and clusters of features (few and large ones ask for bold
+        extrapolation). Without clusters (0) only places like those of the training are vouched for.
     random_state : int, RandomState or None
-        Deals hops to folds.
+        Deals hops to folds and starts the clusters.
 
     Attributes
     ----------
@@ -88,10 +141,10 @@ class SurfaceBarrierModel(RegressorMixin, BaseEstimator):
         Of the features.
     mean_ : float
         Mean training barrier (eV).
-    std_factor_ : float
-        What calibration multiplied standard deviations by.
-    scores_ : (n,)
-        Sorted absolute held-out errors in units of the uncalibrated standard deviation.
+    error_law_ : ErrorLaw
+        From the regressor's standard deviations to calibrated ones.
+    scores_ : (ways, n)
+        Sorted absolute errors of each way of leaving out, in units of the calibrated standard deviation.
     """
 
     def __init__(
@@ -101,6 +154,7 @@ class SurfaceBarrierModel(RegressorMixin, BaseEstimator):
         known_transition: bool = True,
         metals: Mapping[str, tuple[float, float]] | None = None,
         folds: int = 5,
+        clusters: int = 3,
         random_state=None,
     ) -> None:
         self.regressor = regressor
@@ -108,6 +162,7 @@ class SurfaceBarrierModel(RegressorMixin, BaseEstimator):
         self.known_transition = known_transition
         self.metals = metals
         self.folds = folds
+        self.clusters = clusters
         self.random_state = random_state
 
     def features(self, hops: Sequence[Hop], progress: bool = False) -> np.ndarray:
@@ -177,9 +232,13 @@ class SurfaceBarrierModel(RegressorMixin, BaseEstimator):
         if not np.all(np.isfinite(y)):
             bad = int(np.flatnonzero(~np.isfinite(y))[0])
             raise DataError(f"hop {bad} ({hops[bad].name!r}) has no finite barrier: remove it, or give y")
+        if not isinstance(self.clusters, int) or self.clusters < 0 or self.clusters == 1:
+            raise SettingsError(f"clusters must be 0 or an integer of at least 2, not {self.clusters!r}")
         names = np.array([h.name for h in hops])
-        if len(np.unique(names)) < self.folds:
-            raise DataError(f"{len(np.unique(names))} names of hops are too few for {self.folds} folds")
+        if len(np.unique(names)) < max(self.folds, self.clusters):
+            raise DataError(
+                f"{len(np.unique(names))} names of hops are too few for {self.folds} folds and {self.clusters} clusters"
+            )
         X = self.features(hops) if features is None else np.asarray(features, dtype=float)
         self.offset_, spread = X.mean(axis=0), X.std(axis=0)
         self.scale_ = np.where(spread > 1e-9, spread, 1.0)
@@ -192,26 +251,29 @@ class SurfaceBarrierModel(RegressorMixin, BaseEstimator):
 
     def _calibrate(self, hops: Sequence[Hop], Z: np.ndarray, y: np.ndarray) -> None:
         rng = np.random.default_rng(check_random_state(self.random_state).randint(2**31 - 1))
-        fold = folds_by_name(hops, self.folds, rng)
-        z = np.empty(len(y))
-        for f in range(self.folds):
-            out = fold == f
-            mean, std = self.regressor_.refit(Z[~out], y[~out]).predict(Z[out])
-            z[out] = (y[out] - mean) / std
-        self.std_factor_ = float(np.sqrt(np.mean(z**2)))
-        self.scores_ = np.sort(np.abs(z))
+        ways = [folds_by_name(hops, self.folds, rng)]
+        if self.clusters:
+            ways.append(clusters_by_name(hops, Z, self.clusters, rng))
+        errors, stds = np.empty((len(ways), len(y))), np.empty((len(ways), len(y)))
+        for way, groups in enumerate(ways):
+            for group in np.unique(groups):
+                out = groups == group
+                mean, stds[way, out] = self.regressor_.refit(Z[~out], y[~out]).predict(Z[out])
+                errors[way, out] = y[out] - mean
+        self.error_law_ = ErrorLaw.fit(errors, stds, self.regressor_.signal)
+        self.scores_ = np.sort(np.abs(errors / self.error_law_(stds)), axis=1)
 
     def _raw(self, hops, features=None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         check_is_fitted(self)
         X = self.features(hops) if features is None else features
         Z = (X - self.offset_) / self.scale_
         mean, std = self.regressor_.predict(Z)
-        return Z, mean + self.mean_, std
+        return Z, mean + self.mean_, self.error_law_(std)
 
     def predict(self, hops: Sequence[Hop], return_std: bool = False, features: np.ndarray | None = None):
         """Barriers (n,) in eV and, on request, the standard deviations (n,) of new labels."""
         _, mean, std = self._raw(hops, features)
-        return (mean, self.std_factor_ * std) if return_std else mean
+        return (mean, std) if return_std else mean
 
     def predict_interval(
         self, hops: Sequence[Hop], level: float = 0.9, features: np.ndarray | None = None
@@ -220,10 +282,10 @@ class SurfaceBarrierModel(RegressorMixin, BaseEstimator):
         if not 0 < level < 1:
             raise SettingsError(f"level must lie between 0 and 1, not {level}")
         _, mean, std = self._raw(hops, features)
-        n = len(self.scores_)
+        n = self.scores_.shape[1]
         rank = min(n, int(np.ceil(level * (n + 1))))
-        half = self.scores_[rank - 1] * std
-        return BarrierPrediction(mean, self.std_factor_ * std, mean - half, mean + half, level)
+        half = self.scores_[:, rank - 1].max() * std
+        return BarrierPrediction(mean, std, mean - half, mean + half, level)
 
     def sample(
         self,
@@ -235,7 +297,9 @@ class SurfaceBarrierModel(RegressorMixin, BaseEstimator):
         """Barriers (n_samples, n) in eV drawn jointly from the calibrated posterior of the function: hops in like
         places err alike."""
         Z, mean, _ = self._raw(hops, features)
-        values, vectors = np.linalg.eigh(self.std_factor_**2 * self.regressor_.covariance(Z))
+        covariance = self.regressor_.covariance(Z)
+        factor = self.error_law_.factor(np.sqrt(np.maximum(np.diag(covariance), 0.0)))
+        values, vectors = np.linalg.eigh(factor[:, None] * covariance * factor)
         root = vectors * np.sqrt(np.maximum(values, 0.0))  # rounding leaves tiny negative eigenvalues
         return mean + rng.normal(size=(n_samples, len(mean))) @ root.T
 

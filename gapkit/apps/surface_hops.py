@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import ase
 import numpy as np
+from sklearn.cluster import KMeans
 
 from gapkit.apps.surface_sites import bond_length
 from gapkit.exceptions import DataError
@@ -163,3 +164,12 @@ def folds_by_name(hops: Sequence[Hop], n_folds: int, rng: np.random.Generator) -
     names = sorted({h.name for h in hops})
     place = {name: k % n_folds for k, name in enumerate(rng.permutation(np.array(names, dtype=object)))}
     return np.array([place[h.name] for h in hops])
+
+
+def clusters_by_name(
+    hops: Sequence[Hop], features: np.ndarray, n_clusters: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Cluster (n,) of each hop: k-means on the mean features (n, f) of all hops of a name."""
+    names, index = np.unique([h.name for h in hops], return_inverse=True)
+    means = np.array([features[index == k].mean(axis=0) for k in range(len(names))])
+    return KMeans(n_clusters, n_init=5, random_state=int(rng.integers(2**31))).fit_predict(means)[index]
