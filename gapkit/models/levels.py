@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -123,8 +124,16 @@ class HeldOutStatistics:
     weight_variance: float
 
 
-def held_out_statistics(triangles: Triangles, column_terms: np.ndarray, levels: Levels) -> dict[str, HeldOutStatistics]:
-    """Per noise group, over all folds, each judged by the posterior of the others; from triangles alone."""
+def held_out_statistics(
+    triangles: Triangles,
+    column_terms: np.ndarray,
+    levels: Levels,
+    visit: Callable[[int, Posterior], None] | None = None,
+) -> dict[str, HeldOutStatistics]:
+    """Per noise group, over all folds, each judged by the posterior of the others; from triangles alone.
+
+    ``visit`` is called with each fold and the posterior that was solved without it.
+    """
     weighted: dict[tuple[str, int], np.ndarray] = {}
     for (group, fold), triangle in triangles.items.items():
         # of a model of thousands of columns, Gram matrices of every group would not fit: one for each fold
@@ -143,4 +152,6 @@ def held_out_statistics(triangles: Triangles, column_terms: np.ndarray, levels: 
                 error = posterior.squared_error(triangle)
                 add = np.array([triangle.n_rows, error, *posterior.summed_variances(triangle)])
                 sums[group] = sums.get(group, 0) + add
+        if visit is not None:
+            visit(fold, posterior)
     return {g: HeldOutStatistics(int(n), e / n, r / n, v / n) for g, (n, e, r, v) in sums.items()}

@@ -13,7 +13,6 @@ from gapkit.exceptions import DataError, SettingsError
 from gapkit.potential.model import Potential, Spread
 from gapkit.structures.labels import LabelledFrame, cell_volume
 from gapkit.structures.neighbours import Structure
-from gapkit.uncertainty.calibration import GroupCalibration
 from gapkit.uncertainty.recalibration import ErrorModel, Recalibration, SplitConformal
 
 #: where a model file keeps a recalibration: in the potential's metadata
@@ -31,24 +30,42 @@ class FrameErrors:
 
     kinds: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]
 
+    @classmethod
+    def of(
+        cls,
+        n: int,
+        residual: np.ndarray,
+        weights: np.ndarray,
+        energy: float | None,
+        forces: np.ndarray | None,
+        virial: np.ndarray | None,
+    ) -> FrameErrors:
+        """From the errors of a frame of ``n`` atoms in eV and eV/A (None where there is no label), and the two parts
+        of the variances (rows,) of its energy and of the derivatives by positions and strain."""
+        kinds = {}
+        if energy is not None:
+            kinds["energy"] = (np.array([energy / np.sqrt(n)]), residual[:1] / n, weights[:1] / n)
+        if forces is not None:
+            kinds["forces"] = (forces.ravel(), residual[1 : 1 + 3 * n], weights[1 : 1 + 3 * n])
+        if virial is not None:
+            kinds["virial"] = (virial / np.sqrt(n), residual[1 + 3 * n :] / n, weights[1 + 3 * n :] / n)
+        return cls(kinds)
+
 
 def frame_errors(potential: Potential, frame: LabelledFrame) -> FrameErrors:
     """Errors and variances of a labelled frame."""
     where = f"frame {frame.index}"
     structure = potential.structure(frame.atoms, where)
     mean = potential.evaluate(frame.atoms, where, structure)
-    n, root = frame.n_atoms, np.sqrt(frame.n_atoms)
     residual, weights = potential.variance_parts(structure, frame.forces is not None or frame.virial is not None)
-    kinds = {}
-    if frame.energy is not None:
-        kinds["energy"] = (np.array([(mean.energy - frame.energy) / root]), residual[:1] / n, weights[:1] / n)
-    if frame.forces is not None:
-        here = slice(1, 1 + 3 * n)
-        kinds["forces"] = ((mean.forces - frame.forces).ravel(), residual[here], weights[here])
-    if frame.virial is not None and mean.virial is not None:
-        here = slice(1 + 3 * n, None)
-        kinds["virial"] = ((mean.virial - frame.virial) / root, residual[here] / n, weights[here] / n)
-    return FrameErrors(kinds)
+    return FrameErrors.of(
+        frame.n_atoms,
+        residual,
+        weights,
+        None if frame.energy is None else mean.energy - frame.energy,
+        None if frame.forces is None else mean.forces - frame.forces,
+        None if frame.virial is None or mean.virial is None else mean.virial - frame.virial,
+    )
 
 
 def fit_recalibration(
@@ -67,7 +84,7 @@ def fit_recalibration(
     ----------
     method
         ``"variance"``: :class:`ErrorModel`, which follows the posterior variance; ``"scale"``: one factor per label
-        kind for what the fit states.
+        kind for the error bars that the potential has.
 
     Raises
     ------
@@ -88,10 +105,9 @@ def fit_recalibration(
     for kind in KINDS:
         if not any(kind in e.kinds for e in errors):
             continue
-        group = potential.calibration.of(kind)
-        models[kind] = _model(method, group, _pooled(errors, range(len(errors)), kind))
+        models[kind] = _model(method, potential, kind, pooled(errors, range(len(errors)), kind))
         try:
-            model = _model(method, group, _pooled(errors, first, kind))
+            model = _model(method, potential, kind, pooled(errors, first, kind))
             scores = _scores(model, errors, second, kind)
         except DataError:
             continue  # too few labels of this kind for intervals: asking for one says so
@@ -99,8 +115,14 @@ def fit_recalibration(
     return Recalibration(models, interval_models, conformal, len(usable))
 
 
-def _pooled(errors: Sequence[FrameErrors], pick: Iterable[int], kind: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(error, residual, weights) of all labels of one kind."""
+def pooled(errors: Sequence[FrameErrors], pick: Iterable[int], kind: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(error, residual, weights) of all labels of one kind, of those errors that ``pick`` names.
+
+    Raises
+    ------
+    DataError
+        Where there is none.
+    """
     parts = [errors[k].kinds[kind] for k in pick if kind in errors[k].kinds]
     if not parts:
         raise DataError(f"no calibration frame has a label of kind {kind}")
@@ -108,12 +130,17 @@ def _pooled(errors: Sequence[FrameErrors], pick: Iterable[int], kind: str) -> tu
     return error, residual, weights
 
 
-def _model(method: str, group: GroupCalibration, labels: tuple[np.ndarray, np.ndarray, np.ndarray]) -> ErrorModel:
-    return ErrorModel.fit(*labels) if method == "variance" else ErrorModel.scaled(group, *labels)
+def _model(
+    method: str, potential: Potential, kind: str, labels: tuple[np.ndarray, np.ndarray, np.ndarray]
+) -> ErrorModel:
+    if method == "variance":
+        return ErrorModel.fit(*labels)
+    known = potential.recalibration.models if isinstance(potential, RecalibratedPotential) else {}
+    return (known.get(kind) or ErrorModel.stated(potential.calibration.of(kind))).rescaled(*labels)
 
 
 def _scores(model: ErrorModel, errors: Sequence[FrameErrors], pick: Iterable[int], kind: str) -> SplitConformal:
-    error, residual, weights = _pooled(errors, pick, kind)
+    error, residual, weights = pooled(errors, pick, kind)
     judged = model.judged(residual, weights)
     n_frames = sum(kind in errors[k].kinds for k in pick)
     return SplitConformal.fit(error[judged], np.sqrt(model.variance(residual, weights)[judged]), n_frames)
@@ -123,7 +150,8 @@ def _scores(model: ErrorModel, errors: Sequence[FrameErrors], pick: Iterable[int
 class RecalibratedPotential(Potential):
     """A potential whose standard deviations of new labels come from a :class:`Recalibration`.
 
-    Those of the function alone (``noise=False``) and of local energies, for which there are no labels, stay.
+    Those of local energies, for which there are no labels, stay. The function alone (``noise=False``) is as the levels
+    state it, but never more uncertain than the part of the label's variance that follows the posterior variance.
     """
 
     @property
@@ -145,10 +173,11 @@ class RecalibratedPotential(Potential):
         structure = structure or self.structure(atoms, where)
         parts = parts if parts is not None else self.variance_parts(structure, forces)
         stated = super().spread(atoms, where, structure, noise, forces, config_type, parts)
+        new = self.label_std(structure, self.recalibration.models, cell_volume(atoms), parts, noise)
+        known = {name: std for name, std in new.items() if std is not None}
         if not noise:
-            return stated
-        new = self.label_std(structure, self.recalibration.models, cell_volume(atoms), parts)
-        return replace(stated, **{name: std for name, std in new.items() if std is not None})
+            known = {name: np.minimum(std, getattr(stated, name)) for name, std in known.items()}
+        return replace(stated, **known)
 
     def label_std(
         self,
@@ -156,23 +185,29 @@ class RecalibratedPotential(Potential):
         models: dict[str, ErrorModel],
         volume: float | None,
         parts: tuple[np.ndarray, np.ndarray],
+        noise: bool = True,
     ) -> dict[str, Any]:
         """Standard deviations of new labels by ``models``: ``energy`` (eV), ``forces`` (n, 3), ``stress`` (6,).
 
-        ``parts`` is from :meth:`variance_parts`; without derivatives in it, there is only the energy.
+        ``parts`` is from :meth:`variance_parts`; without derivatives in it, there is only the energy. Without
+        ``noise``, only the part of the variance that follows the posterior variance.
         """
+
+        def variance(kind: str, residual: np.ndarray, weights: np.ndarray) -> np.ndarray:
+            return (models[kind].variance if noise else models[kind].rise)(residual, weights)
+
         n = structure.n_atoms
         residual, weights = parts
         derivatives = len(residual) > 1
         std: dict[str, Any] = {"energy": None, "forces": None, "stress": None}
         if "energy" in models:
-            std["energy"] = float(np.sqrt(n * models["energy"].variance(residual[0] / n, weights[0] / n)))
+            std["energy"] = float(np.sqrt(n * variance("energy", residual[0] / n, weights[0] / n)))
         if derivatives and "forces" in models:
             here = slice(1, 1 + 3 * n)
-            std["forces"] = np.sqrt(models["forces"].variance(residual[here], weights[here])).reshape(n, 3)
+            std["forces"] = np.sqrt(variance("forces", residual[here], weights[here])).reshape(n, 3)
         if derivatives and "virial" in models and volume is not None:
             here = slice(1 + 3 * n, None)
-            std["stress"] = np.sqrt(n * models["virial"].variance(residual[here] / n, weights[here] / n)) / volume
+            std["stress"] = np.sqrt(n * variance("virial", residual[here] / n, weights[here] / n)) / volume
         return std
 
     def half_widths(self, atoms: ase.Atoms, level: float, by_frame: bool, where: str = "frame") -> dict[str, Any]:
@@ -180,10 +215,14 @@ class RecalibratedPotential(Potential):
 
         Raises
         ------
+        SettingsError
+            Where error bars are those of ``fit``: a promise needs frames that were not fitted to.
         DataError
             For a level that the calibration frames cannot promise.
         """
         recalibration = self.recalibration
+        if not recalibration.conformal:
+            raise SettingsError("intervals need a calibration split: call recalibrate(frames) first")
         structure = self.structure(atoms, where)
         parts = self.variance_parts(structure, True)
         widths = self.label_std(structure, recalibration.interval_models, cell_volume(atoms), parts)

@@ -23,8 +23,10 @@ from gapkit.potential.level_choice import SEARCH_COLUMNS, EnergySample, choose_l
 from gapkit.potential.local_variance import LocalForm, choose_forms
 from gapkit.potential.model import Potential
 from gapkit.potential.noise_settings import NoiseSettings
+from gapkit.potential.out_of_fold import OutOfFold
 from gapkit.potential.pool import choose_sparse_points, choose_terms, gather_pool
 from gapkit.potential.pruning import account_without, without_terms
+from gapkit.potential.recalibrated import recalibrated
 from gapkit.potential.training_set import (
     ALWAYS,
     TrainingSet,
@@ -191,9 +193,9 @@ def _fit(frames, terms, baseline, e0, noise, sparse, n_folds, n_jobs, random_sta
             basis.column_terms(),
             progress=lambda items: bar(items, desc="solve", unit="triangle"),
         )
-        held_out = {}
+        held_out, out_of_fold = {}, OutOfFold(data, basis, folds, bar)
         if len(triangles.folds) > 1:
-            held_out = held_out_statistics(triangles, basis.column_terms(), levels)
+            held_out = held_out_statistics(triangles, basis.column_terms(), levels, out_of_fold.judge)
         elif n_folds > 1:
             warnings.warn(
                 "all frames fall into one fold, so nothing can be held out: levels are starting values and error "
@@ -220,6 +222,8 @@ def _fit(frames, terms, baseline, e0, noise, sparse, n_folds, n_jobs, random_sta
         )
         metadata = {**potential.metadata, "domain_variance": domain_variance(potential, data)}
         potential = replace(potential, metadata=metadata, local_forms=local_forms(potential, data))
+        if out_of_fold.errors:
+            potential = recalibrated(potential, out_of_fold.recalibration())
     return Fit(potential, triangles, levels, folds)
 
 

@@ -15,7 +15,7 @@ with a weak prior on p and :math:`\sigma_0` for calibration sets of a few dozen 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ from gapkit.exceptions import DataError
 from gapkit.uncertainty.calibration import GroupCalibration
 from gapkit.uncertainty.metrics import z_scores
 
-#: share of the Nystrom residual in the mean of v over the calibration labels
+#: share of the Nystrom residual in v at a typical calibration label
 RESIDUAL_SHARE = 0.02
 #: prior of the power: mean and standard deviation; and of log(sigma_0^2 / mean square error)
 POWER, POWER_WIDTH = 0.9, 0.3
@@ -93,7 +93,9 @@ class ErrorModel:
             raise DataError(
                 f"recalibration needs at least {FEWEST} labels of a kind with errors, not {len(error)}: add frames"
             )
-        kappa = RESIDUAL_SHARE * weights.mean() / residual.mean() if residual.mean() > 0 else 0.0
+        both = (residual > 0) & (weights > 0)
+        # geometric means: a few environments far from all data would make an arithmetic one their own
+        kappa = RESIDUAL_SHARE * np.exp(np.mean(np.log(weights[both] / residual[both]))) if both.any() else 0.0
         v = np.maximum(weights + kappa * residual, symmetry)
         reference = float(np.exp(np.mean(np.log(v))))
         u, e2 = np.log(v / reference), error**2 / mean_square
@@ -106,29 +108,33 @@ class ErrorModel:
         )  # fmt: skip
 
     @classmethod
-    def scaled(
-        cls, group: GroupCalibration, error: np.ndarray, residual: np.ndarray, weights: np.ndarray
-    ) -> ErrorModel:
-        """The variance that a fit states, times one factor: the mean square of the standardised errors.
+    def stated(cls, group: GroupCalibration) -> ErrorModel:
+        """The variance of a fit's levels, ``residual_scale * residual + weight_scale * weights + noise**2``: p = 1."""
+        kappa = group.residual_scale / group.weight_scale
+        return cls(group.noise**2, group.weight_scale, 1.0, 1.0, float(kappa), 0.0, 0)
 
-        ``residual_scale * residual + weight_scale * weights + noise**2`` is of the same form, with p = 1.
+    def rescaled(self, error: np.ndarray, residual: np.ndarray, weights: np.ndarray) -> ErrorModel:
+        """This model times one factor: the mean square of the standardised errors.
+
+        Raises
+        ------
+        DataError
+            For errors that all vanish.
         """
-        error, residual, weights = (np.asarray(x, dtype=float).ravel() for x in (error, residual, weights))
-        symmetry = SYMMETRY * float((residual + weights).max(initial=0.0))
-        free = residual + weights > symmetry
-        stated = group.latent(residual[free], weights[free]) + group.noise**2
-        factor = float(np.mean(z_scores(error[free], np.sqrt(stated)) ** 2))
+        judged = self.judged(residual, weights)
+        factor = float(np.mean(z_scores(error[judged], np.sqrt(self.variance(residual, weights)[judged])) ** 2))
         if not factor > 0:
             raise DataError("the errors of the calibration frames all vanish: give frames that were not fitted to")
-        kappa = group.residual_scale / group.weight_scale
-        return cls(
-            factor * group.noise**2, factor * group.weight_scale, 1.0, 1.0, float(kappa), symmetry, int(free.sum())
-        )
+        return replace(self, floor=factor * self.floor, factor=factor * self.factor, n=int(judged.sum()))
 
     def variance(self, residual: np.ndarray, weights: np.ndarray) -> np.ndarray:
         """Variances of new labels, of the shape of ``residual`` and ``weights``; at least sigma_0^2."""
+        return self.floor + self.rise(residual, weights)
+
+    def rise(self, residual: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """The part of :meth:`variance` that follows the posterior variance."""
         v = np.maximum(np.asarray(weights) + self.residual_weight * np.asarray(residual), 0.0)
-        return self.floor + self.factor * (v / self.reference) ** self.power
+        return self.factor * (v / self.reference) ** self.power
 
     def judged(self, residual: np.ndarray, weights: np.ndarray) -> np.ndarray:
         """False where a label is fixed by symmetry, so that no error bar can be tested on it."""

@@ -1,0 +1,82 @@
+"""Errors of training labels under the posterior of the other folds: what error bars are set by inside ``fit``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from gapkit.exceptions import DataError
+from gapkit.models.basis import SparseBasis
+from gapkit.models.posterior import Posterior
+from gapkit.potential.recalibrated import KINDS, FrameErrors, pooled
+from gapkit.potential.training_set import TrainingSet
+from gapkit.structures.neighbours import Structure
+from gapkit.uncertainty.recalibration import ErrorModel, Recalibration
+
+#: labels, about, whose rows are made again: three numbers per label kind need no more
+LABELS = 8000
+#: energies, about, that are made again alone, at the cost of a prediction each
+ENERGIES = 1000
+
+
+class OutOfFold:
+    """Errors and posterior variances of a sample of frames, each under the posterior that its fold has no part in.
+
+    Parameters
+    ----------
+    data, basis
+        Training set and sparse functionals.
+    folds : (frames,) int
+        Fold of each frame; negative ones are never held out.
+    bar
+        Makes a progress bar.
+
+    Attributes
+    ----------
+    errors : list of FrameErrors
+        Filled by :meth:`judge`, fold by fold.
+    """
+
+    def __init__(self, data: TrainingSet, basis: SparseBasis, folds: np.ndarray, bar: Callable[..., Any]) -> None:
+        self.data, self.basis, self.folds, self.bar = data, basis, folds, bar
+        held = np.flatnonzero(folds >= 0)
+        labels = sum(data.targets[n].n_rows for n in held)
+        whole = set(held[:: max(1, -(-labels // LABELS))].tolist())
+        energies = [n for n in held if data.targets[n].energy is not None and n not in whole]
+        alone = set(energies[:: max(1, -(-len(energies) // ENERGIES))])
+        self.sample = {n: n in whole for n in sorted(whole | alone)}
+        self.errors: list[FrameErrors] = []
+
+    def judge(self, fold: int, posterior: Posterior) -> None:
+        """Add the errors of the frames of ``fold`` under ``posterior``, which was solved without them."""
+        mine = [(n, whole) for n, whole in self.sample.items() if self.folds[n] == fold]
+        for n, whole in self.bar(mine, desc=f"error bars, fold {fold + 1}", unit="frame"):
+            targets = self.data.targets[n]
+            derivatives = whole and targets.derivatives
+            rows = self.basis.rows(Structure(self.data.frames[n].atoms, self.basis.r_cut), derivatives=derivatives)
+            A = self.basis.whiten(rows.K)
+            residual, weights = posterior.variances(A, rows.prior)
+            mean, end = posterior.mean(A), 1 + 3 * targets.n_atoms
+            energy, forces, virial = targets.energy, targets.forces, targets.virial
+            self.errors.append(
+                FrameErrors.of(
+                    targets.n_atoms,
+                    residual,
+                    weights,
+                    None if energy is None else mean[0] - energy,
+                    -mean[1:end] - forces.ravel() if derivatives and forces is not None else None,
+                    -mean[end:] - virial if derivatives and virial is not None else None,
+                )
+            )
+
+    def recalibration(self) -> Recalibration:
+        """Error models of the label kinds with labels enough; without conformal scores, which need frames apart."""
+        models = {}
+        for kind in KINDS:
+            try:
+                models[kind] = ErrorModel.fit(*pooled(self.errors, range(len(self.errors)), kind))
+            except DataError:
+                continue  # too few labels: error bars stay as the levels give them
+        return Recalibration(models, {}, {}, len(self.errors))

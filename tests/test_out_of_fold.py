@@ -1,0 +1,82 @@
+"""Error bars inside ``fit``: errors of each fold under a posterior that has not seen it."""
+
+import numpy as np
+import pytest
+
+import gapkit
+from gapkit.potential import training
+from gapkit.potential.out_of_fold import OutOfFold
+from gapkit.potential.recalibrated import RecalibratedPotential
+from tests.conftest import copper_frames, small_gap
+
+
+@pytest.fixture(scope="module")
+def seen():
+    """The out-of-fold errors of a small fit, the fit, and its frames."""
+    kept = []
+
+    class Keeping(OutOfFold):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            kept.append(self)
+
+    frames = copper_frames(16, seed=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "OutOfFold", Keeping)
+        gap = small_gap().fit(frames)
+    return kept[0], gap, frames
+
+
+def test_errors_are_those_of_a_fit_without_the_fold(seen):
+    """The same weights come out of a solution by QR of the other folds' triangles, and the same variances."""
+    from gapkit.models.posterior import Posterior
+
+    out_of_fold, gap, _ = seen
+    fit = gap._fit
+    order = [n for f in fit.triangles.folds for n in out_of_fold.sample if fit.folds[n] == f]
+    for place, n in enumerate(order[:4]):
+        levels, basis = fit.levels, gap.potential_.basis
+        rest = Posterior.solve(fit.triangles, levels.noise, levels.signal, basis.column_terms(), leave_out=fit.folds[n])
+        structure = gap.potential_.structure(out_of_fold.data.frames[n].atoms)
+        rows = basis.rows(structure)
+        A = basis.whiten(rows.K)
+        targets = out_of_fold.data.targets[n]
+        residual, weights = rest.variances(A, rows.prior)
+        error, rho, omega = out_of_fold.errors[place].kinds["forces"]
+        np.testing.assert_allclose(error, -(A @ rest.weights)[1:-6] - targets.forces.ravel(), atol=1e-6)
+        np.testing.assert_allclose(rho, residual[1:-6], rtol=1e-6)
+        np.testing.assert_allclose(omega, weights[1:-6], rtol=1e-5)
+        error, rho, omega = out_of_fold.errors[place].kinds["energy"]
+        root = np.sqrt(targets.n_atoms)
+        assert error[0] == pytest.approx(((A @ rest.weights)[0] - targets.energy) / root, abs=1e-6)
+        assert (rho[0], omega[0]) == pytest.approx((residual[0] / root**2, weights[0] / root**2), rel=1e-5)
+
+
+def test_the_models_are_fitted_to_these_errors(seen):
+    out_of_fold, gap, _ = seen
+    models = gap.potential_.recalibration.models
+    assert set(models) == {"energy", "forces", "virial"}
+    error, rho, omega = (np.concatenate([e.kinds["forces"][k] for e in out_of_fold.errors]) for k in range(3))
+    z = error / np.sqrt(models["forces"].variance(rho, omega))
+    assert 0.7 < np.std(z[models["forces"].judged(rho, omega)]) < 1.2
+
+
+def test_a_sample_keeps_the_cost_bounded(seen, monkeypatch):
+    out_of_fold, gap, _ = seen
+    monkeypatch.setattr("gapkit.potential.out_of_fold.LABELS", 100)
+    monkeypatch.setattr("gapkit.potential.out_of_fold.ENERGIES", 4)
+    small = OutOfFold(out_of_fold.data, out_of_fold.basis, gap._fit.folds, out_of_fold.bar)
+    whole = [n for n, both in small.sample.items() if both]
+    assert sum(out_of_fold.data.targets[n].n_rows for n in whole) <= 150
+    assert 0 < sum(not both for both in small.sample.values()) <= 4
+
+
+def test_error_bars_of_fit_survive_the_file_and_promise_no_intervals(seen, tmp_path):
+    _, gap, frames = seen
+    gap.save(tmp_path / "m.gapkit")
+    again = gapkit.load(tmp_path / "m.gapkit")
+    assert isinstance(again.potential_, RecalibratedPotential)
+    one, two = gap.predict(frames[:2], True), again.predict(frames[:2], True)
+    np.testing.assert_array_equal(one.forces_std[0], two.forces_std[0])
+    with pytest.raises(gapkit.exceptions.SettingsError, match="calibration split"):
+        again.intervals(frames[:2])
