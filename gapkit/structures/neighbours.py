@@ -31,7 +31,7 @@ class Neighbours:
     vectors : (p, 3) float
         r_ij = r_j + shift - r_i (A).
     distances : (p,) float
-        |r_ij| (A).
+        ``|r_ij|`` (A).
     """
 
     n_atoms: int
@@ -89,18 +89,52 @@ def neighbours(atoms: ase.Atoms, r_cut: float, n_threads: int = 1) -> Neighbours
         Frame; cells smaller than the cutoff are fine.
     r_cut
         Cutoff (A).
+
+    Examples
+    --------
+    >>> from ase.build import bulk
+    >>> pairs = neighbours(bulk("Si", a=5.43), r_cut=2.5)
+    >>> len(pairs.i), pairs.distances.round(3).tolist()[:2]
+    (8, [2.351, 2.351])
     """
     cell, pbc = _search_box(atoms, r_cut)
-    search = vesin.NeighborList(cutoff=float(r_cut), full_list=True, sorted=True, n_threads=n_threads)
-    i, j, vectors, distances = search.compute(
+    # each pair once and unsorted takes a quarter of the time of each twice and sorted
+    search = vesin.NeighborList(cutoff=float(r_cut), full_list=False, sorted=False, n_threads=n_threads)
+    one, other, apart = search.compute(
         points=np.ascontiguousarray(atoms.positions, dtype=np.float64),
         box=cell,
         periodic=pbc,
-        quantities="ijDd",
+        quantities="ijD",
     )
-    return _sorted_pairs(
-        len(atoms), r_cut, i.astype(np.int64), j.astype(np.int64), np.ascontiguousarray(vectors), distances
-    )
+    n = len(atoms)
+    first = np.zeros(n + 1, dtype=np.int64)
+    i, j = np.empty(2 * len(one), dtype=np.int64), np.empty(2 * len(one), dtype=np.int64)
+    vectors, distances = np.empty((2 * len(one), 3)), np.empty(2 * len(one))
+    _both_ways(one, other, np.ascontiguousarray(apart), first, i, j, vectors, distances)
+    return Neighbours(n, float(r_cut), first, i, j, vectors, distances)
+
+
+@njit(cache=True, nogil=True)
+def _both_ways(one, other, apart, first, i, j, vectors, distances):
+    """From each pair once, in any order, to each twice, by central atom (counting sort)."""
+    for p in range(len(one)):
+        first[np.int64(one[p]) + 1] += 1
+        first[np.int64(other[p]) + 1] += 1
+    for a in range(len(first) - 1):
+        first[a + 1] += first[a]
+    place = first[:-1].copy()
+    for p in range(len(one)):
+        a, b = np.int64(one[p]), np.int64(other[p])
+        x, y, z = apart[p, 0], apart[p, 1], apart[p, 2]
+        r = math.sqrt(x * x + y * y + z * z)
+        k = place[a]
+        place[a] = k + 1
+        i[k], j[k], distances[k] = a, b, r
+        vectors[k, 0], vectors[k, 1], vectors[k, 2] = x, y, z
+        k = place[b]
+        place[b] = k + 1
+        i[k], j[k], distances[k] = b, a, r
+        vectors[k, 0], vectors[k, 1], vectors[k, 2] = -x, -y, -z
 
 
 @njit(cache=True, nogil=True)
