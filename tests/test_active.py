@@ -262,7 +262,8 @@ def test_an_update_in_the_loop_equals_the_fit_with_frozen_levels(tmp_path, pool)
     first.gap.update(frames)
     a, b = run.gap.predict(pool), first.gap.predict(pool)
     np.testing.assert_allclose(a.energy, b.energy, rtol=1e-8)
-    np.testing.assert_allclose(np.vstack(a.forces), np.vstack(b.forces), atol=1e-8)
+    largest = np.abs(np.vstack(b.forces)).max()  # sums of large weights: rounding goes with the largest forces
+    np.testing.assert_allclose(np.vstack(a.forces), np.vstack(b.forces), atol=1e-8 * largest)
 
 
 def test_the_loop_stops(tmp_path, pool):

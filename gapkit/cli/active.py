@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import tomllib
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -25,6 +24,7 @@ from gapkit.active import (
 )
 from gapkit.active.explorers import Explorer
 from gapkit.active.loop import log_table
+from gapkit.cli.configuration import read_toml
 from gapkit.exceptions import SettingsError
 from gapkit.oracles import ORACLES, oracle
 from gapkit.plotting import learning_figure
@@ -54,15 +54,7 @@ def read_active_config(path: str) -> dict[str, Any]:
     SettingsError
         Naming the file, the table and the key.
     """
-    try:
-        table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SettingsError(f"{path}: cannot be read ({error.strerror})") from None
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise SettingsError(f"{path}: cannot be read as TOML ({error})") from None
-    unknown = sorted(set(table) - {*TOP, *TABLES})
-    if unknown:
-        raise SettingsError(f"{path}: unknown keys {', '.join(unknown)}; known: {', '.join((*TOP, *TABLES))}")
+    table = read_toml(path, (*TOP, *TABLES))
     for name in TABLES:
         if not isinstance(table.setdefault(name, {}), Mapping):
             raise SettingsError(f"{path}: {name} must be a table: write [{name}]")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.data import chemical_symbols
 from tqdm import tqdm
 
+from gapkit.cli.configuration import read_toml
 from gapkit.cli.main import output_path
 from gapkit.exceptions import GapkitError, SettingsError, SpeciesError
 from gapkit.model_selection import Trial, fast_terms, tune, write_card
@@ -29,15 +29,7 @@ from gapkit.structures.plausibility import check_contacts
 
 def read_config(path: str) -> dict[str, Any]:
     """Parameters of ``gapkit.GAP`` from a TOML file."""
-    try:
-        table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SettingsError(f"{path}: cannot be read ({error.strerror})") from None
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise SettingsError(f"{path}: cannot be read as TOML ({error})") from None
-    unknown = sorted(set(table) - set(GAP().get_params()))
-    if unknown:
-        raise SettingsError(f"{path}: unknown keys {', '.join(unknown)}; known: {', '.join(GAP().get_params())}")
+    table = read_toml(path, GAP().get_params())
     try:
         fit_parameters(GAP(**table).get_params(deep=False))
     except SettingsError as error:
