@@ -26,7 +26,16 @@ import numpy as np
 
 import gapkit
 import gapkit.exceptions
-from gapkit.active import ActiveLearning, DOptimal, MaximumVariance, PoolExplorer, RandomChoice, Stop, StoredLabels
+from gapkit.active import (
+    ActiveLearning,
+    DOptimal,
+    MaximumVariance,
+    PoolExplorer,
+    RandomChoice,
+    Stop,
+    StoredLabels,
+    VarianceReduction,
+)
 from gapkit.potential.committee import frozen_levels
 from gapkit.potential.recalibrated import frame_errors
 from gapkit.structures.files import read_frames
@@ -144,7 +153,12 @@ def domain(o) -> None:
 
 def pool(o) -> None:
     frames = frames_with_calculators(*o.frames)
-    strategies = {"random": RandomChoice(), "variance": MaximumVariance(), "d-optimal": DOptimal()}
+    strategies = {
+        "random": RandomChoice(),
+        "variance": MaximumVariance(),
+        "d-optimal": DOptimal(),
+        "reduction": VarianceReduction(),
+    }
     strategies = {n: s for n, s in strategies.items() if n in (o.strategies or strategies)}
     curves = {name: [] for name in strategies}
     whole = gapkit.GAP(random_state=0, sparse=o.sparse).fit(frames[:: o.every])

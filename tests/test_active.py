@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from gapkit.active import (
     RandomChoice,
     Stop,
     StoredLabels,
+    VarianceReduction,
     label_frames,
 )
 from gapkit.active.acquisition import Candidates
@@ -84,6 +86,38 @@ def test_d_optimal_gains_sum_to_the_joint_determinant(gap, pool):
         total += np.linalg.slogdet(np.eye(known[k].shape[1]) + known[k].T @ known[k])[1]
         condition(known, k, range(k + 1, 3))
     assert total == pytest.approx(joint, rel=1e-9)
+
+
+def test_variance_reduction_predicts_what_knowing_a_frame_leaves(gap, pool):
+    """The fall of force variances from the posterior's precision with the frame's rows added, without any shortcut."""
+    s, frames = 0.05, pool[:6]
+    candidates = Candidates.of(gap, frames)
+    known, share = candidates.force_knowledge(10**6, np.random.default_rng(0))
+    assert np.all(share == 1)
+    p = gap.potential_
+    rows = [
+        p.basis.whiten(p.basis.rows(p.structure(a)).K[1 : 1 + 3 * len(a)]) * p.posterior.column_signal for a in frames
+    ]
+    precision = p.posterior.R.T @ p.posterior.R
+    before = sum(np.einsum("nm,nm->", A, np.linalg.solve(precision, A.T).T) / len(A) for A in rows)
+    falls = []
+    for A in rows:
+        added = precision + A.T @ A / s**2
+        falls.append(before - sum(np.einsum("nm,nm->", B, np.linalg.solve(added, B.T).T) / len(B) for B in rows))
+    T = np.hstack([H / np.sqrt(H.shape[1]) for H in known])
+    gains = [VarianceReduction._gain(H / s, T @ T.T) for H in known]
+    np.testing.assert_allclose(gains, falls, rtol=1e-6)
+    best = VarianceReduction(noise=s, most=10**6, targets=10**6)(candidates, 1, np.random.default_rng(0))
+    assert best == [int(np.argmax(falls))]
+
+
+def test_variance_reduction_takes_no_copies(gap, pool):
+    frames = [*pool[:8], *pool[:8]]
+    chosen = VarianceReduction(noise=1e-4)(Candidates.of(gap, frames), 4, np.random.default_rng(0))
+    assert len({frame_key(frames[k]) for k in chosen}) == 4
+    bare = replace(gap.potential_, metadata={**gap.potential_.metadata, "noise": {"energy": 1e-3}})
+    with pytest.raises(SettingsError, match="without forces"):
+        VarianceReduction()(Candidates(bare, pool[:2]), 1, np.random.default_rng(0))
 
 
 def test_the_threshold_leaves_known_frames_alone(gap, pool):

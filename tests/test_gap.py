@@ -397,3 +397,11 @@ def test_defaults_need_no_tuning():
     assert [t.settings()["name"] for t in gap.potential_.terms] == ["pair", "soap"]
     assert gap.score(copper_frames(4, seed=12)) > -0.05
     assert np.isfinite(gap.predict([label(a) for a in copper_frames(2, seed=13)]).energy).all()
+
+
+def test_a_fit_does_not_depend_on_the_order_of_frames(gap, train, held_out):
+    order = np.random.default_rng(0).permutation(len(train))
+    other = small_gap().fit([train[k] for k in order])
+    assert other.potential_.metadata["training_hash"] == gap.potential_.metadata["training_hash"]
+    for one, two in zip(gap.predict(held_out, True).forces, other.predict(held_out, True).forces, strict=True):
+        np.testing.assert_allclose(one, two, atol=1e-12)

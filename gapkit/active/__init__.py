@@ -1,6 +1,6 @@
 """Active learning: explore with the model, label what it knows least, learn, and repeat until nothing is unknown."""
 
-from gapkit.active.acquisition import AtomThreshold, DOptimal, MaximumVariance, RandomChoice
+from gapkit.active.acquisition import AtomThreshold, DOptimal, MaximumVariance, RandomChoice, VarianceReduction
 from gapkit.active.explorers import DynamicsExplorer, GeneratorExplorer, PoolExplorer
 from gapkit.active.labelling import LabelStore, StoredLabels, label_frames
 from gapkit.active.loop import ActiveLearning, Stop
@@ -17,5 +17,6 @@ __all__ = [
     "RandomChoice",
     "Stop",
     "StoredLabels",
+    "VarianceReduction",
     "label_frames",
 ]

@@ -9,8 +9,10 @@ from typing import Protocol
 
 import ase
 import numpy as np
+import scipy.linalg
 
 from gapkit.exceptions import SettingsError
+from gapkit.models.levels import kind_of
 from gapkit.numerics.threads import blas_threads, limited_threads, thread_count
 from gapkit.potential.gap import GAP
 from gapkit.potential.model import Potential
@@ -58,6 +60,23 @@ class Candidates:
                 rows = p.basis.local_rows(p.structure(atoms, f"candidate {k}"))
                 out.append(p.posterior.half_rows(p.basis.whiten(rows.K)))
         return out
+
+    def force_knowledge(self, most: int, rng: np.random.Generator) -> tuple[list[np.ndarray], np.ndarray]:
+        """Per frame, R^-T delta a (m, n) of force components, and the share of its components that are among them.
+
+        Parameters
+        ----------
+        most
+            Components per frame at most; of larger frames as many are drawn at random.
+        """
+        p, out, share = self.potential, [], []
+        with limited_threads(p.n_jobs), blas_threads(thread_count()):
+            for k, atoms in enumerate(self.frames):
+                K = p.basis.rows(p.structure(atoms, f"candidate {k}"), prior=False).K[1 : 1 + 3 * len(atoms)]
+                pick = np.sort(rng.permutation(len(K))[:most])
+                out.append(p.posterior.half_rows(p.basis.whiten(K[pick])))
+                share.append(len(pick) / len(K))
+        return out, np.array(share)
 
 
 class Acquisition(Protocol):
@@ -139,6 +158,69 @@ class DOptimal:
             if len(chosen) < n:
                 condition(known, best, left)
         return chosen
+
+
+@dataclass(frozen=True)
+class VarianceReduction:
+    r"""The batch whose forces, once known, leave the least variance in the forces of all candidates.
+
+    Greedy: each step takes the frame j that lowers the mean variance of the candidates' force components most. With H
+    (m, n) the rows of a frame's forces given the data and the frames taken before, and T those of a sample of all
+    frames' components, the variance falls by :math:`\mathrm{tr}[(s^2 + H_j^T H_j)^{-1} H_j^T T T^T H_j]`: a frame
+    pays by what it tells of all candidates, itself included, not by how strange it is (Cohn, Ghahramani and Jordan, J.
+    Artif. Intell. Res. 4, 129 (1996)).
+
+    Attributes
+    ----------
+    noise : float or None
+        s, the error of a force label (eV/A); None: the noise level of the fit.
+    most : int
+        Force components per frame that stand for all of them.
+    targets : int
+        Force components per frame among the targets T.
+    per_atom : bool
+        Divide by the number of atoms, for labels whose cost grows with the frame.
+    """
+
+    noise: float | None = None
+    most: int = 96
+    targets: int = 12
+    per_atom: bool = False
+
+    def __call__(self, candidates: Candidates, n: int, rng: np.random.Generator) -> list[int]:
+        known, share = candidates.force_knowledge(self.most, rng)
+        s = self.noise if self.noise is not None else _force_noise(candidates.potential)
+        # a sampled component stands for 1 / share of its like
+        known = [H / (s * np.sqrt(f)) for H, f in zip(known, share, strict=True)]
+        aims = [np.sqrt(f / H.shape[1]) * H for H, f in zip(known, share, strict=True)]
+        T = np.hstack([H[:, rng.permutation(H.shape[1])[: self.targets]] for H in aims])
+        cost = np.array([len(a) if self.per_atom else 1 for a in candidates.frames])
+        left, chosen = list(range(len(known))), []
+        while left and len(chosen) < n:
+            spread = T @ T.T
+            gain = np.array([self._gain(known[k], spread) for k in left])
+            best = left[int(np.argmax(gain / cost[left]))]
+            chosen.append(best)
+            left.remove(best)
+            if len(chosen) < n:
+                known.append(T)
+                condition(known, best, [*left, len(known) - 1])
+                T = known.pop()
+        return chosen
+
+    @staticmethod
+    def _gain(H: np.ndarray, spread: np.ndarray) -> float:
+        """Fall of the summed target variance once the rows ``H`` (m, n) are known with unit noise."""
+        factor = scipy.linalg.cho_factor(np.eye(H.shape[1]) + H.T @ H, check_finite=False)
+        return float(np.trace(scipy.linalg.cho_solve(factor, H.T @ (spread @ H), check_finite=False)))
+
+
+def _force_noise(potential: Potential) -> float:
+    """Largest noise level of forces (eV/A) in the fit."""
+    levels = [s for group, s in potential.metadata["noise"].items() if kind_of(group) == "forces"]
+    if not levels:
+        raise SettingsError("the model was fitted without forces: give VarianceReduction a noise (eV/A)")
+    return max(levels)
 
 
 def condition(known: list[np.ndarray], on: int, others: Sequence[int]) -> None:

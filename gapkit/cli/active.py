@@ -21,6 +21,7 @@ from gapkit.active import (
     PoolExplorer,
     RandomChoice,
     Stop,
+    VarianceReduction,
 )
 from gapkit.active.explorers import Explorer
 from gapkit.active.loop import log_table
@@ -37,6 +38,7 @@ TOP = ("folder", "initial", "test", "seed", "batch", "workers", "retries", "refi
 TABLES = ("model", "oracle", "explorer", "acquisition", "stop")
 ACQUISITIONS: dict[str, Any] = {
     "d-optimal": DOptimal,
+    "variance-reduction": VarianceReduction,
     "variance": MaximumVariance,
     "threshold": AtomThreshold,
     "random": RandomChoice,

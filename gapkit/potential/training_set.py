@@ -89,16 +89,25 @@ def assign_folds(data: TrainingSet, fingerprints: np.ndarray, n_folds: int) -> n
     return folds
 
 
-def training_hash(frames: Sequence[LabelledFrame]) -> str:
-    """SHA-256 of numbers, positions, cells and labels, in the order given."""
+def _digest(frame: LabelledFrame) -> bytes:
+    """SHA-256 of numbers, positions, cell and labels."""
     digest = hashlib.sha256()
-    for f in frames:
-        parts: list[Any] = [f.atoms.numbers, f.atoms.positions, f.atoms.cell.array, f.atoms.pbc]
-        parts += [f.energy if f.energy is not None else np.nan, f.forces, f.virial]
-        for part in parts:
-            if part is not None:
-                digest.update(np.ascontiguousarray(part).tobytes())
-    return digest.hexdigest()
+    parts: list[Any] = [frame.atoms.numbers, frame.atoms.positions, frame.atoms.cell.array, frame.atoms.pbc]
+    parts += [frame.energy if frame.energy is not None else np.nan, frame.forces, frame.virial]
+    for part in parts:
+        if part is not None:
+            digest.update(np.ascontiguousarray(part).tobytes())
+    return digest.digest()
+
+
+def in_order(frames: Sequence[LabelledFrame]) -> list[LabelledFrame]:
+    """Frames in an order of their content, so that a fit does not depend on the order they were given in."""
+    return sorted(frames, key=lambda f: (_digest(f), str(f.config_type), str(f.trajectory)))
+
+
+def training_hash(frames: Sequence[LabelledFrame]) -> str:
+    """SHA-256 of all frames, in the order given."""
+    return hashlib.sha256(b"".join(map(_digest, frames))).hexdigest()
 
 
 def describe_training(
