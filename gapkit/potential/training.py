@@ -221,39 +221,32 @@ def _fit(frames, terms, baseline, e0, noise, sparse, n_folds, n_jobs, random_sta
             },
             n_jobs=n_jobs,
         )
-        metadata = {**potential.metadata, "domain_variance": domain_variance(potential, data)}
-        potential = replace(potential, metadata=metadata, local_forms=local_forms(potential, data))
+        domain = domain_sample(data, basis.r_cut)
+        metadata = {**potential.metadata, "domain_variance": domain_variance(potential, domain)}
+        potential = replace(potential, metadata=metadata, local_forms=local_forms(potential, domain))
         if out_of_fold.errors:
             potential = recalibrated(potential, out_of_fold.recalibration())
     return Fit(potential, triangles, levels, folds)
 
 
-def domain_variance(potential: Potential, data: TrainingSet) -> float:
-    """Largest calibrated variance (eV^2, without noise) of a local energy in a sample of the training frames.
-
-    Isolated atoms are left out: almost everything is nearer to the data than they are to each other.
-    """
-    largest = 0.0
-    for structure in _domain_sample(potential, data):
-        local = potential.local_spread(structure, noise=False)
-        largest = max(largest, float(local.max()) ** 2)
-    return largest
+def domain_sample(data: TrainingSet, r_cut: float) -> list[Structure]:
+    """Every so many training frames, without isolated atoms: almost everything is nearer to the data than they are to
+    each other."""
+    bonded = [f for f, t in zip(data.frames, data.targets, strict=True) if not t.isolated]
+    step = max(1, sum(f.n_atoms for f in bonded) // DOMAIN_SAMPLE)
+    return [Structure(frame.atoms, r_cut) for frame in bonded[::step]]
 
 
-def local_forms(potential: Potential, data: TrainingSet) -> dict[int, LocalForm]:
+def domain_variance(potential: Potential, sample: Sequence[Structure]) -> float:
+    """Largest calibrated variance (eV^2, without noise) of a local energy in a sample of the training frames."""
+    return max((float(potential.local_spread(s, noise=False).max()) ** 2 for s in sample), default=0.0)
+
+
+def local_forms(potential: Potential, sample: Sequence[Structure]) -> dict[int, LocalForm]:
     """Forms for cheap variances of local energies, from the same sample; none for a model of very many points."""
     if potential.basis.n_columns > LARGEST_FORM:
         return {}
-    structures = list(_domain_sample(potential, data))
-    return choose_forms(potential.basis, potential.posterior, potential.calibration, structures)
-
-
-def _domain_sample(potential: Potential, data: TrainingSet) -> Iterator[Structure]:
-    """Every so many training frames, without isolated atoms."""
-    bonded = [f for f, t in zip(data.frames, data.targets, strict=True) if not t.isolated]
-    step = max(1, sum(f.n_atoms for f in bonded) // DOMAIN_SAMPLE)
-    for frame in bonded[::step]:
-        yield Structure(frame.atoms, potential.r_cut)
+    return choose_forms(potential.basis, potential.posterior, potential.calibration, sample)
 
 
 def update_fit(fit: Fit, frames: Sequence[LabelledFrame], n_jobs: int | None = None, progress: bool = False) -> Fit:
