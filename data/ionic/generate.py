@@ -1,12 +1,13 @@
-"""Ionic crystals with GFN2-xTB: NaCl, strained, rattled, and with a cation hopping into a vacancy.
+"""Ionic crystals, strained, rattled, and with a cation hopping into a vacancy: NaCl by GFN2-xTB, LiF by DFT.
 
-Run from the root of the repository, with an interpreter that has gapkit and tblite::
+Run from the root of the repository, with an interpreter that has gapkit, tblite and GPAW::
 
     python -m data.ionic.generate frames|label|collect|verify
 
-Cells of 64 ions (62 with a Schottky pair), Brillouin zone at Gamma. ``arrays["charges"]`` has the atomic charges of
-the method (e). A semiempirical reference: right in its kind of interaction, not in every number. Lengths in A,
-energies in eV.
+NaCl: cells of 64 ions (62 with a Schottky pair), Brillouin zone at Gamma, ``arrays["charges"]`` the atomic charges of
+the method (e). A semiempirical reference: right in its kind of interaction, not in every number. LiF, for which that
+method fails: GPAW, PBE, plane waves up to 900 eV, cells of 8 ions (14 with a Schottky pair), 3 x 3 x 3 k-points,
+formal charges; no stress, which is not converged at any affordable cutoff. Lengths in A, energies in eV.
 """
 
 from __future__ import annotations
@@ -22,18 +23,45 @@ from gapkit.oracles import oracle
 from ..labelling import interleave, labelled, main
 
 FOLDER = Path(__file__).parent
-PARTS = ("NaCl",)  # LiF: the method gives charges of 0.26 e and a pressure of 16 GPa at its true volume
-LATTICE_CONSTANT = {"NaCl": 5.60}  # A
-LEVEL_OF_THEORY = "GFN2-xTB Gamma (tblite)"
+PARTS = ("NaCl", "LiF")  # GFN2-xTB gives LiF charges of 0.26 e and a pressure of 16 GPa at its true volume
+LATTICE_CONSTANT = {"NaCl": 5.60, "LiF": 4.06}  # A
+REPEAT = {"NaCl": 2, "LiF": 1}  # of the cubic cell
+PLANE_WAVE_CUTOFF, K_POINTS = 900, (3, 3, 3)  # eV; of LiF
+LEVEL_OF_THEORY = {"NaCl": "GFN2-xTB Gamma (tblite)", "LiF": "GPAW PBE PW900 k333"}
 
 
 def label(atoms: Atoms) -> Atoms:
-    """Energy, forces, stress and charges of one frame."""
+    """Energy, forces, stress (NaCl) and charges of one frame."""
+    out = semiempirical(atoms) if atoms.info["part"] == "NaCl" else plane_waves(atoms)
+    out.info["level_of_theory"] = LEVEL_OF_THEORY[atoms.info["part"]]
+    return out
+
+
+def semiempirical(atoms: Atoms) -> Atoms:
+    """GFN2-xTB: energy, forces, stress, charges."""
     bare = atoms.copy()
     bare.calc = oracle("gfn2")
     out = labelled(atoms, energy=bare.get_potential_energy(), forces=bare.get_forces(), stress=bare.get_stress())
     out.set_array("charges", np.asarray(bare.calc.results["charges"]))
-    out.info["level_of_theory"] = LEVEL_OF_THEORY
+    return out
+
+
+def plane_waves(atoms: Atoms) -> Atoms:
+    """GPAW: energy and forces; formal charges."""
+    from gpaw import GPAW, PW, FermiDirac
+
+    bare = atoms.copy()
+    bare.calc = GPAW(
+        mode=PW(PLANE_WAVE_CUTOFF),
+        xc="PBE",
+        kpts={"size": K_POINTS},
+        occupations=FermiDirac(0.01),
+        convergence={"density": 1e-5},
+        txt=None,
+    )
+    energy, forces = bare.get_potential_energy(force_consistent=True), bare.get_forces()
+    out = labelled(atoms, energy=energy, forces=forces - forces.mean(axis=0))
+    out.set_array("charges", np.where(atoms.symbols == "Li", 1.0, -1.0))
     return out
 
 
@@ -50,13 +78,18 @@ def split_of(index: int) -> str:
 
 
 def crystal(salt: str, scale: float = 1.0) -> Atoms:
-    """Rock salt, 64 ions, lattice constant scaled by ``scale``."""
-    return bulk(salt, "rocksalt", a=LATTICE_CONSTANT[salt] * scale, cubic=True).repeat(2)
+    """Rock salt, 64 ions (NaCl) or 8 (LiF), lattice constant scaled by ``scale``."""
+    return bulk(salt, "rocksalt", a=LATTICE_CONSTANT[salt] * scale, cubic=True).repeat(REPEAT[salt])
+
+
+def vacancy_crystal(salt: str) -> Atoms:
+    """The crystal that a Schottky pair is taken from: 64 ions (NaCl) or 16 (LiF)."""
+    return crystal(salt) if salt == "NaCl" else bulk(salt, "rocksalt", a=LATTICE_CONSTANT[salt]).repeat(2)
 
 
 def vacancy_hops(salt: str, rng: np.random.Generator) -> list[Atoms]:
     """A Schottky pair far apart; a neighbouring cation moves along the straight line into the vacancy."""
-    atoms = crystal(salt)
+    atoms = vacancy_crystal(salt)
     cations = np.flatnonzero(atoms.symbols == atoms.symbols[0])
     vacancy = int(cations[0])
     distances = atoms.get_distances(vacancy, range(len(atoms)), mic=True)
