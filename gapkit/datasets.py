@@ -26,10 +26,13 @@ _SETS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("train", "calibration", "test", "finite_difference"),
         ("train", "calibration", "test"),
     ),
-    "silicon_surface": (("train", "calibration", "test"),) * 2,
+    "silicon_surface": (
+        ("train", "calibration", "test", "relaxed"),
+        ("train", "calibration", "test"),
+    ),
     "molecules": (("ethanol", "malonaldehyde", "butane", "water", "H2", "N2", "HF"),) * 2,
     "spin": (("iron_hexaaqua", "methylene"),) * 2,
-    "ionic": (("NaCl",),) * 2,
+    "ionic": (("NaCl", "LiF"),) * 2,
     "surface_barriers": (("Cu", "Ni", "Pd", "Ag", "Pt", "Au", "Al"),) * 2,
 }
 
@@ -39,6 +42,13 @@ def load_silicon(split: str | None = None) -> list[Atoms]:
 
     ``split``: "train", "calibration" or "test" (independent trajectories), "finite_difference" (a frame and its
     displaced and sheared neighbours, to check forces and stress against energies), or None for the three splits.
+
+    Examples
+    --------
+    >>> from gapkit.datasets import load_silicon
+    >>> frame = load_silicon("finite_difference")[0]
+    >>> frame.get_chemical_formula(), frame.get_forces().shape, frame.get_stress().shape
+    ('Si8', (8, 3), (6,))
     """
     return _load("silicon", split)
 
@@ -46,7 +56,8 @@ def load_silicon(split: str | None = None) -> list[Atoms]:
 def load_silicon_surface(split: str | None = None) -> list[Atoms]:
     """Clean silicon surfaces, labelled with the code and settings of :func:`load_silicon`.
 
-    ``split``: "train", "calibration", "test", or None for all three.
+    ``split``: "train", "calibration", "test", "relaxed" (the faces of Si(100) 2x1 relaxed by the same method, named in
+    ``info["reconstruction"]``), or None for the three splits.
     """
     return _load("silicon_surface", split)
 
@@ -55,6 +66,13 @@ def load_molecules(name: str | None = None) -> list[Atoms]:
     """Molecules by name ("ethanol", "malonaldehyde", "butane", "water", "H2", "N2", "HF"), or all of them.
 
     Where a frame belongs to a split, ``info["split"]`` says so; the level of theory is in each frame.
+
+    Examples
+    --------
+    >>> from gapkit.datasets import load_molecules
+    >>> curve = load_molecules("H2")
+    >>> curve[0].info["config_type"], len(curve[0])
+    ('H2_curve', 2)
     """
     return _load("molecules", name)
 
@@ -65,7 +83,8 @@ def load_spin(name: str | None = None) -> list[Atoms]:
 
 
 def load_ionic(name: str | None = None) -> list[Atoms]:
-    """Ionic crystals: "NaCl"; ``arrays["charges"]`` has the atomic charges (e) of the method."""
+    """Ionic crystals: "NaCl" (GFN2-xTB, charges of the method in ``arrays["charges"]``) or "LiF" (DFT, formal charges,
+    no stress). Energies of the two are of different methods: do not fit them together."""
     return _load("ionic", name)
 
 

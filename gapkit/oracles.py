@@ -48,6 +48,15 @@ def oracle(name: str, **settings) -> Calculator:
 
     Raises ValueError for an unknown name, OracleNotInstalledError (an ImportError) with the remedy when the code is
     absent.
+
+    Examples
+    --------
+    >>> from ase.build import bulk
+    >>> from gapkit.oracles import oracle
+    >>> copper = bulk("Cu", a=3.6)
+    >>> copper.calc = oracle("emt")
+    >>> float(round(copper.get_potential_energy(), 3))
+    -0.007
     """
     if name not in ORACLES:
         raise ValueError(f"no oracle is called {name!r}: choose one of {', '.join(ORACLES)}")

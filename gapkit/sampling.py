@@ -92,6 +92,15 @@ def run_md(
     ------
     SettingsError
         For a number that cannot work.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ase.build import bulk
+    >>> from ase.calculators.emt import EMT
+    >>> run = run_md(bulk("Cu", cubic=True), EMT(), 300, steps=20, rng=np.random.default_rng(0))
+    >>> run.time.tolist(), bool(abs(run.drift) < 1e-4)
+    ([0.0, 10.0, 20.0], True)
     """
     check_run(steps, timestep, temperature)
     if record_every < 1:

@@ -30,6 +30,7 @@ PARTS = ("ethanol", "malonaldehyde", "butane", "water", "H2", "N2", "HF")
 # orbitals and electrons of CASSCF (H2: all orbitals of def2-SVP), and the atomic orbitals that it starts from
 ACTIVE = {"H2": (10, 2), "N2": (6, 6), "HF": (2, 2)}
 VALENCE = {"N2": ["N 2p"], "HF": ["F 2pz", "H 1s"]}
+STRETCHED = {"N2": 1.3}  # A: bond length from which the active orbitals are followed
 TIMESTEP_FS = 0.5
 DENSITY_FUNCTIONAL = {"malonaldehyde": "pbe0"}
 
@@ -68,6 +69,8 @@ def multireference(atoms: Atoms, n_orbitals: int, n_electrons: int) -> Atoms:
         found, _, valence = avas.avas(restricted, VALENCE[atoms.info["part"]], threshold=0.5)
         natural = mcscf.addons.make_natural_orbitals(unrestricted)[1]
         starts = [valence, natural] if found == n_orbitals else [natural]
+        if atoms.info["part"] in STRETCHED:
+            starts.append(from_stretched(atoms, molecule_, n_orbitals, n_electrons))
     runs = []
     for orbitals in starts:
         attempt = mcscf.CASSCF(restricted, n_orbitals, n_electrons)
@@ -88,6 +91,31 @@ def multireference(atoms: Atoms, n_orbitals: int, n_electrons: int) -> Atoms:
         energy_uhf=unrestricted.e_tot * units.Hartree,
     )
     return out
+
+
+def from_stretched(atoms: Atoms, molecule_, n_orbitals: int, n_electrons: int) -> np.ndarray:
+    """Start at a bond length where the solution is the lowest one beyond doubt, and follow it (orbitals projected).
+
+    At short bonds the atoms' orbitals lead to a solution 0.6 eV above, which does not join the rest of the curve.
+    """
+    from pyscf import gto, mcscf, scf
+    from pyscf.mcscf import avas
+
+    vector = atoms.positions[1] - atoms.positions[0]
+    longer = gto.M(
+        atom=[
+            (atoms.symbols[0], (0, 0, 0)),
+            (atoms.symbols[1], STRETCHED[atoms.info["part"]] * vector / np.linalg.norm(vector)),
+        ],
+        basis="def2-svp",
+        verbose=0,
+    )
+    restricted = scf.RHF(longer).run(conv_tol=1e-11)
+    solver = mcscf.CASSCF(restricted, n_orbitals, n_electrons)
+    solver.fix_spin_(ss=0)
+    solver.kernel(avas.avas(restricted, VALENCE[atoms.info["part"]], threshold=0.5)[2])
+    target = mcscf.CASSCF(scf.RHF(molecule_).run(conv_tol=1e-11), n_orbitals, n_electrons)
+    return mcscf.project_init_guess(target, solver.mo_coeff, prev_mol=longer)
 
 
 def broken_symmetry(restricted):

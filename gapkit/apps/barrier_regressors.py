@@ -73,7 +73,8 @@ class KernelRidgeBarriers:
 
     All hops of a name are left out at once, in closed form: with :math:`B = (K + \alpha I)^{-1}` the errors of the
     rows g of a group are :math:`(B_{gg})^{-1} (B y)_g` (Rasmussen and Williams 2006, eq. 5.12, for blocks). The
-    variance has the shape of the squared power function plus alpha, its size by the left-out errors.
+    variance has the shape of the squared power function plus alpha; its size is the maximum-likelihood signal of a
+    Gaussian process with this ridge, :math:`y^T (K + \alpha I)^{-1} y / n`.
     """
 
     def fit(self, X: np.ndarray, y: np.ndarray, groups: np.ndarray) -> KernelRidgeBarriers:

@@ -111,7 +111,14 @@ def bond_counting(
     leaving: float = np.inf,
 ) -> LatticeBarriers:
     """Barriers ``terrace + n1 bond + n2 second_bond`` (eV) that depend on the initial site alone (Clarke and Vvedensky,
-    Phys. Rev. Lett. 58, 2235 (1987)); hops between layers cost ``step_edge`` more. A toy whose answers are known."""
+    Phys. Rev. Lett. 58, 2235 (1987)); hops between layers cost ``step_edge`` more. A toy whose answers are known.
+
+    Examples
+    --------
+    >>> barriers = bond_counting(terrace=0.5, bond=0.2).barriers
+    >>> float(barriers[0].round(3)), float(barriers[:1024].max().round(3))  # free adatom; three neighbours at the start
+    (0.5, 1.1)
+    """
     n1, n2, m1, m2 = COUNTS.T
     symmetric = terrace + 0.5 * bond * (n1 + m1) + 0.5 * second_bond * (n2 + m2)
     symmetric[N_SAME:] += step_edge

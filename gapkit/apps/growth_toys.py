@@ -15,7 +15,13 @@ def no_hops(leaving: float = np.inf) -> LatticeBarriers:
 
 
 def poisson_layers(coverage: float, n: int) -> np.ndarray:
-    """Share (n,) of columns of height 0 to n - 1 after random deposition of ``coverage`` layers: Poisson's law."""
+    """Share (n,) of columns of height 0 to n - 1 after random deposition of ``coverage`` layers: Poisson's law.
+
+    Examples
+    --------
+    >>> poisson_layers(1.0, 3).round(4).tolist()
+    [0.3679, 0.3679, 0.1839]
+    """
     k = np.arange(n)
     return np.exp(k * np.log(coverage) - coverage - gammaln(k + 1))
 
@@ -44,5 +50,11 @@ def bound_share(size: int, bond: float, second_bond: float, temperature: float) 
 
 def diffusion_constant(barrier: float, temperature: float, prefactor: float) -> float:
     """Tracer diffusion constant (columns squared per second) of one adatom that hops to its four neighbours:
-    ``<r^2> = 4 D t`` with D the rate of one hop."""
+    ``<r^2> = 4 D t`` with D the rate of one hop.
+
+    Examples
+    --------
+    >>> round(diffusion_constant(barrier=0.5, temperature=300.0, prefactor=1e13))
+    39844
+    """
     return float(prefactor * np.exp(-barrier / (kB * temperature)))

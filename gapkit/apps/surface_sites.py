@@ -184,6 +184,15 @@ def site_descriptors(
         For a site that the frame has not.
     SettingsError
         For a bond length that is not positive.
+
+    Examples
+    --------
+    >>> from ase.build import add_adsorbate, fcc100
+    >>> slab = fcc100("Cu", (4, 4, 3), a=3.61, vacuum=8.0)
+    >>> add_adsorbate(slab, "Cu", 1.8, "hollow")
+    >>> values = site_descriptors(slab, bond=3.61 / 2**0.5)
+    >>> dict(zip(FEATURES, values.round(2).tolist()))["coordination"]
+    4.0
     """
     settings = settings or SiteSettings()
     n = len(atoms)

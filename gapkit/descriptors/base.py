@@ -170,6 +170,13 @@ def smooth_cutoff(r: np.ndarray, r_cut: float, width: float) -> tuple[np.ndarray
     r"""Quintic step from 1 at ``r_cut - width`` to 0 at ``r_cut``, and its derivative (1/A).
 
     :math:`1 - 10 s^3 + 15 s^4 - 6 s^5`, two continuous derivatives at both ends.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> value, slope = smooth_cutoff(np.array([3.0, 4.0, 4.5, 5.0]), r_cut=5.0, width=1.0)
+    >>> value.tolist()
+    [1.0, 1.0, 0.5, 0.0]
     """
     s = np.clip((r - (r_cut - width)) / width, 0.0, 1.0)
     return 1 - s**3 * (10 - 15 * s + 6 * s * s), -30 * s**2 * (1 - s) ** 2 / width

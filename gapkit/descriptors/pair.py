@@ -38,6 +38,12 @@ class PairDistance(Descriptor):
         Cutoff (A).
     cutoff_width
         Length over which the weight falls to zero (A).
+
+    Examples
+    --------
+    >>> import gapkit
+    >>> gapkit.PairDistance(r_cut=4.0).for_species([1, 8]).channels
+    ((1, 1), (1, 8), (8, 8))
     """
 
     species: tuple[int, ...] = ()

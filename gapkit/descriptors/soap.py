@@ -60,6 +60,14 @@ class SOAP(TransformerMixin, BaseEstimator, Descriptor):
     ----------
     basis_ : SoapBasis
         Tables of the fitted descriptor.
+
+    Examples
+    --------
+    >>> import gapkit
+    >>> from ase.build import molecule
+    >>> soap = gapkit.SOAP(r_cut=4.0, n_max=4, l_max=3)
+    >>> soap.fit_transform([molecule("H2O")]).shape
+    (3, 144)
     """
 
     def __init__(

@@ -27,6 +27,12 @@ class Triplet(Descriptor):
         Cutoff of r_ij and r_ik (A).
     cutoff_width
         Length over which the weight falls to zero (A).
+
+    Examples
+    --------
+    >>> import gapkit
+    >>> gapkit.Triplet(r_cut=3.0).for_species([14]).channels
+    ((14, 14, 14),)
     """
 
     species: tuple[int, ...] = ()

@@ -44,6 +44,13 @@ def vacancies(
     ------
     DataError
         For a structure with too few atoms.
+
+    Examples
+    --------
+    >>> from ase.build import bulk
+    >>> from gapkit.generation import vacancies
+    >>> [len(a) for a in vacancies(bulk("Si", cubic=True), n=2, temperatures=(300, 600), random_state=0)]
+    [7, 7, 7, 7]
     """
     n_vacancies, rng = check_count("n_vacancies", n_vacancies), generator_of(random_state)
     if len(atoms) <= n_vacancies:

@@ -20,7 +20,16 @@ SOFTEST = 30.0
 def random_displacements(
     atoms: Atoms, std: float, n: int, random_state: Any = None, name: str = "displacement"
 ) -> Iterator[Atoms]:
-    """``n`` copies with every coordinate moved by normal noise of standard deviation ``std`` (A)."""
+    """``n`` copies with every coordinate moved by normal noise of standard deviation ``std`` (A).
+
+    Examples
+    --------
+    >>> from ase.build import bulk
+    >>> from gapkit.generation import random_displacements
+    >>> frames = list(random_displacements(bulk("Si", cubic=True), std=0.1, n=3, random_state=0))
+    >>> len(frames), frames[0].info
+    (3, {'config_type': 'displacement', 'trajectory': 'displacement-0'})
+    """
     std, n, rng = check_positive("std", std, "A"), check_count("n", n), generator_of(random_state)
     for k in range(n):
         frame = fresh(atoms, "displacement", f"{name}-{k}")
@@ -39,6 +48,14 @@ def cell_strains(
     ------
     DataError
         For a structure without a cell.
+
+    Examples
+    --------
+    >>> from ase.build import bulk
+    >>> from gapkit.generation import cell_strains
+    >>> strained = next(cell_strains(bulk("Si", a=5.43, cubic=True), largest=0.05, n=1, random_state=0))
+    >>> bool(abs(strained.cell.lengths() / 5.43 - 1).max() < 0.06)
+    True
     """
     largest, n, rng = check_positive("largest", largest), check_count("n", n), generator_of(random_state)
     if not atoms.pbc.any():

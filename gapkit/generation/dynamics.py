@@ -19,9 +19,17 @@ FRICTION = 0.01
 
 
 def statistical_inefficiency(series: np.ndarray) -> float:
-    """1 + 2 sum of the autocorrelation up to its first zero: steps between independent samples, at least 1.
+    """Steps between independent samples, 1 + 2 sum_t (1 - t/T) C_t with C the autocorrelation up to its first zero.
 
-    Chodera, Swope, Pitera, Seok, Dill, J. Chem. Theory Comput. 3, 26 (2007), eq. 9.
+    At least 1. Chodera, Swope, Pitera, Seok, Dill, J. Chem. Theory Comput. 3, 26 (2007).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> noise = np.random.default_rng(1).normal(size=20000)
+    >>> slow = np.convolve(noise, np.ones(10) / 10, mode="valid")  # each value shares nine of ten with the next
+    >>> bool(statistical_inefficiency(noise) < 1.2), bool(9 < statistical_inefficiency(slow) < 11)
+    (True, True)
     """
     x = np.asarray(series, dtype=float)
     x = x - x.mean()

@@ -15,7 +15,14 @@ from gapkit.structures.neighbours import neighbours
 
 
 def dimer_scan(symbols: Sequence[str], distances: Sequence[float], box: float | None = None) -> Iterator[Atoms]:
-    """Every pair of ``symbols`` at each of ``distances`` (A), isolated or in a periodic cube of edge ``box`` (A)."""
+    """Every pair of ``symbols`` at each of ``distances`` (A), isolated or in a periodic cube of edge ``box`` (A).
+
+    Examples
+    --------
+    >>> from gapkit.generation import dimer_scan
+    >>> [str(a.symbols) for a in dimer_scan(["Si", "O"], distances=[1.6])]
+    ['O2', 'OSi', 'Si2']
+    """
     for one, two in combinations_with_replacement(sorted(set(symbols)), 2):
         for distance in distances:
             d = check_positive("distance", float(distance), "A")

@@ -22,6 +22,14 @@ class DotProduct(Kernel):
     ----------
     zeta
         Power, an integer of at least 1. Larger powers separate similar environments more sharply.
+
+    Examples
+    --------
+    >>> import gapkit
+    >>> import numpy as np
+    >>> kernel = gapkit.DotProduct(zeta=2)
+    >>> kernel(np.array([[1.0, 0.0]]), np.array([[0.6, 0.8], [0.0, 1.0]])).round(6)
+    array([[0.36, 0.  ]])
     """
 
     zeta: int = 4

@@ -21,6 +21,14 @@ class SquaredExponential(Kernel):
     ----------
     length_scale
         :math:`\theta`: one positive number, or one per feature, in the units of the features.
+
+    Examples
+    --------
+    >>> import gapkit
+    >>> import numpy as np
+    >>> kernel = gapkit.SquaredExponential(length_scale=2.0)
+    >>> kernel(np.array([[0.0]]), np.array([[0.0], [2.0]])).round(6)
+    array([[1.      , 0.606531]])
     """
 
     length_scale: float | tuple[float, ...] = 1.0

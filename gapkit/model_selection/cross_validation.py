@@ -73,6 +73,11 @@ def group_splits(labels: Sequence[str | None], n_splits: int | None) -> Iterator
     """Indices to fit to and to judge on: whole groups, each held out once; frames labelled None are always fitted to.
 
     ``n_splits`` None: one group at a time.
+
+    Examples
+    --------
+    >>> [(train.tolist(), test.tolist()) for train, test in group_splits(["a", "a", "b", None], n_splits=None)]
+    [([2, 3], [0, 1]), ([0, 1, 3], [2])]
     """
     index = np.array([k for k, g in enumerate(labels) if g is not None], dtype=np.int64)
     always = np.array([k for k, g in enumerate(labels) if g is None], dtype=np.int64)

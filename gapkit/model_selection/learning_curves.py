@@ -39,7 +39,15 @@ class LearningCurve:
     abscissa: str = "training frames"
 
     def slope(self, of: str = "force") -> float:
-        """Exponent b of the power law error = a size^b through the points, by least squares of logarithms."""
+        """Exponent b of the power law error = a size^b through the points, by least squares of logarithms.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> size = np.array([10, 20, 40])
+        >>> round(LearningCurve(size, 5.0 * size**-0.5, 1.0 / size).slope("energy"), 6)
+        -0.5
+        """
         error = getattr(self, of)
         known = np.isfinite(error) & (error > 0)
         if known.sum() < 2:

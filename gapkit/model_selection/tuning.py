@@ -1,8 +1,8 @@
 """The shape of the kernel by successive halving on held-out error, within a budget of time, resumable after a kill.
 
-Jamieson and Talwalkar, AISTATS 2016: all candidates are judged on little data with few sparse points, the better half
-on twice as much, and so on. A candidate's score is the held-out error over the folds of its own fit; noise and signal
-levels are searched in each. No test frame takes part.
+Jamieson and Talwalkar, AISTATS 2016: all candidates are judged on a quarter of the frames with a quarter of the sparse
+points, the best 40 % on half, and of those again on all. A candidate's score is the held-out error over the folds of
+its own fit; noise and signal levels are searched in each. No test frame takes part.
 """
 
 from __future__ import annotations

@@ -82,6 +82,17 @@ class KernelRidgeRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
     X_offset_ : (f,)
         Mean of the training features for kernels of a distance, where a shift changes rounding alone; else
         zero.
+
+    Examples
+    --------
+    >>> import gapkit
+    >>> import numpy as np
+    >>> X = np.linspace(0.0, 6.0, 40)[:, None]
+    >>> krr = gapkit.KernelRidgeRegressor(gapkit.SquaredExponential(1.0), alpha=1e-6).fit(X, np.sin(X[:, 0]))
+    >>> bool(abs(krr.predict([[1.0]])[0] - np.sin(1.0)) < 1e-3)
+    True
+    >>> bool(abs(krr.predict_gradient([[1.0]])[0, 0] - np.cos(1.0)) < 1e-2)
+    True
     """
 
     kernel_: Kernel

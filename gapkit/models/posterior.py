@@ -118,7 +118,7 @@ class Posterior:
         return A @ self.weights
 
     def explained(self, A: np.ndarray) -> np.ndarray:
-        """Per term, the prior variance that the sparse points explain, |a_t|^2 of the unit kernel: (n, terms)."""
+        """Per term, the prior variance that the sparse points explain, ``|a_t|^2`` of the unit kernel: (n, terms)."""
         out = np.zeros((len(A), len(self.signal)))
         for t in range(len(self.signal)):
             part = A[:, self.column_terms == t]
@@ -146,7 +146,7 @@ class Posterior:
         return difference @ self.signal**2
 
     def weight_variance(self, A: np.ndarray) -> np.ndarray:
-        """|R^-T delta a|^2 (n,): the variance left in the weights."""
+        """``|R^-T delta a|^2`` (n,): the variance left in the weights."""
         half = self.half_rows(A)
         return np.einsum("mn,mn->n", half, half)
 

@@ -269,6 +269,16 @@ class SparseGPRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
     X_offset_ : (f,)
         Mean of the training features for kernels of a distance, where a shift changes rounding alone; else
         zero.
+
+    Examples
+    --------
+    >>> import gapkit
+    >>> import numpy as np
+    >>> X = np.linspace(0.0, 6.0, 40)[:, None]
+    >>> gp = gapkit.SparseGPRegressor(n_sparse=12).fit(X, np.sin(X[:, 0]))
+    >>> mean, std = gp.predict([[1.0], [20.0]], return_std=True, noise=False)
+    >>> bool(abs(mean[0] - np.sin(1.0)) < 1e-3), bool(std[1] > 100 * std[0])
+    (True, True)
     """
 
     def __init__(

@@ -36,6 +36,15 @@ def pivoted_cholesky(X: np.ndarray, kernel: Kernel, n: int, tolerance: float = 1
         largest prior variance.
     residual : (c,)
         Prior variance of each candidate that the chosen points leave.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gapkit.kernels import SquaredExponential
+    >>> X = np.array([[0.0], [0.1], [5.0], [5.1]])
+    >>> indices, residual = pivoted_cholesky(X, SquaredExponential(1.0), n=2)
+    >>> indices.tolist(), bool(residual.max() < 0.02)
+    ([0, 3], True)
     """
     X = np.ascontiguousarray(X, dtype=np.float64)
     n = min(n, len(X))
@@ -114,8 +123,8 @@ class RandomPoints:
 class Leverage:
     """Random candidates with probability proportional to their ridge leverage score.
 
-    Scores :math:`K(K + \\lambda)^{-1}` (Alaoui and Mahoney, NIPS 2015) from a Nystrom approximation on a random
-    subset; without replacement, by exponential races.
+    Scores are the diagonal of :math:`K(K + c \\lambda)^{-1}` of the c candidates, lambda being ``ridge`` (Alaoui and
+    Mahoney, NIPS 2015), from a Nystrom approximation on a random subset; without replacement, by exponential races.
     """
 
     ridge: float = 1e-4
@@ -171,7 +180,13 @@ SELECTIONS: dict[str, type] = {
 
 
 def selection(name: str | Selection) -> Selection:
-    """The strategy of that name, or the object itself."""
+    """The strategy of that name, or the object itself.
+
+    Examples
+    --------
+    >>> selection("greedy")
+    GreedyVariance(tolerance=1e-10, largest=9000)
+    """
     if not isinstance(name, str):
         return name
     if name not in SELECTIONS:

@@ -36,6 +36,13 @@ class Term:
         Number of directions that unit SOAP vectors are projected on before the fit (``gapkit.models.projection``),
         for each channel; ``"auto"``: as many as leave the errors as they are; None: no projection. For dot-product
         kernels only.
+
+    Examples
+    --------
+    >>> import gapkit
+    >>> term = gapkit.Term(gapkit.SOAP(r_cut=5.0), gapkit.DotProduct(4), n_sparse=500, projection="auto")
+    >>> term.settings()["zeta"], term.settings()["n_sparse"]
+    (4, 500)
     """
 
     descriptor: Descriptor
@@ -89,6 +96,11 @@ def term_from_settings(settings: Mapping[str, Any]) -> Term:
     ------
     SettingsError
         For an unknown name or key.
+
+    Examples
+    --------
+    >>> term_from_settings({"name": "pair", "r_cut": 4.0, "length_scale": 0.6, "n_sparse": 20}).kernel
+    SquaredExponential(length_scale=0.6)
     """
     known = dict(settings)
     name = known.pop("name", None)

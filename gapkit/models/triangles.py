@@ -21,7 +21,19 @@ LARGEST = 1e100
 
 
 def triangle_of(rows: np.ndarray) -> np.ndarray:
-    """R of the QR decomposition of ``rows`` (n, k), as (min(n, k), k)."""
+    """R of the QR decomposition of ``rows`` (n, k), as (min(n, k), k).
+
+    Examples
+    --------
+    The triangle knows the squared error of every weight vector:
+
+    >>> import numpy as np
+    >>> rng = np.random.default_rng(0)
+    >>> A, y, w = rng.normal(size=(50, 3)), rng.normal(size=50), rng.normal(size=3)
+    >>> R = triangle_of(np.column_stack([A, y]))
+    >>> R.shape, bool(np.isclose(np.sum((A @ w - y) ** 2), np.sum((R @ [*w, -1.0]) ** 2)))
+    ((4, 4), True)
+    """
     if len(rows) == 0:
         return rows
     (r,) = scipy.linalg.qr(rows, mode="r", check_finite=False, overwrite_a=True)

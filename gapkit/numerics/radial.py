@@ -54,7 +54,14 @@ def gto_radial_functions(alphas, betas, sigma, r):
 
 
 def cutoff_weight(r, r_cut, power):
-    """Caro's weight and its derivative (1/A) at distances ``r`` (A); zero from ``r_cut`` on."""
+    """Caro's weight and its derivative (1/A) at distances ``r`` (A); zero from ``r_cut`` on.
+
+    Examples
+    --------
+    >>> weight, slope = cutoff_weight([0.0, 2.5, 5.0], r_cut=5.0, power=1)
+    >>> weight.tolist(), bool(slope[-1] == 0.0)
+    ([1.0, 0.5, 0.0], True)
+    """
     x = np.minimum(np.asarray(r, dtype=float) / r_cut, 1.0)
     base = (1 - x) ** 2 * (1 + 2 * x)
     return base**power, power * base ** (power - 1) * 6 * x * (x - 1) / r_cut

@@ -48,6 +48,15 @@ class ZBL(Calculator):
         For lengths that cannot work.
     DataError
         By ``calculate``, for a frame that cannot be computed, two atoms on one spot among them.
+
+    Examples
+    --------
+    >>> import gapkit
+    >>> from ase import Atoms
+    >>> pair = Atoms("Si2", positions=[[0, 0, 0], [0.5, 0, 0]])
+    >>> pair.calc = gapkit.ZBL()
+    >>> round(pair.get_potential_energy())
+    471
     """
 
     implemented_properties = ["energy", "free_energy", "forces", "stress", "energies"]  # noqa: RUF012

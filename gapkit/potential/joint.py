@@ -51,7 +51,16 @@ class JointEnergies:
         return np.sqrt(np.diagonal(self.covariance))
 
     def combination(self, coefficients: Sequence[float]) -> Difference:
-        """sum_n c_n E_n with the standard deviation sqrt(c C c)."""
+        """sum_n c_n E_n with the standard deviation sqrt(c C c).
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> joint = JointEnergies(np.array([1.0, 1.5]), np.array([[0.04, 0.03], [0.03, 0.04]]), np.zeros(2))
+        >>> difference = joint.combination([-1, 1])
+        >>> difference.value, round(difference.std, 4)  # two independent errors would give 0.2828
+        (0.5, 0.1414)
+        """
         c = np.asarray(coefficients, dtype=float)
         if c.shape != self.energy.shape or not np.isfinite(c).all():
             raise DataError(f"give one finite coefficient per frame ({len(self.energy)}), not {coefficients!r:.80}")

@@ -206,6 +206,11 @@ def voigt(tensor: Any, where: str, key: str) -> np.ndarray:
         eV is averaged out, more is a :class:`DataError`.
     where, key
         Start of the message and the name of the label.
+
+    Examples
+    --------
+    >>> voigt([[1, 6, 5], [6, 2, 4], [5, 4, 3]], "frame 0", "virial").tolist()
+    [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
     """
     t = np.asarray(tensor, dtype=float)
     if t.shape == (6,):
@@ -249,6 +254,15 @@ def labelled_frames(
         What is wrong, with the index of the frame: see the rules of :func:`check_structure`; NaN or infinity
         or a wrong shape in a label; stress and virial that disagree; a stress other than zero in a frame
         where it has no meaning (not periodic, or a cell without volume).
+
+    Examples
+    --------
+    >>> from ase.build import bulk
+    >>> crystal = bulk("Si", a=5.4)
+    >>> crystal.info.update(my_energy=-10.8, my_virial=[0.3, 0.3, 0.3, 0, 0, 0])
+    >>> frame = labelled_frames(crystal, energy_key="my_energy", virial_key="my_virial")[0]
+    >>> frame.energy, frame.forces, frame.virial.tolist()
+    (-10.8, None, [0.3, 0.3, 0.3, 0.0, 0.0, 0.0])
     """
     frames = atoms_list(frames)
     labelled = []

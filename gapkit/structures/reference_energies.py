@@ -71,6 +71,14 @@ def reference_energies(
     and are not isolated atoms. Where the compositions do not determine it, the solution nearest to one common
     energy (the mean of what the known species leave, per atom) is taken, with a :class:`GapkitWarning`.
     Without any energies the values are zero, with a warning.
+
+    Examples
+    --------
+    >>> from ase import Atoms
+    >>> from gapkit.structures.labels import labelled_frames
+    >>> frames = [Atoms("H2", positions=[[0, 0, 0], [0, 0, d]], info={"energy": -31.0}) for d in (0.7, 0.8)]
+    >>> reference_energies(labelled_frames(frames), species=[1]).values
+    {1: -15.5}
     """
     species = sorted({int(z) for z in species})
     if isinstance(e0, Mapping):

@@ -210,6 +210,14 @@ class SplitConformal:
         ------
         DataError
             For a level that so few calibration labels (frames) cannot promise.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> error = np.random.default_rng(0).normal(size=999)
+        >>> conformal = SplitConformal.fit(error, np.ones(999), n_frames=999)
+        >>> float(round(conformal.factor(0.9), 1))  # 1.64 for normal errors
+        1.6
         """
         if not 0 < level < 1:
             raise DataError(f"level must be between 0 and 1, not {level}")

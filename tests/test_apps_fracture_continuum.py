@@ -1,0 +1,260 @@
+"""Fracture in the continuum: fields against exact averages, learning against refits, growth against theory."""
+
+import numpy as np
+import pytest
+from scipy.special import beta
+
+from gapkit.apps import fracture_fields as fields
+from gapkit.apps import fracture_toys as toys
+from gapkit.apps.fracture_crystals import matscipy_module
+from gapkit.apps.fracture_pictures import _figure, draw_arrest, draw_paths, draw_resistance
+from gapkit.apps.fracture_potential import FracturePotential, critical_load, hold_out
+from gapkit.apps.fracture_propagation import (
+    Phases,
+    PropagationSettings,
+    Tip,
+    TipDescriptors,
+    propagate,
+    propagate_ensemble,
+    resistance_curve,
+)
+from gapkit.exceptions import DataError, SettingsError
+
+MATERIAL = toys.ToyMaterial()
+STRAIGHT = PropagationSettings(step=10.0, max_turn=0.0)
+
+
+@pytest.fixture(scope="module")
+def data():
+    return toys.griffith_crack_labels(MATERIAL)
+
+
+@pytest.fixture(scope="module")
+def potential(data):
+    return FracturePotential().fit(*data).set_critical(toys.broken_pieces(MATERIAL))
+
+
+@pytest.fixture(scope="module")
+def tip():
+    return TipDescriptors(MATERIAL.stress, MATERIAL.body.poisson)
+
+
+# fields
+
+
+def test_average_of_the_k_field_is_exact():
+    """Radial and angular integrals by hand: 7/2 B(3/4, 7/2) / sqrt(2 pi R), and the mean over all angles."""
+    R = 5.0
+    front = 3.5 * beta(0.75, 3.5) / np.sqrt(2 * np.pi * R)
+    mean, cross = 2 / np.pi, 0.8 / (2 * np.pi)
+    expected = front * np.array([mean - cross, mean + cross])
+    got = fields.averaged_field(fields.near_tip(1.0), R, 0.25)
+    np.testing.assert_allclose(got[:2], expected, rtol=1e-4)
+    assert got[2] == pytest.approx(0.25 * expected.sum(), rel=1e-4) and abs(got[5]) < 1e-12
+    # off the tip: more points change nothing
+    a, b = (fields.averaged_field(fields.near_tip(1.0, 0.4), R, 0.25, (2.0, 1.0), n) for n in (48, 96))
+    np.testing.assert_allclose(a, b, rtol=1e-5)
+
+
+def test_k_field_is_matscipys_isotropic_one():
+    r, theta = np.array([1.0, 2.0, 5.0]), np.array([0.3, -1.2, 2.5])
+    crack = matscipy_module("fracture_mechanics.crack")
+    xx, yy, xy = crack.isotropic_modeI_crack_tip_stress_field(1.3, r, theta)[:, [0, 1, 0], [0, 1, 1]].T
+    got = fields.near_tip(1.3)(r * np.cos(theta), r * np.sin(theta))
+    np.testing.assert_allclose(got, (xx, yy, xy), rtol=1e-10)
+
+
+def test_a_finite_crack_has_the_k_field_at_its_tip_and_free_faces():
+    a, yy, xy, xx = 500.0, 0.02, 0.01, 0.005
+    exact = fields.griffith_crack(a, yy, xy, xx)
+    near = fields.near_tip(yy * np.sqrt(np.pi * a), xy * np.sqrt(np.pi * a), xx - yy)
+    theta = np.linspace(-3.0, 3.0, 9)
+    x, y = 0.01 * np.cos(theta), 0.01 * np.sin(theta)
+    np.testing.assert_allclose(exact(x, y), near(x, y), rtol=2e-2, atol=0.02)
+    on_face = exact(np.array([-100.0, -400.0]), np.array([1e-9, 1e-9]))
+    np.testing.assert_allclose(on_face[1:], 0.0, atol=1e-8)
+    far = exact(np.array([3.0]), np.array([1e7]))
+    np.testing.assert_allclose(np.ravel(far), [xx, yy, xy], rtol=1e-6)
+    # equilibrium: d sxx/dx + d sxy/dy = 0
+    h, p = 1e-3, (20.0, 7.0)
+    dxx = exact(np.array([p[0] + h, p[0] - h]), np.full(2, p[1]))[0]
+    dxy = exact(np.full(2, p[0]), np.array([p[1] + h, p[1] - h]))[2]
+    assert (dxx[0] - dxx[1] + dxy[0] - dxy[1]) / (2 * h) == pytest.approx(0.0, abs=1e-10)
+
+
+def test_kinks():
+    assert fields.kink(0.0, 1.2, 0.3) == pytest.approx((1.2, 0.3))
+    theta = np.linspace(-1.2, 1.2, 7)
+    r = np.full(7, 1.0)
+    xx, yy, xy = fields.near_tip(1.0, 0.4)(np.cos(theta), np.sin(theta))
+    c, s = np.cos(theta), np.sin(theta)
+    across = s**2 * xx + c**2 * yy - 2 * s * c * xy  # the stress on the kink's plane is what Cotterell and Rice take
+    np.testing.assert_allclose(fields.kink(theta, 1.0, 0.4)[0] / np.sqrt(2 * np.pi * r), across, rtol=1e-12)
+    assert fields.best_kink(1.0, 0.0) == pytest.approx(0.0, abs=1e-3)
+    assert fields.best_kink(1.0, 0.3) < -0.3 and fields.best_kink(1.0, -0.3) > 0.3
+    with pytest.raises(SettingsError, match="elastic body"):
+        fields.Isotropic(-1.0)
+
+
+# learning
+
+
+def test_closed_form_left_out_errors_are_those_of_refits(data):
+    X, y, groups = data
+    model = FracturePotential().fit(X, y, groups)
+    out = groups == 1
+    Z = (X - model.offset_) / model.scale_
+    refit = type(model.ridge_)(model.ridge_.kernel_, model.ridge_.alpha).fit(Z[~out], y[~out] - model.mean_)
+    np.testing.assert_allclose(refit.predict(Z[out]) + model.mean_ - y[out], model.group_errors_[out], atol=1e-6)
+
+
+def test_left_out_modes_are_predicted_with_honest_errors(data):
+    held = hold_out(FracturePotential(), *data)
+    assert held.r2 > 0.95
+    assert 0.4 < held.z_rms < 2.5
+    assert held.part(held.group == 1).rmse < 3 * held.rmse
+
+
+def test_draws_have_the_mean_and_spread_of_the_prediction(potential, data):
+    X = data[0][::40]
+    mean, std = potential.predict(X, return_std=True)
+    function = np.sqrt(np.maximum(std**2 - (potential.std_factor_ * potential.twin_.noise_) ** 2, 0))
+    rng = np.random.default_rng(0)
+    drawn = np.array([potential.draw(rng)(X) for _ in range(400)])
+    assert np.all(np.abs(drawn.mean(axis=0) - mean) < 4 * function / np.sqrt(400) + 1e-9)
+    np.testing.assert_allclose(drawn.std(axis=0, ddof=1), function, rtol=0.2)
+    joint = potential.sample(X, 400, rng)
+    np.testing.assert_allclose(joint.std(axis=0, ddof=1), function, rtol=0.2)
+
+
+def test_what_cannot_be_learned_is_said(data, potential, tip):
+    X, y, _ = data
+    with pytest.raises(DataError, match="one group"):
+        FracturePotential().fit(X, y, np.zeros(len(y)))
+    with pytest.raises(DataError, match="groups for"):
+        FracturePotential().fit(X, y, np.zeros(3))
+    with pytest.raises(DataError, match="two ruptures"):
+        FracturePotential().fit(X, y).set_critical(X[:1])
+
+    def pure(k):
+        return tip(np.column_stack([k, 0 * k]), np.array([0, 1.0, 0]))
+
+    with pytest.raises(DataError, match="below its critical"):
+        critical_load(potential, pure, np.linspace(0.1, 0.3, 4))
+    with pytest.raises(SettingsError, match="increasing"):
+        critical_load(potential, pure, np.array([1.0, 0.5]))
+
+
+# toys against theory
+
+
+def test_critical_load_of_a_uniform_material_is_griffiths(potential, tip):
+    """Trained on mixed modes of finite cracks, asked for the opening mode of an endless one."""
+
+    def pure(k):
+        return tip(np.column_stack([k, 0 * k]), np.array([0, 1.0, 0]))
+
+    found = critical_load(potential, pure, np.linspace(0.5, 1.5, 11) * MATERIAL.griffith)
+    assert found.std < 0.06 * MATERIAL.griffith
+    assert abs(found.load - MATERIAL.griffith) < 2 * found.std
+
+
+def test_growth_follows_an_exact_driving_force(tip):
+    """With the exact label instead of the model the crack stops exactly where theory says, whatever the step."""
+    body, edge = MATERIAL.body, 400.0
+    beam = toys.DoubleCantilever(body)
+    k_unit = tip([[1.0, 0.0, 0.0]], [0, 1.0, 0])[0, -2]
+
+    def exact(X):  # the normal traction is proportional to kI
+        return MATERIAL.driving(X[:, -2] / k_unit)
+
+    phases = Phases((edge,), (0.0, MATERIAL.toughness * MATERIAL.area), (0.0, 0.0))
+    for x, toughness in ((200.0, 1.0), (470.0, 1.0), (600.0, 2.0)):
+        opening = beam.opening_for(toughness * MATERIAL.toughness, x)
+        theory = beam.arrest(opening, (MATERIAL.toughness, 2 * MATERIAL.toughness), edge)
+        for step in (3.0, 17.0):
+            settings = PropagationSettings(step=step, max_turn=0.0)
+            run = propagate(None, tip, beam.tip_load, [opening], settings, phases, exact)
+            assert run.arrest_x[0] == pytest.approx(theory, abs=0.02 * step + 1e-9)
+            assert np.all(run.excess > 0) and run.arrest[0] == pytest.approx(run.arrest_x[0])
+    assert beam.arrest(beam.opening_for(MATERIAL.toughness, 470.0), (0.17, 0.34), edge) == edge
+
+
+def test_arrest_in_two_phases_with_its_uncertainty(potential, tip):
+    edge = 400.0
+    beam = toys.DoubleCantilever(MATERIAL.body)
+    tough = (MATERIAL.toughness, 2 * MATERIAL.toughness)
+    phases = toys.two_phases(potential, MATERIAL, tough[1], edge)
+    openings = [beam.opening_for(g, x) for g, x in ((tough[0], 150.0), (tough[0], 520.0), (tough[1], 560.0))]
+    theory = [beam.arrest(o, tough, edge) for o in openings]
+    assert theory == pytest.approx([150.0, edge, 560.0])
+    run = propagate_ensemble(potential, tip, beam.tip_load, openings, 20, np.random.default_rng(0), STRAIGHT, phases)
+    std = run.arrest_std()
+    assert 1 < std[0] < 60 and std[1] == 0.0 and 1 < std[2] < 90
+    assert run.share_at(edge)[1] == 1.0
+    for k in (0, 2):
+        assert abs(run.mean.arrest_x[k] - theory[k]) < 3 * std[k]
+    # loads in one run: the crack never heals
+    assert np.all(np.diff(run.mean.arrest_x) > 0)
+
+
+def test_resistance_curve_steps_up_at_the_interface(potential, tip, tmp_path):
+    phases = toys.two_phases(potential, MATERIAL, 1.5 * MATERIAL.toughness, 100.0)
+    x, loads = np.array([0.0, 50.0, 99.0, 101.0, 300.0]), np.linspace(0.3, 1.6, 60) * MATERIAL.griffith
+    curve = resistance_curve(potential, tip, x, loads, phases)
+    expected = MATERIAL.griffith * np.sqrt([1, 1, 1, 1.5, 1.5])
+    np.testing.assert_allclose(curve, expected, rtol=0.05)
+    rng = np.random.default_rng(0)
+    curves = np.array(
+        [resistance_curve(potential, tip, x, loads, phases.draw(rng), potential.draw(rng)) for _ in range(5)]
+    )
+    figure, axes = _figure(1)
+    draw_resistance(axes[0], x, curves, expected)
+    figure.savefig(tmp_path / "r.png")
+    assert resistance_curve(potential, tip, x[:1], loads[:5], phases)[0] == np.inf
+
+
+def test_a_crack_under_shear_turns_towards_the_opening_mode(potential, tip, tmp_path):
+    settings = PropagationSettings(step=10.0, max_turn=10.0, n_angles=21, max_length=200.0)
+    runs = []
+    for ratio in (0.35, -0.35):
+        load = toys.turning_load(ratio)
+        runs.append(
+            propagate_ensemble(potential, tip, load, [1.6 * MATERIAL.griffith], 3, np.random.default_rng(1), settings)
+        )
+        angle = np.mean(runs[-1].mean.angles[-8:])
+        mode = np.arctan(ratio)
+        theory = fields.best_kink(np.cos(mode), np.sin(mode))
+        assert np.sign(angle) == np.sign(theory) and abs(angle - theory) < np.radians(4)
+    # positive and negative shear mirror each other: the descriptors do not know the sign
+    np.testing.assert_allclose(runs[0].mean.path, runs[1].mean.path * [1, -1], atol=1e-6)
+    figure, axes = _figure(1)
+    draw_paths(axes[0], [("+", runs[0]), ("-", runs[1])], [theory])
+    figure.savefig(tmp_path / "p.png")
+    beam = toys.DoubleCantilever(MATERIAL.body)
+    openings = [beam.opening_for(MATERIAL.toughness, x) for x in (50.0, 100.0)]
+    run = propagate_ensemble(potential, tip, beam.tip_load, openings, 3, np.random.default_rng(0), STRAIGHT)
+    draw_arrest(axes[0], np.array(openings), run, np.array([50.0, 100.0]), 400.0)
+
+
+def test_nothing_moves_below_the_threshold(potential, tip):
+    still = propagate(potential, tip, toys.turning_load(0.0), [0.5 * MATERIAL.griffith])
+    assert len(still.path) == 1 and still.arrest[0] == 0.0
+    through = propagate(
+        potential, tip, toys.turning_load(0.0), [1.5 * MATERIAL.griffith], PropagationSettings(max_length=50.0)
+    )
+    assert np.isinf(through.arrest[0]) and through.path[-1, 0] >= 45.0
+
+
+def test_settings_of_growth_are_checked():
+    with pytest.raises(SettingsError, match="odd"):
+        PropagationSettings(n_angles=4)
+    with pytest.raises(SettingsError, match="positive"):
+        PropagationSettings(step=0.0)
+    with pytest.raises(SettingsError, match="p - 1 interfaces"):
+        Phases((1.0,), (0.0,), (0.0,))
+    with pytest.raises(SettingsError, match="increasing"):
+        Phases((2.0, 1.0), (0.0, 0.0, 0.0), (0.0, 0.0, 0.0))
+    with pytest.raises(SettingsError, match="at least 2"):
+        propagate_ensemble(None, None, None, [1.0], 1, np.random.default_rng(0))
+    assert Tip().grown == 0.0
