@@ -170,7 +170,7 @@ def _fit(frames, terms, baseline, e0, noise, sparse, n_folds, n_jobs, random_sta
     n_threads = thread_count()
     given = NoiseSettings.parse(noise)
     bar = partial(tqdm, disable=not progress, leave=False)
-    data = training_set(in_order(frames), e0, baseline)
+    data = in_order(training_set(frames, e0, baseline))
     terms = choose_terms(terms, data, sparse)
     pool = gather_pool(data, terms, rng, bar)
     basis = choose_sparse_points(pool, terms, rng, bar)
