@@ -27,6 +27,7 @@ from gapkit.apps.fracture_labels import (
     load_both_ways,
     open_bond,
 )
+from gapkit.apps.fracture_matscipy import rupture_by_matscipy
 from gapkit.apps.fracture_pictures import fracture_figure
 from gapkit.apps.fracture_relaxation import SpringNetwork, relax
 from gapkit.apps.fracture_silicon import EPSILON, STILLINGER_WEBER, CleavingSilicon
@@ -223,6 +224,22 @@ def test_the_lattice_traps_the_crack_around_griffiths_load(history, material):
     assert cluster.bond_middles[history.broke, :2] == pytest.approx([0, 0], abs=1e-3)
     for state in history.states:
         assert cluster.tip_position(state.positions) == pytest.approx(-0.5 * cluster.advance, abs=1e-3)
+
+
+def test_rupture_is_matscipys(cluster, material, tmp_path, monkeypatch):
+    """The same field on the same rim, by matscipy's crack; a far field that moves with the tip gives way earlier."""
+    monkeypatch.chdir(tmp_path)
+    k = material.griffith(SYSTEM)
+    own = load_both_ways(cluster, Load(k), factor=1.02, heal=False).rupture
+    low, high = rupture_by_matscipy(material, SYSTEM, 11.0, factor=1.02)
+    assert low < own[1] * 1.01 and own[0] < high * 1.01
+    moving = rupture_by_matscipy(material, SYSTEM, 11.0, factor=1.02, flexible=True)
+    assert k < moving[0] < low
+    assert not list(tmp_path.iterdir())  # matscipy leaves files
+    with pytest.raises(DataError, match="stays at 1.1"):
+        rupture_by_matscipy(material, SYSTEM, 11.0, factor=1.09, largest=1.1)
+    with pytest.raises(SettingsError, match="factor"):
+        rupture_by_matscipy(material, SYSTEM, factor=1.0)
 
 
 def test_energy_on_the_way_is_the_integral_of_the_force(cluster, material):
