@@ -31,6 +31,7 @@ from gapkit.apps.fracture_matscipy import rupture_by_matscipy
 from gapkit.apps.fracture_pictures import fracture_figure
 from gapkit.apps.fracture_relaxation import SpringNetwork, relax
 from gapkit.apps.fracture_silicon import EPSILON, STILLINGER_WEBER, CleavingSilicon
+from gapkit.cli.main import main
 from gapkit.descriptors.stress import atomic_stresses, averaged_stress
 from gapkit.exceptions import DataError, GapkitError, NumericsError, SettingsError, SpeciesError
 from tests.numerical import central_difference, displaced, strained
@@ -352,3 +353,14 @@ def test_settings_are_checked():
     with pytest.raises(SettingsError, match="no invariant"):
         BondStress(invariants=("pressure",))
     assert fields.Isotropic().plane_modulus > 1
+
+
+def test_command(tmp_path, capsys):
+    picture = tmp_path / "fracture.png"
+    arguments = ["fracture", "--modes", "0", "--radius", "9", "--factor", "1.08", "--quiet", "-o", str(picture)]
+    assert main(arguments) == 0
+    out = capsys.readouterr().out
+    assert "critical driving force" in out and "(110)[001]" in out
+    assert picture.stat().st_size > 10_000
+    assert main([*arguments[:-1], str(tmp_path / "fracture.txt")]) == 2
+    assert "fracture.txt" in capsys.readouterr().err
