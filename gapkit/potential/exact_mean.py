@@ -44,6 +44,8 @@ from gapkit.structures.neighbours import Structure
 MOST_LABELS, MOST_FLOPS = 30_000, 1e14
 #: the factor on all noise levels is searched on so many labels, about
 SEARCH_LABELS = 3000
+#: frames described between two steps of the progress bar
+BATCH = 32
 #: factors tried: a sparse model's noise also holds what its sparse points cannot express
 FACTORS = (1.0, 0.5, 0.25, 0.125, 0.0625, 0.03125)
 
@@ -154,7 +156,12 @@ class LabelCovariances:
     """
 
     def __init__(
-        self, data: TrainingSet, basis: SparseBasis, own_groups: Sequence[str], bar: Callable[..., Any]
+        self,
+        data: TrainingSet,
+        basis: SparseBasis,
+        own_groups: Sequence[str],
+        bar: Callable[..., Any],
+        n_threads: int = 1,
     ) -> None:
         self.data, self.basis, self.bar = data, basis, bar
         self.labels = [Labels.of(t, own_groups) for t in data.targets]
@@ -164,32 +171,41 @@ class LabelCovariances:
         self.columns = np.concatenate(
             [np.arange(basis.blocks[k].columns.start, basis.blocks[k].columns.stop) for k in self.others] or [[]]
         ).astype(np.int64)
-        self.whitened, self.environments = [], {k: [] for k in self.soap}
-        for n in bar(range(len(data.frames)), desc="environments", unit="frame"):
-            self._describe(n)
+        progress = bar(total=len(data.frames), desc="environments", unit="frame")
+        described = []
+        for begin in range(0, len(data.frames), BATCH):
+            batch = range(begin, min(begin + BATCH, len(data.frames)))
+            described += map_blocks(self._described, batch, n_threads)
+            progress.update(len(batch))
+        progress.close()
+        self.whitened = [d[0] for d in described]
+        self.environments = {k: [d[1][k] for d in described] for k in self.soap}
 
-    def _describe(self, n: int) -> None:
+    def _described(self, n: int) -> tuple[np.ndarray, dict[int, tuple]]:
+        """Whitened rows of the other terms, and the environments of every SOAP block of frame ``n``."""
         targets, labels = self.data.targets[n], self.labels[n]
         structure = Structure(self.data.frames[n].atoms, self.basis.r_cut)
         derivatives = bool(labels.rows.max() > 0)
         if self.other_basis is None:
-            self.whitened.append(np.zeros((len(labels.y), 0)))
+            whitened = np.zeros((len(labels.y), 0))
         else:
             K = self.other_basis.rows(structure, derivatives, prior=False).K[labels.rows]
-            self.whitened.append(self.other_basis.whiten(K) * labels.scale[:, None])
+            whitened = self.other_basis.whiten(K) * labels.scale[:, None]
         asked = np.isin(np.arange(7 + 3 * targets.n_atoms), labels.rows)
+        environments = {}
         for k, b in self.soap.items():
             batch = b.descriptor.frame_environments(structure, b.channel, derivatives)
             x = np.ascontiguousarray(b.project(b.kernel.scale(batch.x)))
             if not derivatives:
                 empty = np.zeros(0, dtype=np.int64)
-                self.environments[k].append((x, np.zeros((0, x.shape[1])), np.zeros(len(x), dtype=np.int64), empty))
+                environments[k] = x, np.zeros((0, x.shape[1])), np.zeros(len(x), dtype=np.int64), empty
                 continue
             kept = asked[1 + batch.target]
             J = np.ascontiguousarray(b.project(b.kernel.scale(batch.J))[kept])
             owner = np.repeat(np.arange(len(x)), np.diff(batch.start))
             counts = np.bincount(owner[kept], minlength=len(x)).astype(np.int64)
-            self.environments[k].append((x, J, counts, batch.target[kept].astype(np.int64)))
+            environments[k] = x, J, counts, batch.target[kept].astype(np.int64)
+        return whitened, environments
 
     def matrix(self, frames: Sequence[int], signal: np.ndarray, n_threads: int) -> np.ndarray:
         """Lower triangle of the covariance of all labels of ``frames`` (n, n), Fortran order."""

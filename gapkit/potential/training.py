@@ -201,7 +201,9 @@ def _fit(frames, terms, baseline, e0, noise, sparse, exact, n_folds, n_jobs, ran
             basis.column_terms(),
             progress=lambda items: bar(items, desc="solve", unit="triangle"),
         )
-    mean = LabelCovariances(data, basis, own, bar).mean(levels, folds, n_threads) if exact and suits(terms) else None
+    mean = None
+    if exact and suits(terms):
+        mean = LabelCovariances(data, basis, own, bar, n_threads).mean(levels, folds, n_threads)
     with blas_threads(n_threads):
         held_out, out_of_fold = {}, OutOfFold(data, basis, folds, bar, mean)
         if len(triangles.folds) > 1:
