@@ -78,7 +78,7 @@ def covariances(gap, frames):
 
 
 class Silent:
-    def update(self):
+    def update(self, n=1):
         pass
 
     def close(self):
