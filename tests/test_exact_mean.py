@@ -10,7 +10,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 
 import gapkit
 from gapkit.exceptions import NumericsError, SettingsError
-from gapkit.models.exact_gp import solve_exact
+from gapkit.models.exact_gp import cholesky_in_place, solve_exact
 from gapkit.models.observations import observations
 from gapkit.numerics.label_covariances import add_covariances
 from gapkit.potential.exact_mean import LabelCovariances, Labels, within_reach
@@ -182,6 +182,28 @@ def test_errors_of_a_fold_are_those_of_a_solution_without_it():
         mean = K[np.ix_(out, rest)] @ np.linalg.solve(K[np.ix_(rest, rest)] + np.diag(noise[rest]), y[rest])
         np.testing.assert_allclose(solution.errors[out], mean - y[out], rtol=1e-8)
     assert np.isnan(solution.errors[folds < 0]).all()
+
+
+def test_of_many_labels_the_last_fold_has_the_same_errors(monkeypatch):
+    rng = np.random.default_rng(1)
+    A, y, noise = rng.normal(size=(30, 40)), rng.normal(size=30), rng.uniform(0.5, 1.0, size=30)
+    K, folds = np.asfortranarray(A @ A.T), np.repeat([-1, 0, 1, 2], [3, 12, 9, 6])
+    every = solve_exact(K.copy(order="F"), y, noise, folds)
+    monkeypatch.setattr("gapkit.models.exact_gp.EVERY_FOLD", 20)
+    last = solve_exact(K.copy(order="F"), y, noise, folds)
+    np.testing.assert_allclose(last.alpha, every.alpha, rtol=1e-12)
+    np.testing.assert_allclose(last.errors[-6:], every.errors[-6:], rtol=1e-9)
+    assert np.isnan(last.errors[:-6]).all()
+
+
+def test_cholesky_by_panels_is_that_of_lapack():
+    rng = np.random.default_rng(2)
+    A = rng.normal(size=(23, 30))
+    K = np.asfortranarray(A @ A.T)
+    expected = np.linalg.cholesky(K)
+    K[np.triu_indices(23, 1)] = np.nan  # nothing of it may be read
+    cholesky_in_place(K, block=5)
+    np.testing.assert_allclose(np.tril(K), expected, rtol=1e-10, atol=1e-12)
 
 
 def test_a_singular_covariance_is_named():

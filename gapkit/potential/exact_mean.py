@@ -105,7 +105,7 @@ class ExactMean:
     extra : dict
         Per SOAP block its (points (d, d), weights (d,)).
     errors : dict
-        Per frame with a fold its out-of-fold errors of energy (eV), forces (3n,) in eV/A, and virial (6,) in eV; None
+        Per held-out frame its out-of-fold errors of energy (eV), forces (3n,) in eV/A, and virial (6,) in eV; None
         where there is no label.
     noise_factor : float
         By which the levels' noise was multiplied.
@@ -274,10 +274,11 @@ class LabelCovariances:
     def mean(self, levels: Levels, folds: np.ndarray, n_threads: int) -> ExactMean:
         """Search the factor, solve for all labels, and gather the mean."""
         factor = self.best_factor(levels, folds, n_threads) if len({f for f in folds if f >= 0}) > 1 else 1.0
-        frames = range(len(self.data.frames))
+        frames = np.argsort(folds, kind="stable").tolist()  # the last fold at the end, see ``solve_exact``
         solution = self.solve(frames, levels, factor, folds, n_threads)
-        end = np.concatenate([[0], np.cumsum([len(lab.y) for lab in self.labels])])
-        parts = [slice(end[n], end[n + 1]) for n in frames]
+        end = np.concatenate([[0], np.cumsum([len(self.labels[n].y) for n in frames])])
+        part_of = {n: slice(end[k], end[k + 1]) for k, n in enumerate(frames)}
+        parts = [part_of[n] for n in range(len(frames))]
         weights = [solution.alpha[p] * lab.scale for p, lab in zip(parts, self.labels, strict=True)]
         extra = {}
         for k, b in self.soap.items():
@@ -296,10 +297,11 @@ class LabelCovariances:
         if self.other_basis is not None:
             w = np.zeros(self.basis.n_columns)
             variance = levels.signal[self.basis.column_terms()[self.columns]] ** 2
-            w[self.columns] = variance * (np.vstack(self.whitened).T @ solution.alpha)
+            w[self.columns] = variance * sum(a.T @ solution.alpha[p] for a, p in zip(self.whitened, parts, strict=True))
             alpha = self.basis.unwhiten(w)
-        errors = {n: self._errors(n, solution.errors[p]) for n, p in zip(frames, parts, strict=True) if folds[n] >= 0}
-        return ExactMean(alpha, extra, errors, factor, self._held_out(solution.errors))
+        held = {n: solution.errors[p] for n, p in enumerate(parts) if np.isfinite(solution.errors[p]).all()}
+        errors = {n: self._errors(n, e) for n, e in held.items()}
+        return ExactMean(alpha, extra, errors, factor, self._held_out(held))
 
     def _errors(self, n: int, errors: np.ndarray) -> tuple[float | None, np.ndarray | None, np.ndarray | None]:
         kinds, root = np.array([kind_of(g) for g in self.labels[n].groups]), np.sqrt(self.data.targets[n].n_atoms)
@@ -310,10 +312,12 @@ class LabelCovariances:
             virial * root if len(virial) else None,
         )
 
-    def _held_out(self, errors: np.ndarray) -> dict[str, float]:
-        groups = np.array([g for lab in self.labels for g in lab.groups])
-        there = np.isfinite(errors)
-        return {str(g): float(np.sqrt(np.mean(errors[there & (groups == g)] ** 2))) for g in np.unique(groups[there])}
+    def _held_out(self, held: dict[int, np.ndarray]) -> dict[str, float]:
+        if not held:
+            return {}
+        groups = np.array([g for n in held for g in self.labels[n].groups])
+        errors = np.concatenate(list(held.values()))
+        return {str(g): float(np.sqrt(np.mean(errors[groups == g] ** 2))) for g in np.unique(groups)}
 
 
 def _of_blocks(basis: SparseBasis, which: Sequence[int]) -> SparseBasis:

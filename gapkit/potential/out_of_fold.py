@@ -63,6 +63,8 @@ class OutOfFold:
     def judge(self, fold: int, posterior: Posterior) -> None:
         """Add the errors of the frames of ``fold`` under ``posterior``, which was solved without them."""
         mine = [(n, whole) for n, whole in self.sample.items() if self.folds[n] == fold]
+        if self.exact is not None:
+            mine = [(n, whole) for n, whole in mine if n in self.exact.errors]
         for n, whole in self.bar(mine, desc=f"error bars, fold {fold + 1}", unit="frame"):
             targets = self.data.targets[n]
             derivatives = whole and targets.derivatives

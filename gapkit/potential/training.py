@@ -216,7 +216,8 @@ def _fit(frames, terms, baseline, e0, noise, sparse, exact, n_folds, n_jobs, ran
                 stacklevel=4,
             )
         if mean is not None:
-            held_out = {g: replace(s, squared_error=mean.held_out[g] ** 2) for g, s in held_out.items()}
+            known = {g: s for g, s in held_out.items() if g in mean.held_out}
+            held_out |= {g: replace(s, squared_error=mean.held_out[g] ** 2) for g, s in known.items()}
             account = account | {"exact_noise_factor": mean.noise_factor}
         calibration = calibrate(levels, held_out)
         potential = Potential(
