@@ -185,7 +185,7 @@ def add_pair_prediction(
 def pair_kernel_sums(first, j, distances, numbers, low, high, table, inverse_spacing, n_pad, out):
     """Add the tabulated functions of all pairs of species ``low`` and ``high`` to the rows of their first atoms.
 
-    ``table`` is from ``radial.hermite_table`` with one l; ``out`` (n_atoms, n_pad).
+    ``table`` is from ``radial.in_eights`` with one l; ``out`` (n_atoms, n_pad).
     """
     f, df = np.empty(n_pad), np.empty(n_pad)
     for a in range(len(numbers)):
@@ -195,6 +195,6 @@ def pair_kernel_sums(first, j, distances, numbers, low, high, table, inverse_spa
         wanted = high if z == low else low
         for p in range(first[a], first[a + 1]):
             if numbers[j[p]] == wanted:
-                interpolate(table, inverse_spacing, 1, n_pad, distances[p], f, df, 0)
+                interpolate(table, inverse_spacing, n_pad // 8, distances[p], f, df, 0)
                 for k in range(n_pad):
                     out[a, k] += f[k]
