@@ -26,7 +26,7 @@ from gapkit.structures.plausibility import check_contacts
 
 #: environments per block of the fused energy pass: enough for the matrix products to run at full rate, few enough for
 #: the second cache
-BLOCK = 96
+BLOCK = 48
 _NOTHING, _NOBODY = np.zeros((0, 0)), np.zeros(0)
 
 

@@ -7,7 +7,7 @@ from numba import njit
 
 from gapkit.numerics.harmonics import lead_down
 from gapkit.numerics.products import product, turn
-from gapkit.numerics.simd import add, broadcast, fma, load, splat, store, subtract
+from gapkit.numerics.simd import add, broadcast, fma, load, multiply, splat, store, subtract
 from gapkit.numerics.soap import (
     expand,
     neighbour_sums,
@@ -105,7 +105,7 @@ def _sum_over_points(u, columns, coefficients, spread, energy, slope, t, k, h):
     """Energies (columns,) and dE/du (d, columns) of a sum of powers; ``u`` (d, columns) is taken from the mean point.
 
     ``coefficients`` holds the points' mean (d,), their offsets from it (m, d), products with it (m,), weights (m,; eV)
-    and the power. With a ``spread``, its matrix times the kernel values is added to ``h`` (r, columns). ``t``, ``k``:
+    and the power. Unless ``spread`` is empty, that matrix (r, m) times the kernel values is added to ``h`` (r, columns). ``t``, ``k``:
     PANEL x columns doubles of scratch space. Matrices are flat.
     """
     mean, offsets, products, weights, power = coefficients
@@ -160,17 +160,30 @@ def _quadratic(u, columns, polynomial, energy, slope):
 
 
 @njit(cache=True, nogil=True)
-def _subtract_explained(atoms, columns, others, pair, signs, h, variance):
-    """Take sum_j s_j (h + C k_pair)_j^2 from the ``variance`` of each atom; ``h`` (r, columns)= C k."""
+def _pair_products(atoms, columns, others, pair, h):
+    """The pair sums ``others`` (n_atoms, q) of these atoms times ``pair`` (r, q), into ``h`` (r, columns)."""
     r, q = pair.shape
+    width = (q + 7) // 8 * 8
+    mine = aligned_zeros(columns * width)
     for i in range(len(atoms)):
-        explained = 0.0
-        for k in range(r):
-            side = h[k * columns + i]
-            if q > 0:
-                side += inner(pair[k], others[atoms[i]])
-            explained += signs[k] * side * side
-        variance[atoms[i]] -= explained
+        mine[i * width : i * width + q] = others[atoms[i]]
+    turned = aligned_zeros(columns * width)
+    turn(columns, q, mine, 0, width, turned, 0, columns)
+    product(r, columns, q, pair.reshape(-1), 0, q, 1, turned, 0, columns, h, 0, columns, False)
+
+
+@njit(cache=True, nogil=True)
+def _subtract_explained(atoms, columns, signs, h, variance):
+    """Take sum_j s_j h_j^2 from the ``variance`` of each atom; ``h`` (r, columns)."""
+    explained = aligned_zeros(columns)
+    for i in range(0, columns, 8):
+        there = splat(0.0)
+        for k in range(len(signs)):
+            side = load(h, k * columns + i)
+            there = fma(multiply(broadcast(signs, k), side), side, there)
+        store(explained, i, there)
+    for i in range(len(atoms)):
+        variance[atoms[i]] -= explained[i]
 
 
 @njit(cache=True, nogil=True)
@@ -231,7 +244,8 @@ def energies_and_pair_gradients(
                 store(turned, at, subtract(load(turned, at), broadcast(mean, feature)))
         if projects:
             product(d, columns, n_features, flat_directions, 0, n_features, 1, turned, 0, columns, u, 0, columns, False)
-        h[:] = 0.0
+        if spreads:
+            _pair_products(atoms[start : start + n], columns, others, pair, h)
         if collapsed:
             _quadratic(u, columns, polynomial, values, slope)
             if spreads:
@@ -239,7 +253,7 @@ def energies_and_pair_gradients(
         else:
             _sum_over_points(u, columns, coefficients, soap if spreads else none, values, slope, t, k, h)
         if spreads:
-            _subtract_explained(atoms[start : start + n], columns, others, pair, signs, h, variance)
+            _subtract_explained(atoms[start : start + n], columns, signs, h, variance)
         if projects:
             product(
                 n_features, columns, d, flat_directions, 0, 1, n_features, slope, 0, columns, turned, 0, columns, False
