@@ -105,8 +105,8 @@ def _sum_over_points(u, columns, coefficients, spread, energy, slope, t, k, h):
     """Energies (columns,) and dE/du (d, columns) of a sum of powers; ``u`` (d, columns) is taken from the mean point.
 
     ``coefficients`` holds the points' mean (d,), their offsets from it (m, d), products with it (m,), weights (m,; eV)
-    and the power. Unless ``spread`` is empty, that matrix (r, m) times the kernel values is added to ``h`` (r, columns). ``t``, ``k``:
-    PANEL x columns doubles of scratch space. Matrices are flat.
+    and the power. Unless ``spread`` (r, m) is empty, its product with the kernel values is added to ``h`` (r, columns).
+    ``t``, ``k``: PANEL x columns doubles of scratch space. Matrices are flat.
     """
     mean, offsets, products, weights, power = coefficients
     m, d = offsets.shape
