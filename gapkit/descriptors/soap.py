@@ -128,6 +128,8 @@ class SOAP(TransformerMixin, BaseEstimator, Descriptor):
 
     # -- the contract with models ------------------------------------------------------------------------------
 
+    each_atom_alone = True
+
     def for_species(self, species: Iterable[int]) -> SOAP:
         described = copy.copy(self)
         described.basis_ = self._make_basis(sorted(species))
