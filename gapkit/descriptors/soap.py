@@ -204,7 +204,8 @@ class SOAP(TransformerMixin, BaseEstimator, Descriptor):
         pair_gradient = np.empty((len(pairs.j), 3))
         energy = np.zeros(structure.n_atoms)
         n_threads = thread_count(self.n_jobs)
-        size = max(1, min(8 * BLOCK, -(-len(centres) // n_threads)))
+        parts = -(-len(centres) // (8 * BLOCK * n_threads)) * n_threads  # as much for each thread
+        size = 8 * max(1, -(-len(centres) // (8 * max(parts, 1))))
         basis, blocks, scale = self.basis_.floor_arrays, self.basis_.blocks, self.basis_.padded_scale
 
         def evaluate(part: slice) -> None:
