@@ -1,19 +1,22 @@
 """Barrier models on hops they have not seen, and the speed of growth.
 
-    python benchmarks/growth.py [barriers] [lattice] [speed] [uncertainty]
+    python benchmarks/growth.py [barriers] [lattice] [exact] [speed] [uncertainty]
 
-Without arguments all four: left-out errors and coverage on the bundled hops (10 folds, two random cuts; site classes
-left out); lattice environments against hops of the set; events per second on one core; uncertain barriers to roughness
-and growth rate.
+Without arguments all five: left-out errors and coverage on the bundled hops (10 folds, two random cuts; site classes
+left out); lattice environments against hops of the set; the event loop against exact answers; events per second on one
+core; uncertain barriers to roughness and growth rate.
 """
 
 from __future__ import annotations
 
 import sys
 import time
+from collections import Counter
 
 import numpy as np
+from scipy.stats import chi2, chisquare
 
+from gapkit.apps import growth_toys as toys
 from gapkit.apps.barrier_regressors import KernelRidgeBarriers
 from gapkit.apps.growth import GrowthSettings, Surface
 from gapkit.apps.growth_barriers import REVERSE, LatticeGeometry, barriers_from_model
@@ -56,8 +59,8 @@ def barriers(hops: list[Hop]) -> None:
                 mine, same = unseen.part(groups == group), random.part(groups == group)
                 print(line(f"  unseen {kind} class {group}", mine))
                 print(
-                    f"{'':30s}std over that of random cuts: {mine.std.mean() / random.std.mean():.1f} (all hops), "
-                    f"{mine.std.mean() / same.std.mean():.1f} (the same hops)"
+                    f"{'':30s}std over that of random cuts: {mine.std.mean() / random.std.mean():.2f} (all hops), "
+                    f"{mine.std.mean() / same.std.mean():.2f} (the same hops)"
                 )
 
 
@@ -89,6 +92,46 @@ def lattice(hops: list[Hop]) -> None:
     print(f"  with energies in detailed balance: MAE {1e3 * np.abs(table - label).mean():.0f} meV")
 
 
+def exact(hops: list[Hop]) -> None:
+    """Waiting times of a million events, and detailed balance in the run itself, with copper's barriers."""
+    model = SurfaceBarrierModel(random_state=0).fit(hops)
+    flat = next(h for h in hops if h.metal == "Cu" and h.surface == "flat100")
+    table = barriers_from_model(model, LatticeGeometry.from_hop(flat), step_edge=0.1).mean
+    values = []
+    for seed in range(5):
+        surface = Surface.start(GrowthSettings(64, 350.0, 3e6, seed=seed), table)
+        waiting = np.zeros(1_000_000)
+        surface.advance(np.inf, len(waiting), waiting)
+        bins = np.minimum((-np.expm1(-waiting) * 50).astype(int), 49)
+        values.append(chisquare(np.bincount(bins, minlength=50)).pvalue)
+    print(f"waiting times of 1,000,000 events, five seeds: chi-square p {', '.join(f'{v:.3f}' for v in values)}")
+
+    start = np.zeros((8, 8), dtype=int)
+    start[2, 2] = start[5, 5] = 1
+    shares, flows = [], Counter()
+    for seed in range(10):
+        surface = Surface.start(GrowthSettings(8, 600.0, 0.0, seed=seed), table, start)
+        stay, bound, before = 0.0, 0.0, None
+        for _ in range(20_000):
+            places = np.argwhere(surface.heights > 0)
+            apart = np.abs((places[-1] - places[0] + 4) % 8 - 4)
+            state = "stacked" if len(places) == 1 else f"{min(apart)} {max(apart)}"
+            flows[before, state] += before is not None
+            time_before = surface.time
+            surface.advance(np.inf, 1)
+            stay += surface.time - time_before
+            bound += (surface.time - time_before) * (state == "0 1")
+            before = state
+        shares.append(bound / stay)
+    print(
+        f"two atoms, 600 K: neighbours {np.mean(shares):.4f} +- {np.std(shares, ddof=1) / np.sqrt(len(shares)):.4f} of "
+        f"the time, Boltzmann {toys.bound_share(8, table.bond, table.second_bond, 600.0):.4f}"
+    )
+    pairs = [(n, flows[b, a]) for (a, b), n in flows.items() if None not in (a, b) and a < b and n + flows[b, a] > 50]
+    z2 = sum((n - m) ** 2 / (n + m) for n, m in pairs)
+    print(f"passages between {len(pairs)} pairs of states, there and back: chi-square p {chi2.sf(z2, len(pairs)):.3f}")
+
+
 def speed(hops: list[Hop]) -> None:
     """Events per second, copper, model barriers; processor time, so that other work does not count."""
     model = SurfaceBarrierModel(random_state=0).fit(hops)
@@ -118,8 +161,11 @@ def uncertainty(hops: list[Hop]) -> None:
 
 def main() -> None:
     hops = hops_from_frames(load_surface_barriers())
-    for part in sys.argv[1:] or ("barriers", "lattice", "speed", "uncertainty"):
-        {"barriers": barriers, "lattice": lattice, "speed": speed, "uncertainty": uncertainty}[part](hops)
+    for part in sys.argv[1:] or ("barriers", "lattice", "exact", "speed", "uncertainty"):
+        parts = {
+            "barriers": barriers, "lattice": lattice, "exact": exact, "speed": speed, "uncertainty": uncertainty,
+        }  # fmt: skip
+        parts[part](hops)
 
 
 if __name__ == "__main__":

@@ -27,9 +27,11 @@ from gapkit.apps.fracture_labels import (
     load_both_ways,
     open_bond,
 )
+from gapkit.apps.fracture_matscipy import rupture_by_matscipy
 from gapkit.apps.fracture_pictures import fracture_figure
 from gapkit.apps.fracture_relaxation import SpringNetwork, relax
 from gapkit.apps.fracture_silicon import EPSILON, STILLINGER_WEBER, CleavingSilicon
+from gapkit.cli.main import main
 from gapkit.descriptors.stress import atomic_stresses, averaged_stress
 from gapkit.exceptions import DataError, GapkitError, NumericsError, SettingsError, SpeciesError
 from tests.numerical import central_difference, displaced, strained
@@ -225,6 +227,22 @@ def test_the_lattice_traps_the_crack_around_griffiths_load(history, material):
         assert cluster.tip_position(state.positions) == pytest.approx(-0.5 * cluster.advance, abs=1e-3)
 
 
+def test_rupture_is_matscipys(cluster, material, tmp_path, monkeypatch):
+    """The same field on the same rim, by matscipy's crack; a far field that moves with the tip gives way earlier."""
+    monkeypatch.chdir(tmp_path)
+    k = material.griffith(SYSTEM)
+    own = load_both_ways(cluster, Load(k), factor=1.02, heal=False).rupture
+    low, high = rupture_by_matscipy(material, SYSTEM, 11.0, factor=1.02)
+    assert low < own[1] * 1.01 and own[0] < high * 1.01
+    moving = rupture_by_matscipy(material, SYSTEM, 11.0, factor=1.02, flexible=True)
+    assert k < moving[0] < low
+    assert not list(tmp_path.iterdir())  # matscipy leaves files
+    with pytest.raises(DataError, match="stays at 1.1"):
+        rupture_by_matscipy(material, SYSTEM, 11.0, factor=1.09, largest=1.1)
+    with pytest.raises(SettingsError, match="factor"):
+        rupture_by_matscipy(material, SYSTEM, factor=1.0)
+
+
 def test_energy_on_the_way_is_the_integral_of_the_force(cluster, material):
     state = cluster.relaxed(Load(material.griffith(SYSTEM)), fmax=1e-4)
     bond = cluster.tip_bond(state.positions)
@@ -311,7 +329,9 @@ def test_an_unseen_crack_system(material, tmp_path):
         assert c.k_minus < c.griffith < c.k_plus
         assert c.miss(c.atoms) < 0.1
         if h.tip_broke:  # the K-field knows of no other bond
-            assert c.miss(c.continuum) < 0.1
+            assert abs(c.continuum - c.k_plus) < 2.5 * c.continuum_std < 0.4 * c.k_plus
+    straight = [c.miss(c.continuum) for c, h in zip(result.predictions, histories, strict=True) if h.tip_broke]
+    assert np.mean(np.array(straight) < 0.1) > 0.6  # trapping differs between fronts in one plane: not in the K-field
     assert "K_G" in result.summary()
     fracture_figure(result, tmp_path / "fracture.png")
     assert (tmp_path / "fracture.png").stat().st_size > 10_000
@@ -319,7 +339,7 @@ def test_an_unseen_crack_system(material, tmp_path):
     h = histories[0]
     X = tip_descriptors(h, stress)
     assert np.isnan(load_from_atoms(result.potential, h, X, 0.1 * h.loads[0].k)[0])
-    assert load_from_continuum(result.potential, h, stress)[0] > 0
+    assert load_from_continuum(result.continuum, h, stress)[0] > 0
     assert rupture_descriptors(h, stress).shape == (6,)
 
 
@@ -333,3 +353,14 @@ def test_settings_are_checked():
     with pytest.raises(SettingsError, match="no invariant"):
         BondStress(invariants=("pressure",))
     assert fields.Isotropic().plane_modulus > 1
+
+
+def test_command(tmp_path, capsys):
+    picture = tmp_path / "fracture.png"
+    arguments = ["fracture", "--modes", "0", "--radius", "9", "--factor", "1.08", "--quiet", "-o", str(picture)]
+    assert main(arguments) == 0
+    out = capsys.readouterr().out
+    assert "critical driving force" in out and "(110)[001]" in out
+    assert picture.stat().st_size > 10_000
+    assert main([*arguments[:-1], str(tmp_path / "fracture.txt")]) == 2
+    assert "fracture.txt" in capsys.readouterr().err

@@ -217,6 +217,26 @@ def test_two_adatoms_obey_boltzmann(barriers):
     assert abs(stacked - weight) < 4 * np.hypot(error, 0.02 * weight)
 
 
+def test_slowed_moves_keep_detailed_balance():
+    """Moves next to a bond that hardly have a barrier: far fewer events, the same equilibrium."""
+    fast = hot_barriers(5)
+    fast = LatticeBarriers(fast.symmetric - 0.35 * (COUNTS.sum(axis=1) > 0), fast.bond, fast.second_bond)
+    slow = fast.slowed(T, 10.0)
+    assert np.array_equal(slow.change, fast.change) and slow.barriers[0] == fast.barriers[0]
+    lowest = fast.barriers[0] - kB * T * np.log(10.0)
+    assert fast.barriers.min() < 0.5 * lowest
+    assert slow.barriers.min() == pytest.approx(lowest)
+    high = fast.barriers > lowest + 0.1
+    np.testing.assert_allclose(slow.barriers[high], fast.barriers[high])
+    states, stays = pair_history(slow, 60_000)
+    mean, error = blocks_of(np.isin(states, [1 + 0 * 9 + 1, 1 + 1 * 9 + 0]), stays)
+    assert abs(mean - toys.bound_share(8, 0.07, 0.03, T)) < 4 * error < 0.2 * mean
+    same = LatticeBarriers(np.full(len(COUNTS), np.inf), 0.0)
+    assert same.slowed(T) is same and fast.slowed(T, np.inf) is fast
+    with pytest.raises(SettingsError, match="ratio"):
+        fast.slowed(T, 0.5)
+
+
 def test_opposite_flows_are_equal():
     """Detailed balance in the run itself: as many passages from one state of the pair to another as back."""
     states, _ = pair_history(hot_barriers(3), 60_000, seed=2)

@@ -9,6 +9,7 @@ from ase.build import bulk
 from ase.calculators.calculator import Calculator
 from ase.calculators.lj import LennardJones
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io import write
 
 import gapkit
 from gapkit.apps.transferability import (
@@ -22,6 +23,7 @@ from gapkit.apps.transferability import (
 from gapkit.apps.transferability_phases import leave_phase_out, leave_phases_out
 from gapkit.apps.transferability_pictures import domain_figure, draw_phases
 from gapkit.apps.transferability_toys import radial_distance, std_ceiling
+from gapkit.cli.main import main
 from gapkit.descriptors import SOAP, PairDistance
 from gapkit.exceptions import DataError, GapkitError, SettingsError, SpeciesError
 from gapkit.kernels import DotProduct, SquaredExponential
@@ -336,3 +338,16 @@ def test_what_cannot_be_judged_says_so():
     del nameless.info["config_type"]
     with pytest.raises(DataError, match="config_type"):
         leave_phase_out(untrained(), list(training()), [nameless], training()[0])
+
+
+def test_command(tmp_path, capsys):
+    model().save(tmp_path / "model.gapkit")
+    write(tmp_path / "train.xyz", list(training()))
+    write(tmp_path / "new.xyz", list(strangers()))
+    paths = [str(tmp_path / name) for name in ("model.gapkit", "new.xyz", "train.xyz", "domain.png")]
+    assert main(["domain", *paths[:2], "--training", paths[2], "--plot", paths[3]]) == 0
+    out = capsys.readouterr().out
+    assert out.count("diamond ") == len(strangers()) and "limits: distance" in out
+    assert (tmp_path / "domain.png").stat().st_size > 10_000
+    assert main(["domain", *paths[:2], "--training", str(tmp_path / "none.xyz")]) == 2
+    assert "none.xyz" in capsys.readouterr().err

@@ -30,8 +30,8 @@ FIXED = {"energy": 0.01, "forces": 0.1, "virial": 0.1}
 def test_parameters_are_stored_as_given_and_cloned():
     gap = small_gap(noise=dict(FIXED), sparse={"n": 7}, baseline="zbl")
     assert set(gap.get_params()) == {
-        "terms", "baseline", "e0", "noise", "sparse", "folds", "energy_key", "forces_key", "virial_key", "n_jobs",
-        "random_state",
+        "terms", "baseline", "e0", "noise", "sparse", "exact", "folds", "energy_key", "forces_key", "virial_key",
+        "n_jobs", "random_state",
     }  # fmt: skip
     copy = clone(gap)
     assert copy is not gap

@@ -21,12 +21,14 @@ from ..labelling import interleave, labelled, main
 FOLDER = Path(__file__).parent
 PARTS = ("methylene", "iron_hexaaqua")
 BASIS = "def2-svp"
+#: converged density of the last frame, by unpaired electrons: a start for the next
+_LAST_DENSITY: dict = {}
 UNPAIRED = {"methylene": {"low": 0, "high": 2}, "iron_hexaaqua": {"low": 0, "high": 4}}
 
 
 def label(atoms: Atoms) -> Atoms:
     """Energy, forces and <S^2> of one frame in its spin state."""
-    from pyscf import dft, gto
+    from pyscf import gto
 
     part, unpaired = atoms.info["part"], int(atoms.info["unpaired"])
     structure = gto.M(
@@ -41,13 +43,10 @@ def label(atoms: Atoms) -> Atoms:
         s_squared = solver.fcisolver.spin_square(solver.ci, solver.ncas, solver.nelecas)[0]
         level, gradient = "CASSCF(6,6)/def2-SVP (pyscf)", solver.nuc_grad_method()
     else:
-        solver = dft.UKS(structure, xc="b3lyp").density_fit()
-        solver.conv_tol = 1e-9
-        solver.max_cycle = 200
-        solver.level_shift = 0.2
-        solver.kernel()
-        s_squared = solver.spin_square()[0]
-        level, gradient = "UB3LYP/def2-SVP density fitting (pyscf)", solver.nuc_grad_method()
+        solver = iron_solver(structure)
+        s_squared = solver.spin_square()[0] if unpaired else 0.0
+        level = f"{'U' if unpaired else 'R'}B3LYP/def2-SVP density fitting (pyscf)"
+        gradient = solver.nuc_grad_method()
         gradient.grid_response = True
     if not solver.converged:
         raise RuntimeError("the self-consistent field did not converge")
@@ -55,6 +54,37 @@ def label(atoms: Atoms) -> Atoms:
     out = labelled(atoms, energy=solver.e_tot * units.Hartree, forces=forces)
     out.info.update(level_of_theory=level, s_squared=round(float(s_squared), 6))
     return out
+
+
+def iron_solver(structure):
+    """Converged UB3LYP of the complex; of the quintet the lowest of three places for its sixth d electron.
+
+    A coarse grid finds the state, from the density of the last frame in this spin state where there is one; a fine grid
+    finishes. The closed shell of the singlet (<S^2> = 0) is solved restricted: the same energy and forces in half the
+    time.
+    """
+    from pyscf import dft
+
+    def solve(density, level, tolerance):
+        solver = (dft.UKS if structure.spin else dft.RKS)(structure, xc="b3lyp").density_fit()
+        solver.grids.level = level
+        solver.conv_tol = tolerance
+        solver.max_cycle = 200
+        solver.kernel(dm0=density)
+        return solver
+
+    coarse = solve(_LAST_DENSITY.get(structure.spin), 0, 1e-6)
+    if structure.spin:
+        hole = coarse.nelec[1] - 1  # the highest of the minority spin, in one of three nearly equal orbitals
+        for other in (hole + 1, hole + 2):
+            occupation = coarse.mo_occ.copy()
+            occupation[1, [hole, other]] = 0.0, 1.0
+            swapped = solve(coarse.make_rdm1(coarse.mo_coeff, occupation), 0, 1e-6)
+            if swapped.converged and swapped.e_tot < coarse.e_tot - 1e-5:
+                coarse = swapped
+    solver = solve(coarse.make_rdm1(), 3, 1e-8)
+    _LAST_DENSITY[structure.spin] = solver.make_rdm1()
+    return solver
 
 
 def methylene_solver(structure):

@@ -226,16 +226,25 @@ def continuum_potential(
     """The fracture potential of a continuum: labels of tip bonds by the atoms, their stress by the K-field.
 
     Its use is where there are no atoms, in :mod:`gapkit.apps.fracture_propagation`. Close to the tip the stress of the
-    atoms is not that of linear elasticity, so that the two kinds of descriptors must not be mixed.
+    atoms is not that of linear elasticity, so that the two kinds of descriptors must not be mixed. Cracks that turn off
+    their plane (another bond than the tip's breaks) are left out: the bond they leave behind is not the crack's way.
+
+    Raises
+    ------
+    DataError
+        Where no crack, or only one, went on along its plane.
     """
     X, y, home, ruptures = [], [], [], []
+    histories = [h for h in histories if h.rupture is None or h.tip_broke]
+    if not histories:
+        raise DataError("all cracks turn off their plane: load others")
     for h in histories:
         mine = (labels.history == h.name) & labels.tip
         describe = continuum_tip(h, stress)
         X.append(describe(labels.k[mine]))
         y.append(labels.driving[mine])
         home.append(labels.home[mine])
-        if h.rupture is not None and h.tip_broke:
+        if h.rupture is not None:
             ruptures.append(describe(np.array([h.k_plus]))[0])
     group = np.concatenate(home)
     if len(np.unique(group)) < 2:

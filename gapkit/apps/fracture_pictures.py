@@ -90,7 +90,7 @@ def draw_resistance(axes: Any, x: np.ndarray, curves: np.ndarray, theory: np.nda
         axes.plot(x, theory / MPA_SQRT_M, "--", color="black", lw=1, label="Griffith")
     axes.set(xlabel="tip (A)", ylabel="K for growth (MPa m^1/2)", ylim=(0, None))
     axes.set_title("resistance curve", fontsize=10)
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8, loc="lower right")
 
 
 def draw_paths(axes: Any, runs: Sequence[tuple[str, PropagationEnsemble]], theory: Sequence[float] = ()) -> None:

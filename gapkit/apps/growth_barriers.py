@@ -17,11 +17,12 @@ layers, K is the model's linear trend in the numbers of neighbours plus a given 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import ase
 import numpy as np
+from ase.units import kB
 
 from gapkit.apps.growth_lattice import N_BETWEEN, N_CODES, N_LEAVE, N_SAME, PATCH
 from gapkit.apps.surface_hops import Hop
@@ -94,6 +95,21 @@ class LatticeBarriers:
         n1, n2 = np.unravel_index(np.arange(N_LEAVE), (5, 5))
         leaving = self.leaving + self.bond * n1 + self.second_bond * n2
         return np.concatenate([np.maximum(self.symmetric, np.abs(half)) + half, np.maximum(leaving, 0.0)])
+
+    def slowed(self, temperature: float, ratio: float = 1e3) -> LatticeBarriers:
+        """The same with moves at most ``ratio`` times faster than the hop of a free adatom at ``temperature`` (K).
+
+        Two states with next to no barrier between them flicker: a run spends its events on them, though they come to
+        equilibrium long before anything else happens. Raising K, the same both ways, keeps detailed balance and leaves
+        them faster than what matters (Chatterjee and Voter, J. Chem. Phys. 132, 194101 (2010), raise such barriers as
+        a run goes on).
+        """
+        if not (temperature > 0 and ratio >= 1):
+            raise SettingsError(f"temperature must be positive and ratio at least 1, not {temperature} and {ratio}")
+        lowest = self.barriers[0] - kB * temperature * np.log(ratio)
+        if not np.isfinite(lowest):
+            return self  # free adatoms do not hop, or all moves are welcome
+        return replace(self, symmetric=np.maximum(self.symmetric, max(lowest, 0.0) + 0.5 * np.abs(self.change)))
 
     def classes(self) -> tuple[np.ndarray, np.ndarray]:
         """Class (1674,) of each code, -1 for moves that never happen, and the barrier (eV) of each class."""

@@ -65,6 +65,7 @@ def grow_surface(
     n_replicas: int = 2,
     step_edge: float = 0.1,
     leaving: float = np.inf,
+    fastest: float = 1e3,
     model: SurfaceBarrierModel | None = None,
     checkpoint: str | os.PathLike | None = None,
     progress: bool = False,
@@ -84,6 +85,9 @@ def grow_surface(
         Draws of the barriers, and runs with each; 0 samples: the mean barriers alone.
     step_edge, leaving
         See :func:`gapkit.apps.growth_barriers.barriers_from_model` (eV).
+    fastest
+        Moves are slowed to so many times the rate of a free adatom's hop
+        (:meth:`gapkit.apps.growth_barriers.LatticeBarriers.slowed`); inf leaves them as the model has them.
     model
         Model to be fitted; the default one otherwise.
     checkpoint
@@ -102,6 +106,7 @@ def grow_surface(
     barriers = barriers_from_model(
         model, LatticeGeometry.from_hop(flat[0]), n_samples, rng, step_edge=step_edge, leaving=leaving
     )
-    result = run_growth(settings, barriers.mean, checkpoint, progress=progress)
-    ensemble = run_ensemble(settings, barriers.samples, n_replicas, progress) if n_samples else None
+    result = run_growth(settings, barriers.mean.slowed(settings.temperature, fastest), checkpoint, progress=progress)
+    samples = [s.slowed(settings.temperature, fastest) for s in barriers.samples]
+    ensemble = run_ensemble(settings, samples, n_replicas, progress) if n_samples else None
     return SurfaceGrowth(model, barriers, result, ensemble)

@@ -180,7 +180,7 @@ class DomainMap:
     training_place, new_place : (n,)
         Which environments these are.
     explained : (2,)
-        Share of the variance along each axis.
+        Share of the variance along each axis; zero where all environments are alike.
     """
 
     number: int
@@ -226,7 +226,8 @@ def domain_map(
     xy *= np.sign(xy[np.argmax(np.abs(xy), axis=0), [0, 1]])  # signs are arbitrary: the longest arm points up
     total = np.trace(K) - K.sum() / len(K)
     n = len(places[0])
-    return DomainMap(int(number), xy[:n], xy[n:], *places, pca.eigenvalues_ / total)
+    explained = pca.eigenvalues_ / total if total > 1e-12 * len(K) else np.zeros(2)  # all alike: nothing to explain
+    return DomainMap(int(number), xy[:n], xy[n:], *places, explained)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,8 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from gapkit.apps.transferability import DomainMap, DomainReport
 from gapkit.apps.transferability_learning import LearningCurve
 from gapkit.apps.transferability_phases import PhaseTransfer
@@ -69,7 +71,10 @@ def domain_figure(report: DomainReport, chart: DomainMap, path: str | os.PathLik
 
 
 def draw_gain(axes: Any, curves: Sequence[LearningCurve], face: str = "buckled") -> None:
-    """Dimer energy with two standard deviations against the number of surface labels, and the reference."""
+    """Dimer energy with two standard deviations against the number of surface labels, and the reference.
+
+    Error bars before the first label may run out of the picture: its height follows those after it.
+    """
     for k, (curve, color) in enumerate(zip(curves, CYCLE, strict=False)):
         value, std = curve.gains(face)
         shift = 0.35 * (k - (len(curves) - 1) / 2)
@@ -80,6 +85,13 @@ def draw_gain(axes: Any, curves: Sequence[LearningCurve], face: str = "buckled")
     axes.axhline(line, color="black", lw=1)
     axes.axhspan(line - 0.03, line + 0.03, color=GREY, alpha=0.25, lw=0)
     axes.set(xlabel="surface frames added", ylabel=f"energy of the {face} dimer (eV)")
+    ends = np.array([line - 0.05, line + 0.05])
+    for curve in curves:
+        value, std = curve.gains(face)
+        later = np.isfinite(value) & ((curve.n_added > 0) | (len(value) == 1))
+        reach = np.concatenate([ends, (value - 2 * std)[later], (value + 2 * std)[later], value[np.isfinite(value)]])
+        ends = np.array([reach.min(), reach.max()])
+    axes.set_ylim(*(ends + 0.05 * np.ptp(ends) * np.array([-1, 1])))
     axes.set_title("line: DFT, band: 30 meV, bars: 2 std", fontsize=9)
     axes.legend(fontsize=8)
 
@@ -92,6 +104,8 @@ def draw_errors(axes: Any, curves: Sequence[LearningCurve]) -> None:
         std = [1e3 * s.energy_std for s in curve.steps]
         axes.plot(curve.n_added, std, "s--", ms=3, lw=1, color=color, label=f"{curve.name}: std")
     axes.set(xlabel="surface frames added", ylabel="energy of test surfaces (meV/atom)", yscale="log")
+    for axis in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+        axis(lambda value, _: f"{value:g}")
     axes.legend(fontsize=8)
 
 

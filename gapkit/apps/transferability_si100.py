@@ -212,7 +212,7 @@ def relaxed(
     Raises
     ------
     NumericsError
-        Where forces stay above ``force_max`` (eV/A).
+        Where forces stay above ``force_max`` (eV/A), or atoms fall onto each other.
     """
     s = settings or SlabSettings()
     symmetry = FaceSymmetry(slab, SYMMETRIES[face])
@@ -220,7 +220,14 @@ def relaxed(
     out.positions = slab.atoms.positions + symmetry.average(out.positions - slab.atoms.positions)
     out.set_constraint([symmetry, FixAtoms(indices=slab.fixed)])
     out.calc = calculator
-    if not BFGS(out, logfile=None, maxstep=s.max_step).run(fmax=s.force_max, steps=s.steps):
+    try:
+        done = BFGS(out, logfile=None, maxstep=s.max_step).run(fmax=s.force_max, steps=s.steps)
+    except DataError as error:  # a potential without repulsion: gapkit refuses atoms on one spot
+        raise NumericsError(
+            f"{face}: the relaxation left what can be evaluated ({error}); the potential has no minimum here: "
+            "start elsewhere, or label frames of this kind"
+        ) from error
+    if not done:
         largest = np.linalg.norm(out.get_forces(), axis=1).max()
         raise NumericsError(
             f"{face}: a force of {largest:.3g} eV/A is left after {s.steps} steps; the potential may have no minimum "

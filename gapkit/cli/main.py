@@ -86,6 +86,20 @@ def _parser() -> argparse.ArgumentParser:
     growth.add_argument("--samples", type=int, default=0, help="draws of the barriers for the error bars")
     growth.add_argument("--seed", type=int, default=0)
     growth.add_argument("--quiet", action="store_true", help="no progress bars")
+
+    domain = commands.add_parser("domain", help="which atoms of some frames a model does not know")
+    domain.add_argument("model", metavar="MODEL")
+    domain.add_argument("data", nargs="+", metavar="DATA.xyz")
+    domain.add_argument("--training", nargs="+", required=True, metavar="TRAIN.xyz", help="what it was fitted to")
+    domain.add_argument("--plot", metavar="FILE.png", help="draw distances, deviations and a map")
+
+    fracture = commands.add_parser("fracture", help="crack silicon, learn when bonds break, predict unseen cracks")
+    fracture.add_argument("--model", metavar="MODEL", help="a potential of silicon (default: Holland and Marder's)")
+    fracture.add_argument("-o", "--output", default="gapkit-fracture.png", metavar="FILE.png", help="picture")
+    fracture.add_argument("--modes", type=float, nargs="+", default=[0.0, 11.5, 23.0], metavar="DEGREES")
+    fracture.add_argument("--radius", type=float, default=16.0, metavar="A", help="of the moving part (default 16)")
+    fracture.add_argument("--factor", type=float, default=1.03, help="from one load to the next (default 1.03)")
+    fracture.add_argument("--quiet", action="store_true", help="no progress bars")
     return parser
 
 
@@ -129,10 +143,10 @@ def _command(name: str) -> Callable[[argparse.Namespace], None]:
         from gapkit.cli.active import active
 
         return active
-    if name == "growth":
-        from gapkit.cli.growth import growth
+    if name in ("growth", "domain", "fracture"):
+        from importlib import import_module
 
-        return growth
+        return getattr(import_module(f"gapkit.cli.{name}"), name)
     from gapkit.cli import commands
 
     return getattr(commands, name)

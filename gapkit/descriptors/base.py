@@ -66,12 +66,20 @@ class KernelSum:
         eV.
     directions : (d, f) or None
         U, orthonormal rows; None: the identity.
+    centre : (d,) or None
+        Where environments lie, projected like the points; None: the mean of the points.
     """
 
     kernel: Kernel
     points: np.ndarray
     weights: np.ndarray
     directions: np.ndarray | None = None
+    centre: np.ndarray | None = None
+
+    @property
+    def middle(self) -> np.ndarray:
+        """The centre, or the mean of the points: (d,)."""
+        return self.points.mean(axis=0) if self.centre is None else self.centre
 
     def features(self, X: np.ndarray) -> np.ndarray:
         """Rows of ``X`` (n, f), scaled by the kernel and projected: (n, d)."""

@@ -133,7 +133,8 @@ def _collapsed(sums: Sequence[KernelSum], n_features: int) -> SoapPredictor:
     mean, linear, matrix = np.zeros(d), np.zeros(d), np.zeros((d, d))
     for s in sums:
         inside = s.points if s.directions is directions else s.points @ s.directions
-        mean += inside.mean(axis=0) / len(sums)
+        middle = s.middle if s.directions is directions else s.middle @ s.directions
+        mean += middle / len(sums)
         if s.kernel.parameter == 1:
             linear += s.weights @ inside
         else:

@@ -113,9 +113,15 @@ class SparseBlock:
         """Scaled features (n, f), or derivatives of them, on the directions: (n, d)."""
         return projected(scaled, self.directions)
 
-    def kernel_sum(self, alpha: np.ndarray) -> KernelSum:
-        """The block's function for the weights ``alpha`` (all columns; eV)."""
-        return KernelSum(self.kernel, self.points, alpha[self.columns], self.directions)
+    def kernel_sum(self, alpha: np.ndarray, extra: tuple[np.ndarray, np.ndarray] | None = None) -> KernelSum:
+        """The block's function for the weights ``alpha`` (all columns; eV), and for ``extra`` points and weights."""
+        own = alpha[self.columns]
+        if extra is None:
+            return KernelSum(self.kernel, self.points, own, self.directions)
+        points, weights = extra
+        if own.any():
+            points, weights = np.vstack([points, self.points]), np.concatenate([weights, own])
+        return KernelSum(self.kernel, points, weights, self.directions, self.points.mean(axis=0))
 
     def kernel_arguments(self) -> tuple[int, int, bool]:
         return self.kernel.function, self.kernel.parameter, self.kernel.centred
@@ -176,17 +182,21 @@ class SparseBasis:
             begin = columns.stop
         return cls(blocks, n_terms)
 
-    def predictors(self, alpha: np.ndarray) -> list[tuple[Descriptor, Channel, Any]]:
+    def predictors(
+        self, alpha: np.ndarray, extra: Mapping[int, tuple[np.ndarray, np.ndarray]] | None = None
+    ) -> list[tuple[Descriptor, Channel, Any]]:
         """Descriptor, channel and predictor of the mean for the weights ``alpha`` (m,).
 
+        ``extra``: by index of block, further points (k, d) and weights (k,) that are not sparse functionals.
         Terms with one and the same descriptor share a pass over the environments where their kernels allow it.
         """
-        grouped: dict[tuple[str, Channel], list[SparseBlock]] = {}
-        for b in self.blocks:
-            grouped.setdefault((json.dumps(b.descriptor.settings()), b.channel), []).append(b)
+        grouped: dict[tuple[str, Channel], list[tuple[Descriptor, KernelSum]]] = {}
+        for k, b in enumerate(self.blocks):
+            made = b.kernel_sum(alpha, (extra or {}).get(k))
+            grouped.setdefault((json.dumps(b.descriptor.settings()), b.channel), []).append((b.descriptor, made))
         return [
-            (group[0].descriptor, group[0].channel, group[0].descriptor.predictor([b.kernel_sum(alpha) for b in group]))
-            for group in grouped.values()
+            (group[0][0], channel, group[0][0].predictor([s for _, s in group]))
+            for (_, channel), group in grouped.items()
         ]
 
     def column_terms(self) -> np.ndarray:

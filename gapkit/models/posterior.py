@@ -116,6 +116,18 @@ class Posterior:
         w = scipy.linalg.cho_solve((R, False), c, check_finite=False)
         return cls(column_signal * w, R, signal, column_signal, np.asarray(column_terms))
 
+    def correction(self, triangles: Triangles, noise: Mapping[str, float]) -> np.ndarray:
+        """Weights (m,) that this posterior gives to the errors e of another mean.
+
+        :math:`\\delta (R^T R)^{-1} \\delta A^T \\Sigma^{-1} e`, from triangles of [A | e] of rows that are among those
+        of the posterior.
+        """
+        c = np.zeros(len(self.weights))
+        for (group, _), triangle in triangles.items.items():
+            R = triangle.reduce() / noise[group]
+            c += R[:, :-1].T @ R[:, -1]
+        return self.column_signal * scipy.linalg.cho_solve((self.R, False), self.column_signal * c, check_finite=False)
+
     def mean(self, A: np.ndarray) -> np.ndarray:
         """Posterior mean of the functionals whose whitened rows are ``A`` (n, m)."""
         return A @ self.weights

@@ -18,6 +18,8 @@ from gapkit.structures.neighbours import neighbours
 NEIGHBOURS, SHORTEST, LONGEST = 40, 3.5, 6.5
 #: sparse points of the default SOAP term: at most per species and in all, and labels per sparse point
 MOST_PER_SPECIES, MOST_SPARSE, LABELS_PER_POINT = 2500, 7500, 4
+#: sparse points beside an exact mean, which carry the error bars
+EXACT_SPARSE = 2000
 #: resolution of the default SOAP (n_max, l_max, sigma in A), and where bonds are shorter than ``SHORT_BOND`` (A)
 COARSE, FINE, SHORT_BOND = (8, 6, 0.5), (8, 6, 0.4), 1.6
 #: that of a fast fit, and its sparse points
@@ -46,7 +48,9 @@ def distances_of(frames: Sequence[ase.Atoms]) -> tuple[float, float]:
     return float(np.median(np.concatenate(nearest))), float(np.clip(r_cut, SHORTEST, LONGEST))
 
 
-def default_terms(frames: Sequence[ase.Atoms], n_labels: int, n_species: int, fast: bool = False) -> tuple[Term, ...]:
+def default_terms(
+    frames: Sequence[ase.Atoms], n_labels: int, n_species: int, fast: bool = False, exact: bool = False
+) -> tuple[Term, ...]:
     """A pair term for the repulsive wall and one SOAP term, sized by the data (docs/ACCURACY.md says by what).
 
     Parameters
@@ -59,17 +63,21 @@ def default_terms(frames: Sequence[ase.Atoms], n_labels: int, n_species: int, fa
         Number of species of the whole training set.
     fast
         A coarser SOAP and few sparse points: a fit in seconds.
+    exact
+        For an exact mean: a kernel of power two, and sparse points for the error bars alone.
     """
     nearest, r_cut = distances_of(frames)
     r_cut = round(r_cut, 1)
     most = FAST_SPARSE * n_species if fast else min(MOST_SPARSE, MOST_PER_SPECIES * n_species)
+    if exact:
+        most = min(most, EXACT_SPARSE)
     n_sparse = int(np.clip(n_labels // LABELS_PER_POINT, 50, most))
     n_max, l_max, sigma = FAST if fast else FINE if nearest < SHORT_BOND else COARSE
     return (
         Term(PairDistance(r_cut=r_cut), SquaredExponential(round(0.25 * nearest, 2)), n_sparse=30),
         Term(
             SOAP(r_cut=r_cut, n_max=n_max, l_max=l_max, sigma=sigma),
-            DotProduct(4),
+            DotProduct(2 if exact else 4),
             n_sparse=n_sparse,
             projection="auto",
         ),

@@ -83,6 +83,10 @@ class GAP(ErrorBars, BaseEstimator):
     sparse
         ``"auto"``: as the terms say; a number of sparse points for SOAP and triplet terms; the name of a selection
         (``"greedy"``, ``"leverage"``, ``"cur"``, ``"fps"``, ``"random"``); or ``{"n": 500, "selection": "cur"}``.
+    exact
+        Whether the mean takes every label as a functional of its own (``gapkit.potential.exact_mean``) rather than
+        sparse points, which then carry the error bars alone; True wants one SOAP term with ``DotProduct(2)``.
+        ``"auto"``: for default terms, where no frame is periodic and there are at most 30,000 labels.
     folds
         Number of folds for held-out error. Frames that share ``info["trajectory"]`` stay together, the others are
         grouped by similarity.
@@ -113,6 +117,7 @@ class GAP(ErrorBars, BaseEstimator):
         e0: Any = "auto",
         noise: Any = "auto",
         sparse: Any = "auto",
+        exact: bool | str = "auto",
         folds: int = 5,
         energy_key: str | None = None,
         forces_key: str | None = None,
@@ -125,6 +130,7 @@ class GAP(ErrorBars, BaseEstimator):
         self.e0 = e0
         self.noise = noise
         self.sparse = sparse
+        self.exact = exact
         self.folds = folds
         self.energy_key = energy_key
         self.forces_key = forces_key
@@ -173,6 +179,9 @@ class GAP(ErrorBars, BaseEstimator):
 
     def update(self, X: Sequence[ase.Atoms], progress: bool = False) -> GAP:
         """Add frames to a fitted model: equal to a refit with reference energies, sparse points and levels frozen.
+
+        Of a model with an exact mean the mean is corrected by what the sparse posterior learns from its errors on the
+        new frames: close to a refit, not equal to it.
 
         Raises
         ------
@@ -299,7 +308,9 @@ class GAP(ErrorBars, BaseEstimator):
 
     def _settings(self) -> dict[str, Any]:
         """JSON-ready constructor arguments; terms and baseline are kept by the potential."""
-        settings = {name: getattr(self, name) for name in ("folds", "energy_key", "forces_key", "virial_key", "n_jobs")}
+        settings = {
+            name: getattr(self, name) for name in ("exact", "folds", "energy_key", "forces_key", "virial_key", "n_jobs")
+        }
         e0, sparse, seed = self.e0, self.sparse, self.random_state
         if isinstance(e0, Mapping):
             e0 = {k if isinstance(k, str) else ase.data.chemical_symbols[k]: float(v) for k, v in e0.items()}

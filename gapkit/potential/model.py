@@ -95,6 +95,9 @@ class Potential:
         Threads; None: what the environment allows.
     local_forms : dict
         Forms that make variances of local energies cheap (``gapkit.potential.local_variance``); may be empty.
+    extra : dict
+        By index of block, points (k, d) and weights (k,) that the mean has beyond its sparse functionals: those of an
+        exact mean (``gapkit.potential.exact_mean``). Empty for a sparse model.
     """
 
     terms: tuple[Term, ...]
@@ -108,6 +111,7 @@ class Potential:
     metadata: dict[str, Any] = field(default_factory=dict)
     n_jobs: int | None = None
     local_forms: dict[int, LocalForm] = field(default_factory=dict)
+    extra: dict[int, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
 
     @property
     def r_cut(self) -> float:
@@ -116,7 +120,7 @@ class Potential:
 
     @cached_property
     def _predictors(self) -> list:
-        return self.basis.predictors(self.alpha)
+        return self.basis.predictors(self.alpha, self.extra)
 
     @cached_property
     def _local_variance(self) -> LocalVariance:

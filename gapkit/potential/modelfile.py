@@ -70,6 +70,8 @@ def save_model(path: str | os.PathLike, fit: Fit, estimator: dict[str, Any], upd
         arrays[f"block{k}.factor"] = _pack(b.factor)
         if b.directions is not None:
             arrays[f"block{k}.directions"] = b.directions
+    for k, (points, weights) in potential.extra.items():
+        arrays.update({f"extra{k}.points": points, f"extra{k}.weights": weights})
     for k, term in enumerate(potential.terms):
         for name, array in term.descriptor.arrays().items():
             arrays[f"term{k}.{name}"] = array
@@ -212,7 +214,21 @@ def _potential(header: dict, arrays: dict, baseline: Any, path: Any) -> Potentia
         species,
         header["metadata"],
         local_forms=_local_forms(basis, arrays),
+        extra=_extra(basis, arrays),
     )
+
+
+def _extra(basis: SparseBasis, arrays: dict[str, np.ndarray]) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+    """Points and weights of an exact mean; ValueError where they do not fit their block."""
+    extra = {}
+    for k, block in enumerate(basis.blocks):
+        if f"extra{k}.points" not in arrays:
+            continue
+        points, weights = arrays[f"extra{k}.points"], arrays[f"extra{k}.weights"]
+        if points.shape != (*weights.shape, block.points.shape[1]) or not isinstance(block.descriptor, SOAP):
+            raise ValueError(f"the further points of block {k} have the shape {points.shape}")
+        extra[k] = points, weights
+    return extra
 
 
 def _local_forms(basis: SparseBasis, arrays: dict[str, np.ndarray]) -> dict[int, LocalForm]:

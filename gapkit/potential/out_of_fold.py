@@ -9,7 +9,9 @@ import numpy as np
 
 from gapkit.exceptions import DataError
 from gapkit.models.basis import SparseBasis
+from gapkit.models.observations import Targets
 from gapkit.models.posterior import Posterior
+from gapkit.potential.exact_mean import ExactMean
 from gapkit.potential.recalibrated import KINDS, FrameErrors, pooled
 from gapkit.potential.training_set import TrainingSet
 from gapkit.structures.neighbours import Structure
@@ -32,6 +34,8 @@ class OutOfFold:
         Fold of each frame; negative ones are never held out.
     bar
         Makes a progress bar.
+    mean
+        The exact mean, where there is one: its errors count, with the variances of the sparse posterior.
 
     Attributes
     ----------
@@ -39,8 +43,15 @@ class OutOfFold:
         Filled by :meth:`judge`, fold by fold.
     """
 
-    def __init__(self, data: TrainingSet, basis: SparseBasis, folds: np.ndarray, bar: Callable[..., Any]) -> None:
-        self.data, self.basis, self.folds, self.bar = data, basis, folds, bar
+    def __init__(
+        self,
+        data: TrainingSet,
+        basis: SparseBasis,
+        folds: np.ndarray,
+        bar: Callable[..., Any],
+        mean: ExactMean | None = None,
+    ) -> None:
+        self.data, self.basis, self.folds, self.bar, self.exact = data, basis, folds, bar, mean
         held = np.flatnonzero(folds >= 0)
         labels = sum(data.targets[n].n_rows for n in held)
         whole = set(held[:: max(1, -(-labels // LABELS))].tolist())
@@ -58,18 +69,21 @@ class OutOfFold:
             rows = self.basis.rows(Structure(self.data.frames[n].atoms, self.basis.r_cut), derivatives=derivatives)
             A = self.basis.whiten(rows.K)
             residual, weights = posterior.variances(A, rows.prior)
-            mean, end = posterior.mean(A), 1 + 3 * targets.n_atoms
-            energy, forces, virial = targets.energy, targets.forces, targets.virial
-            self.errors.append(
-                FrameErrors.of(
-                    targets.n_atoms,
-                    residual,
-                    weights,
-                    None if energy is None else mean[0] - energy,
-                    -mean[1:end] - forces.ravel() if derivatives and forces is not None else None,
-                    -mean[end:] - virial if derivatives and virial is not None else None,
-                )
-            )
+            errors = self._sparse_errors(targets, posterior.mean(A)) if self.exact is None else self.exact.errors_of(n)
+            if not derivatives:
+                errors = errors[0], None, None
+            self.errors.append(FrameErrors.of(targets.n_atoms, residual, weights, *errors))
+
+    @staticmethod
+    def _sparse_errors(targets: Targets, mean: np.ndarray) -> tuple:
+        """Errors of energy, forces and virial by the mean of a frame's energy and its derivatives; None: no label."""
+        end = 1 + 3 * targets.n_atoms
+        energy, forces, virial = targets.energy, targets.forces, targets.virial
+        return (
+            None if energy is None else mean[0] - energy,
+            -mean[1:end] - forces.ravel() if len(mean) > 1 and forces is not None else None,
+            -mean[end:] - virial if len(mean) > 1 and virial is not None else None,
+        )
 
     def recalibration(self) -> Recalibration:
         """Error models of the label kinds with labels enough; without conformal scores, which need frames apart."""

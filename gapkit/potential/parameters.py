@@ -50,6 +50,7 @@ def fit_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
         "e0": _e0(parameters["e0"]),
         "noise": _noise(parameters["noise"]),
         "sparse": _sparse(parameters["sparse"]),
+        "exact": _exact(parameters["exact"]),
         "n_folds": int(folds),
         "n_jobs": n_jobs,
         "random_state": _random_state(parameters["random_state"]),
@@ -172,6 +173,13 @@ def _sparse(sparse: Any) -> Any:
         selected = sparse
     selection(selected)
     return sparse
+
+
+def _exact(exact: Any) -> bool | str:
+    """True, False or ``"auto"``."""
+    if isinstance(exact, bool | np.bool_) or (isinstance(exact, str) and exact == "auto"):
+        return exact if isinstance(exact, str) else bool(exact)
+    raise SettingsError(f"exact must be True, False or 'auto', not {exact!r}")
 
 
 def _random_state(random_state: Any) -> Any:

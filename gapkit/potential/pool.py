@@ -27,8 +27,10 @@ POOL, POOL_BYTES = 20_000, 200_000_000
 FINGERPRINT = 48
 
 
-def choose_terms(terms: Any, data: TrainingSet, sparse: Any = "auto") -> tuple[Term, ...]:
+def choose_terms(terms: Any, data: TrainingSet, sparse: Any = "auto", exact: bool = False) -> tuple[Term, ...]:
     """The given terms for the species of the training set; ``"auto"``: :func:`default_terms`.
+
+    ``exact``: for an exact mean, if they are not given.
 
     ``sparse`` changes number and selection of sparse points as ``gapkit.GAP`` documents.
     """
@@ -39,7 +41,8 @@ def choose_terms(terms: Any, data: TrainingSet, sparse: Any = "auto") -> tuple[T
         bonded.sort(
             key=lambda a: (len(a), a.get_volume() if a.pbc.all() else 0.0, float(a.positions[0] @ a.positions[-1]))
         )
-        terms = default_terms(bonded[:: max(1, len(bonded) // 200)], data.n_rows, len(data.species))
+        sample = bonded[:: max(1, len(bonded) // 200)]
+        terms = default_terms(sample, data.n_rows, len(data.species), exact=exact)
     terms = tuple(terms)
     if not terms or not all(isinstance(t, Term) for t in terms):
         raise SettingsError("terms must be 'auto' or a list of one or more gapkit.Term")

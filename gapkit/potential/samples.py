@@ -92,8 +92,11 @@ class Sampler:
         """``n`` independent draws."""
         if n < 1:
             raise SettingsError(f"the number of samples must be at least 1, not {n}")
+        fresh = added_columns(self.potential.basis, self.basis)
+        mean, centre = np.zeros(self.basis.n_columns), np.zeros(self.basis.n_columns)
+        mean[~fresh], centre[~fresh] = self.potential.alpha, self.potential.posterior.weights
         return [
-            SampledPotential(replace(self.potential, basis=self.basis, alpha=self.basis.unwhiten(w)))
+            SampledPotential(replace(self.potential, basis=self.basis, alpha=mean + self.basis.unwhiten(w - centre)))
             for w in self.weights(n, rng)
         ]
 

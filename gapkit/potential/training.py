@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from gapkit.exceptions import DataError, GapkitWarning
+from gapkit.exceptions import DataError, GapkitWarning, SettingsError
 from gapkit.models.basis import SparseBasis
 from gapkit.models.levels import Levels, held_out_statistics
 from gapkit.models.observations import Targets, observations
 from gapkit.models.posterior import Posterior
 from gapkit.models.triangles import Triangles
 from gapkit.numerics.threads import blas_threads, limited_threads, map_blocks, thread_count
+from gapkit.potential.exact_mean import LabelCovariances, suits, within_reach
 from gapkit.potential.level_choice import SEARCH_COLUMNS, EnergySample, choose_levels, own_groups
 from gapkit.potential.local_variance import LocalForm, choose_forms
 from gapkit.potential.model import Potential
@@ -155,6 +156,7 @@ def fit_potential(
     e0: Any = "auto",
     noise: Any = "auto",
     sparse: Any = "auto",
+    exact: bool | str = "auto",
     n_folds: int = 5,
     n_jobs: int | None = None,
     random_state: Any = None,
@@ -162,16 +164,20 @@ def fit_potential(
 ) -> Fit:
     """Fit a potential to labelled frames; see ``gapkit.GAP`` for the parameters."""
     with limited_threads(n_jobs):
-        return _fit(frames, terms, baseline, e0, noise, sparse, n_folds, n_jobs, random_state, progress)
+        return _fit(frames, terms, baseline, e0, noise, sparse, exact, n_folds, n_jobs, random_state, progress)
 
 
-def _fit(frames, terms, baseline, e0, noise, sparse, n_folds, n_jobs, random_state, progress) -> Fit:
+def _fit(frames, terms, baseline, e0, noise, sparse, exact, n_folds, n_jobs, random_state, progress) -> Fit:
     rng = np.random.default_rng(random_state)
     n_threads = thread_count()
     given = NoiseSettings.parse(noise)
     bar = partial(tqdm, disable=not progress, leave=False)
-    data = training_set(in_order(frames), e0, baseline)
-    terms = choose_terms(terms, data, sparse)
+    data = in_order(training_set(frames, e0, baseline))
+    if exact == "auto":
+        exact = (terms, sparse) == ("auto", "auto") and within_reach(data)
+    terms = choose_terms(terms, data, sparse, bool(exact))
+    if exact and not suits(terms):
+        raise SettingsError("exact=True needs one SOAP term, with the kernel DotProduct(2)")
     pool = gather_pool(data, terms, rng, bar)
     basis = choose_sparse_points(pool, terms, rng, bar)
     folds = assign_folds(data, pool.fingerprints, n_folds)
@@ -181,7 +187,8 @@ def _fit(frames, terms, baseline, e0, noise, sparse, n_folds, n_jobs, random_sta
         tqdm.write(plan)
     triangles = Triangles(basis.n_columns, len(terms))
     sample = EnergySample.of(basis, data)
-    accumulate_rows(triangles, data, basis, folds, own_groups(data, given), n_threads, bar, sample)
+    own = own_groups(data, given)
+    accumulate_rows(triangles, data, basis, folds, own, n_threads, bar, sample)
     with blas_threads(n_threads):
         levels, account = choose_levels(triangles, basis, data, terms, given, bar, sample)
         gone, account = account["vanished"], account_without(account, terms)
@@ -194,7 +201,11 @@ def _fit(frames, terms, baseline, e0, noise, sparse, n_folds, n_jobs, random_sta
             basis.column_terms(),
             progress=lambda items: bar(items, desc="solve", unit="triangle"),
         )
-        held_out, out_of_fold = {}, OutOfFold(data, basis, folds, bar)
+    mean = None
+    if exact and suits(terms):
+        mean = LabelCovariances(data, basis, own, bar, n_threads).mean(levels, folds, n_threads)
+    with blas_threads(n_threads):
+        held_out, out_of_fold = {}, OutOfFold(data, basis, folds, bar, mean)
         if len(triangles.folds) > 1:
             held_out = held_out_statistics(triangles, basis.column_terms(), levels, out_of_fold.judge)
         elif n_folds > 1:
@@ -204,12 +215,16 @@ def _fit(frames, terms, baseline, e0, noise, sparse, n_folds, n_jobs, random_sta
                 GapkitWarning,
                 stacklevel=4,
             )
+        if mean is not None:
+            held_out = {g: replace(s, squared_error=mean.held_out[g] ** 2) for g, s in held_out.items()}
+            account = account | {"exact_noise_factor": mean.noise_factor}
         calibration = calibrate(levels, held_out)
         potential = Potential(
             terms=terms,
             basis=basis,
             posterior=posterior,
-            alpha=basis.unwhiten(posterior.weights),
+            alpha=basis.unwhiten(posterior.weights) if mean is None else mean.alpha,
+            extra={} if mean is None else mean.extra,
             reference=data.reference,
             baseline=baseline,
             calibration=calibration,
@@ -249,6 +264,18 @@ def local_forms(potential: Potential, sample: Sequence[Structure]) -> dict[int, 
     return choose_forms(potential.basis, potential.posterior, potential.calibration, sample)
 
 
+def errors_of(potential: Potential, data: TrainingSet) -> TrainingSet:
+    """The frames with label minus prediction as what is to be explained."""
+    targets = []
+    for frame, t in zip(data.frames, data.targets, strict=True):
+        p = potential.evaluate(frame.atoms, f"frame {frame.index}")
+        energy = None if frame.energy is None else frame.energy - p.energy
+        forces = None if frame.forces is None else frame.forces - p.forces
+        virial = None if frame.virial is None or p.virial is None else frame.virial - p.virial
+        targets.append(replace(t, energy=energy, forces=forces, virial=virial))
+    return replace(data, targets=tuple(targets))
+
+
 def update_fit(fit: Fit, frames: Sequence[LabelledFrame], n_jobs: int | None = None, progress: bool = False) -> Fit:
     """Add checked frames with everything but the weights frozen: equal to a refit with the same levels, to rounding.
 
@@ -279,10 +306,17 @@ def _update(fit: Fit, frames: Sequence[LabelledFrame], progress: bool) -> Fit:
     with blas_threads(n_threads):
         triangles = fit.triangles.merge(added)
         posterior = Posterior.solve(triangles, fit.levels.noise, fit.levels.signal, potential.basis.column_terms())
+    weights = posterior.weights
+    if potential.extra:
+        errors = Triangles(potential.basis.n_columns, potential.basis.n_terms)
+        accumulate_rows(errors, errors_of(potential, data), potential.basis, new, own, n_threads, bar)
+        weights = posterior.correction(errors, fit.levels.noise)
+    with blas_threads(n_threads):
+        alpha = potential.basis.unwhiten(weights)
         changed = replace(
             potential,
             posterior=posterior,
-            alpha=potential.basis.unwhiten(posterior.weights),
+            alpha=potential.alpha + alpha if potential.extra else alpha,
             metadata=updated_description(potential.metadata, data),
             local_forms={},  # of the old posterior; without them variances of local energies are exact, and slower
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -89,25 +89,36 @@ def assign_folds(data: TrainingSet, fingerprints: np.ndarray, n_folds: int) -> n
     return folds
 
 
-def _digest(frame: LabelledFrame) -> bytes:
-    """SHA-256 of numbers, positions, cell and labels."""
+def _sha256(parts: Sequence[Any]) -> bytes:
     digest = hashlib.sha256()
-    parts: list[Any] = [frame.atoms.numbers, frame.atoms.positions, frame.atoms.cell.array, frame.atoms.pbc]
-    parts += [frame.energy if frame.energy is not None else np.nan, frame.forces, frame.virial]
     for part in parts:
         if part is not None:
             digest.update(np.ascontiguousarray(part).tobytes())
     return digest.digest()
 
 
-def in_order(frames: Sequence[LabelledFrame]) -> list[LabelledFrame]:
-    """Frames in an order of their content, so that a fit does not depend on the order they were given in."""
-    return sorted(frames, key=lambda f: (_digest(f), str(f.config_type), str(f.trajectory)))
+def _structure(frame: LabelledFrame) -> list[Any]:
+    return [frame.atoms.numbers, frame.atoms.positions, frame.atoms.cell.array, frame.atoms.pbc]
+
+
+def _labels(frame: LabelledFrame) -> list[Any]:
+    return [frame.energy if frame.energy is not None else np.nan, frame.forces, frame.virial]
+
+
+def in_order(data: TrainingSet) -> TrainingSet:
+    """Frames in an order of their content, so that a fit does not depend on the order they were given in.
+
+    Structures come first and labels decide between copies alone, so that a baseline changes nothing.
+    """
+    frames = data.frames
+    keys = [(_sha256(_structure(f)), _sha256(_labels(f)), str(f.config_type), str(f.trajectory)) for f in frames]
+    order = sorted(range(len(frames)), key=keys.__getitem__)
+    return replace(data, frames=tuple(frames[k] for k in order), targets=tuple(data.targets[k] for k in order))
 
 
 def training_hash(frames: Sequence[LabelledFrame]) -> str:
-    """SHA-256 of all frames, in the order given."""
-    return hashlib.sha256(b"".join(map(_digest, frames))).hexdigest()
+    """SHA-256 of all structures and labels, in the order given."""
+    return hashlib.sha256(b"".join(_sha256(_structure(f) + _labels(f)) for f in frames)).hexdigest()
 
 
 def describe_training(

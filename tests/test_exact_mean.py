@@ -1,0 +1,260 @@
+"""The exact mean: dense algebra, out-of-fold errors against refits, derivatives, files, updates, samples."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from ase.build import bulk, molecule
+from ase.calculators.emt import EMT
+from ase.calculators.singlepoint import SinglePointCalculator
+
+import gapkit
+from gapkit.exceptions import NumericsError, SettingsError
+from gapkit.models.exact_gp import solve_exact
+from gapkit.models.observations import observations
+from gapkit.numerics.label_covariances import add_covariances
+from gapkit.potential.exact_mean import LabelCovariances, Labels, within_reach
+from gapkit.potential.training_set import training_set
+from gapkit.structures.labels import labelled_frames
+from gapkit.structures.neighbours import Structure
+from tests.numerical import central_difference, displaced
+
+
+def labelled(atoms, stress=False):
+    atoms = atoms.copy()
+    atoms.calc = EMT()
+    results = {"energy": atoms.get_potential_energy(), "forces": atoms.get_forces()}
+    if stress:
+        results["stress"] = atoms.get_stress()
+    atoms.calc = SinglePointCalculator(atoms, **results)
+    return atoms
+
+
+def molecules(n, seed):
+    rng = np.random.default_rng(seed)
+    frames = []
+    for _ in range(n):
+        atoms = molecule("CH3OH")
+        atoms.positions += rng.normal(scale=0.08, size=atoms.positions.shape)
+        frames.append(labelled(atoms))
+    return frames
+
+
+def crystals(n, seed):
+    rng = np.random.default_rng(seed)
+    frames = []
+    for _ in range(n):
+        atoms = bulk("Cu", cubic=True)
+        atoms.set_cell(atoms.cell.array @ (np.eye(3) + rng.normal(scale=0.03, size=(3, 3))), scale_atoms=True)
+        atoms.positions += rng.normal(scale=0.1, size=atoms.positions.shape)
+        frames.append(labelled(atoms, stress=True))
+    return frames
+
+
+def model(**changes):
+    terms = [
+        gapkit.Term(gapkit.PairDistance(r_cut=3.5), gapkit.SquaredExponential(0.6), n_sparse=8, signal=2.0),
+        gapkit.Term(gapkit.SOAP(r_cut=3.5, n_max=4, l_max=3), gapkit.DotProduct(2), n_sparse=15, signal=10.0),
+    ]
+    e0 = {"H": 3.0, "C": 3.5, "O": 4.0, "Cu": 0.2}
+    noise = {"energy": 0.01, "forces": 0.05, "virial": 0.05}
+    fixed = {"terms": terms, "e0": e0, "noise": noise, "folds": 3, "random_state": 0, "exact": True}
+    return gapkit.GAP(**{**fixed, **changes})
+
+
+@pytest.fixture(scope="module", params=["molecules", "crystals"])
+def frames(request):
+    return molecules(9, 1) if request.param == "molecules" else crystals(9, 1)
+
+
+@pytest.fixture(scope="module")
+def gap(frames):
+    return model().fit(frames)
+
+
+def covariances(gap, frames):
+    data = training_set(labelled_frames(frames), gap.e0, None, (gap.potential_.species, gap.potential_.reference))
+    return LabelCovariances(data, gap.potential_.basis, (), lambda it=None, **_: it if it is not None else Silent())
+
+
+class Silent:
+    def update(self, n=1):
+        pass
+
+    def close(self):
+        pass
+
+
+@pytest.mark.parametrize("power", [1, 2, 3])
+def test_covariances_are_derivatives_of_the_kernel(power):
+    """Features linear in two targets each: central differences of sums of kernels."""
+    rng = np.random.default_rng(0)
+    x, x2 = rng.uniform(0.2, 1.0, size=(3, 5)), rng.uniform(0.2, 1.0, size=(2, 5))
+    target, target2 = np.array([0, 1, 0, 1, 0]), np.array([1, 0, 1])
+    start, start2 = np.array([0, 2, 4, 5]), np.array([0, 2, 3])
+    J, J2 = rng.normal(size=(5, 5)), rng.normal(size=(3, 5))
+    out = np.zeros((3, 3))
+    add_covariances(x, J, start, target, x2, J2, start2, target2, power, out)
+
+    def moved(x, J, start, target, q):
+        return np.array([x[e] + sum(q[target[c]] * J[c] for c in range(start[e], start[e + 1])) for e in range(len(x))])
+
+    def k(q, q2):
+        return np.sum((moved(x, J, start, target, q) @ moved(x2, J2, start2, target2, q2).T) ** power)
+
+    h, zero = 1e-4, np.zeros(2)
+    assert out[0, 0] == pytest.approx(k(zero, zero), rel=1e-12)
+    for i in range(2):
+        e = h * np.eye(2)[i]
+        assert out[1 + i, 0] == pytest.approx((k(e, zero) - k(-e, zero)) / (2 * h), rel=1e-6)
+        assert out[0, 1 + i] == pytest.approx((k(zero, e) - k(zero, -e)) / (2 * h), rel=1e-6)
+        for j in range(2):
+            f = h * np.eye(2)[j]
+            mixed = (k(e, f) - k(e, -f) - k(-e, f) + k(-e, -f)) / (4 * h * h)
+            assert out[1 + i, 1 + j] == pytest.approx(mixed, rel=1e-5)
+    assert np.abs(out).min() > 1e-3
+
+
+def test_labels_are_those_of_the_sparse_rows(frames, gap):
+    """Rows, scales, labels and groups agree with the observations that the triangles get."""
+    c = covariances(gap, frames)
+    for targets, labels, whitened in zip(c.data.targets, c.labels, c.whitened, strict=True):
+        structure = Structure(c.data.frames[0].atoms, gap.potential_.r_cut)
+        assert structure.n_atoms == targets.n_atoms
+        assert whitened.shape == (len(labels.y), len(c.columns))
+    n = 0
+    structure = Structure(c.data.frames[n].atoms, gap.potential_.r_cut)
+    rows = gap.potential_.basis.rows(structure)
+    made = list(observations(c.data.targets[n], rows))
+    labels = Labels.of(c.data.targets[n], ())
+    np.testing.assert_allclose(np.vstack([o.K for o in made]), rows.K[labels.rows] * labels.scale[:, None], rtol=1e-14)
+    np.testing.assert_allclose(np.concatenate([o.y for o in made]), labels.y, rtol=1e-14)
+    assert [g for o in made for g in [o.group] * len(o.y)] == labels.groups
+
+
+def test_prior_variances_are_those_of_the_sparse_model(frames, gap):
+    """The diagonal of the SOAP part agrees with ``SparseBasis.rows``, an independent route; no projection here."""
+    c = covariances(gap, frames)
+    assert all(b.directions is None for b in gap.potential_.basis.blocks)
+    K = c.matrix(range(len(frames)), np.array([0.0, 1.0]), 1)
+    expected = []
+    for frame, labels in zip(c.data.frames, c.labels, strict=True):
+        prior = gap.potential_.basis.rows(Structure(frame.atoms, gap.potential_.r_cut)).prior[:, 1]
+        expected.append(prior[labels.rows] * labels.scale**2)
+    np.testing.assert_allclose(np.diag(K), np.concatenate(expected), rtol=1e-9, atol=1e-14)
+
+
+def test_the_mean_is_that_of_dense_algebra(frames, gap):
+    """Energies, forces and virials of new frames: cross covariances times (K + noise)^-1 y."""
+    held_out = molecules(2, 5) if not frames[0].pbc.any() else crystals(2, 5)
+    both = covariances(gap, [*frames, *held_out])
+    signal = gap.potential_.posterior.signal
+    lower = both.matrix(range(len(frames) + 2), signal, 1)
+    K = np.tril(lower) + np.tril(lower, -1).T
+    n = sum(len(both.labels[k].y) for k in range(len(frames)))
+    factor = gap.potential_.metadata["levels"]["exact_noise_factor"]
+    noise = {k: factor * v for k, v in gap.noise.items()}
+    variance = np.array([noise[g] ** 2 for lab in both.labels for g in lab.groups])[:n]
+    y = np.concatenate([lab.y for lab in both.labels])
+    mean = K[n:, :n] @ np.linalg.solve(K[:n, :n] + np.diag(variance), y[:n])
+    begin = 0
+    for k, atoms in enumerate(held_out):
+        labels, targets = both.labels[len(frames) + k], both.data.targets[len(frames) + k]
+        p = gap.potential_.evaluate(atoms)
+        errors = [[(p.energy - atoms.get_potential_energy()) / np.sqrt(len(atoms))]]
+        errors.append((p.forces - atoms.get_forces()).ravel())
+        if targets.virial is not None:
+            errors.append((p.virial - both.data.frames[len(frames) + k].virial) / np.sqrt(len(atoms)))
+        end = begin + len(labels.y)
+        expected = mean[begin:end] - labels.y
+        np.testing.assert_allclose(np.concatenate(errors), expected, rtol=1e-6, atol=1e-7 * np.abs(y).max())
+        begin = end
+
+
+def test_errors_of_a_fold_are_those_of_a_solution_without_it():
+    rng = np.random.default_rng(0)
+    A, y, noise = rng.normal(size=(30, 40)), rng.normal(size=30), rng.uniform(0.5, 1.0, size=30)
+    K, folds = np.asfortranarray(A @ A.T), np.repeat([0, 1, 2, -1], [12, 9, 6, 3])
+    solution = solve_exact(K.copy(order="F"), y, noise, folds)
+    np.testing.assert_allclose(solution.alpha, np.linalg.solve(K + np.diag(noise), y), rtol=1e-9)
+    for fold in range(3):
+        out, rest = folds == fold, folds != fold
+        mean = K[np.ix_(out, rest)] @ np.linalg.solve(K[np.ix_(rest, rest)] + np.diag(noise[rest]), y[rest])
+        np.testing.assert_allclose(solution.errors[out], mean - y[out], rtol=1e-8)
+    assert np.isnan(solution.errors[folds < 0]).all()
+
+
+def test_a_singular_covariance_is_named():
+    with pytest.raises(NumericsError, match="not positive definite: labels repeat"):
+        solve_exact(np.zeros((2, 2), order="F") - 1.0, np.ones(2), np.zeros(2), np.zeros(2, dtype=int))
+
+
+def test_forces_are_derivatives_of_the_energy(frames, gap):
+    atoms = frames[0].copy()
+
+    def energy(step):
+        return gap.potential_.evaluate(displaced(atoms, 1, 0, step)).energy
+
+    force = gap.potential_.evaluate(atoms).forces[1, 0]
+    assert abs(force) > 1e-2
+    assert central_difference(energy, 1e-3) == pytest.approx(-force, rel=1e-4)
+
+
+def test_more_is_learned_than_from_sparse_points():
+    train, held_out = molecules(12, 3), molecules(8, 4)
+    exact, sparse = (-model(exact=e).fit(train).score(held_out) for e in (True, False))
+    assert exact < 0.8 * sparse
+
+
+def test_a_file_keeps_the_mean(frames, gap, tmp_path):
+    gap.save(tmp_path / "m.gapkit", updatable=True)
+    loaded = gapkit.load(tmp_path / "m.gapkit")
+    mine, theirs = gap.predict(frames[:2], uncertainty=True), loaded.predict(frames[:2], uncertainty=True)
+    np.testing.assert_array_equal(mine.energy, theirs.energy)
+    np.testing.assert_array_equal(mine.energy_std, theirs.energy_std)
+    assert loaded.exact is True
+
+
+def test_an_update_with_what_is_known_already_changes_little_and_with_news_much(frames):
+    gap = model().fit(frames[:6])
+    news = frames[6:]
+    before = -gap.score(news)
+    gap.update(news)
+    after = -gap.score(news)
+    refit = -model().fit(frames).score(news)
+    assert refit < after < 0.9 * before
+
+
+def test_samples_scatter_about_the_mean(frames, gap):
+    atoms = frames[0]
+    drawn = np.array([s.evaluate(atoms).energy for s in gap.samples(200, random_state=0)])
+    assert abs(drawn.mean() - gap.potential_.evaluate(atoms).energy) < 4 * drawn.std() / np.sqrt(200)
+    assert drawn.std() > 0
+
+
+def test_error_bars_follow_the_errors_of_the_mean():
+    train, held_out = molecules(40, 6), molecules(40, 7)
+    report = model(folds=5).fit(train).evaluate(held_out)
+    assert 0.6 < report.summary["force_z_std"] < 1.5
+
+
+def test_default_terms_take_it_for_molecules_alone():
+    e0 = {"H": 3.0, "C": 3.5, "O": 4.0}
+    assert gapkit.GAP(e0=e0).fit(molecules(8, 1)).potential_.extra
+    assert not gapkit.GAP().fit(crystals(8, 1)).potential_.extra
+    assert not gapkit.GAP(e0=e0, exact=False).fit(molecules(8, 1)).potential_.extra
+    data = training_set(labelled_frames(molecules(2, 1)), e0, None)
+    assert within_reach(data)
+    assert not within_reach(replace(data, targets=data.targets * 1000, frames=data.frames * 1000))
+
+
+@pytest.mark.parametrize("exact", ["always", 2, None])
+def test_what_exact_may_be(exact):
+    with pytest.raises(SettingsError, match="exact must be"):
+        gapkit.GAP(exact=exact).fit(molecules(3, 1))
+
+
+def test_terms_that_do_not_suit_are_refused():
+    terms = [gapkit.Term(gapkit.SOAP(r_cut=3.5, n_max=4, l_max=3), gapkit.DotProduct(4), n_sparse=10)]
+    with pytest.raises(SettingsError, match=r"DotProduct\(2\)"):
+        gapkit.GAP(terms=terms, exact=True, e0={"H": 3.0, "C": 3.5, "O": 4.0}).fit(molecules(3, 1))
