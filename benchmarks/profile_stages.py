@@ -20,108 +20,97 @@ import time
 from collections.abc import Callable
 
 import numpy as np
-from engines.measure import blas_kernels
 from numba import njit
 from speed import model, silicon
 
 from gapkit.descriptors.base import KernelSum
 from gapkit.descriptors.soap import BLOCK
-from gapkit.numerics import kernel_functions, soap
-from gapkit.numerics.harmonics import NARROW, STRIDE
-from gapkit.numerics.soap_frames import scatter_pair_gradients
+from gapkit.numerics import soap, soap_frames
+from gapkit.numerics.harmonics import lead_down
+from gapkit.numerics.products import product
+from gapkit.numerics.soap_frames import PANEL
 from gapkit.numerics.threads import blas_threads
+from gapkit.numerics.vectors import inner, weighted_powers
 from gapkit.structures.neighbours import Structure
 
 
 @njit(nogil=True)
-def pair_bases(first, distance, unit, basis, gradient, f, df, y, work):
-    """Radial functions and harmonics of every environment in turn, into the same arrays."""
-    radial, inverse_spacing, norm, _, l_max, _, n_pad, _, _ = basis
+def neighbour_functions(pairs, basis, slopes, workspace):
+    """Slots, radial functions and harmonics of every environment in turn, into the same arrays."""
+    first, j, vectors, distance, channel_of = pairs
+    (table, inverse_spacing, factors), _, l_max, _, eights, n_channels, _, _ = basis
+    slot, begin, size, f, df, y, work, _ = workspace
     for a in range(len(first) - 1):
-        count = first[a + 1] - first[a]
-        soap.pair_basis(
-            first[a], count, distance, unit, radial, inverse_spacing, norm, l_max, n_pad, gradient, f, df, y, work
-        )
+        soap.place_neighbours(first[a], first[a + 1], channel_of, j, n_channels, slot, begin, size)
+        used = begin[n_channels]
+        soap.radial_functions(slot, used, distance, table, inverse_spacing, (l_max + 1) * eights, slopes, f, df)
+        soap.pair_harmonics(slot, used, vectors, distance, factors, l_max, y, work)
 
 
 @njit(nogil=True)
-def expansions(first, channel, basis, f, y, c):
-    """Coefficients c (atoms, size) of every environment, from the radial functions and harmonics of one."""
-    _, _, _, centre, l_max, _, n_pad, n_channels, summed = basis
-    for a in range(len(first) - 1):
-        soap.expand(
-            first[a + 1] - first[a],
-            channel[first[a] :],
-            n_channels,
-            summed,
-            0,
-            centre,
-            f,
-            y,
-            NARROW,
-            l_max,
-            n_pad,
-            c[a],
-        )
+def expansions(n, basis, workspace, c):
+    """Coefficients c (n, size) of every environment, from the radial functions and harmonics of one."""
+    _, centre, l_max, _, eights, n_channels, summed, _ = basis
+    _, begin, _, f, _, y, _, _ = workspace
+    flat = c.reshape(-1)
+    for a in range(n):
+        soap.expand(begin, n_channels, summed, 0, centre, f, y, l_max, eights, flat, a * c.shape[1])
 
 
 @njit(nogil=True)
-def power_spectra(basis, blocks, scale, c, p, row):
-    """Power spectra p (atoms, f)."""
-    _, _, _, _, l_max, n_max, n_pad, _, _ = basis
+def power_spectra(basis, blocks, scale, workspace, c, p):
+    """Power spectra p (atoms, f + 8)."""
+    _, _, l_max, n_max, eights, _, _, _ = basis
+    square = workspace[-1]
     for a in range(len(c)):
-        soap.power_spectrum(c[a], blocks, l_max, n_max, n_pad, scale, p[a], row)
+        soap.power_spectrum(c[a], 0, blocks, l_max, n_max, eights, scale, square, p[a])
 
 
 @njit(nogil=True)
-def normalised(p, mean):
-    """Unit vectors, less their mean."""
+def normalised(p):
+    """Unit vectors."""
     for a in range(len(p)):
-        inverse = 1.0 / np.sqrt(np.sum(p[a] ** 2))
+        inverse = 1.0 / np.sqrt(inner(p[a], p[a]))
         for k in range(p.shape[1]):
-            p[a, k] = p[a, k] * inverse - mean[k]
+            p[a, k] = p[a, k] * inverse
 
 
 @njit(nogil=True)
-def products(a, b, out, block):
-    """out = a b^T, ``block`` rows of ``a`` at a time."""
-    for begin in range(0, len(a), block):
-        np.dot(a[begin : begin + block], b.T, out[: len(a[begin : begin + block])])
+def products(n, rows, depth, a, row, step, b, c, block):
+    """A (rows, depth) B for ``n`` columns, ``block`` at a time; A is given by its strides ``row`` and ``step``."""
+    for _ in range(0, n, block):
+        product(rows, block, depth, a, 0, row, step, b, 0, block, c, 0, block, False)
 
 
 @njit(nogil=True)
-def kernel_values(t, dt, weights, parameter, energy, n):
-    """The scalar kernel and what is done with it, over blocks of ``len(t)`` of ``n`` environments."""
-    for begin in range(0, n, len(t)):
-        here = min(len(t), n - begin)
-        for i in range(here):
-            for k in range(t.shape[1]):
-                t[i, k] = 0.9 + 1e-9 * t[i, k]
-        kernel_functions.apply(kernel_functions.POWER, parameter, t[:here], t[:here], dt[:here])
-        np.dot(t[:here], weights, energy[:here])
-        for i in range(here):
-            total = 0.0
-            for k in range(t.shape[1]):
-                dt[i, k] *= weights[k]
-                total += dt[i, k]
-            energy[i] += total
+def kernel_values(n, power, weights, shift, t, values, slopes, block):
+    """The scalar kernel and what is done with it, for ``n`` environments, ``block`` at a time."""
+    for _ in range(0, n, block):
+        for begin in range(0, len(weights), PANEL):
+            rows = min(PANEL, len(weights) - begin)
+            t[: rows * block] = 0.9
+            weighted_powers(power, rows, block, shift, values, weights, begin, t, values, slopes)
 
 
 @njit(nogil=True)
-def adjoints(basis, blocks, scale, c, g, q, square):
-    """dE/dc of every environment."""
-    _, _, _, _, l_max, n_max, n_pad, n_channels, summed = basis
+def adjoints(basis, blocks, scale, workspace, c, g, q, led):
+    """dE/dc of every environment, led down."""
+    _, _, l_max, n_max, eights, n_channels, summed, (source, factor) = basis
+    square = workspace[-1]
     for a in range(len(c)):
-        soap.power_spectrum_adjoint(g[a], c[a], blocks, n_channels, summed, l_max, n_max, n_pad, scale, q, square)
+        soap.power_spectrum_adjoint(g[a], c[a], 0, blocks, n_channels, summed, l_max, n_max, eights, scale, square, q)
+        for at in range(0, len(q), 8 * (l_max + 1) ** 2):
+            lead_down(q, at, l_max, source, factor, led, 4 * at)
 
 
 @njit(nogil=True)
-def gradients(first, channel, distance, unit, basis, q, f, df, y, out):
-    """dE/dr_ij of every environment."""
-    _, _, _, _, l_max, _, n_pad, _, _ = basis
-    for a in range(len(first) - 1):
-        count = first[a + 1] - first[a]
-        soap.pair_gradients(first[a], count, channel[first[a] :], distance, unit, q, f, df, y, l_max, n_pad, out)
+def gradients(n, pairs, basis, led, workspace, out):
+    """dE/dr_ij of one environment, as often as there are environments."""
+    _, _, vectors, distance, _ = pairs
+    _, _, l_max, _, eights, n_channels, _, _ = basis
+    slot, begin, size, f, df, y, _, _ = workspace
+    for _ in range(n):
+        soap.pair_gradients(slot, begin, size, vectors, distance, led, f, df, y, n_channels, l_max, eights, out)
 
 
 def seconds(call: Callable[[], object], repeats: int) -> float:
@@ -141,59 +130,57 @@ def stages(
     """Name, counted operations per atom, and a call over all atoms, for each stage but the pair list."""
     rng = np.random.default_rng(0)
     b = descriptor.basis_
-    pairs, (distance, unit, channel, _) = descriptor._floor_arguments(structure)
-    basis, blocks, scale = b.floor_arrays, b.blocks, descriptor._kernel_scale
-    n, k, m = structure.n_atoms, len(distance) / structure.n_atoms, len(points)
+    pairs, arguments = structure.pairs(descriptor.r_cut), descriptor._floor_pairs(structure)
+    basis, blocks, scale = b.floor_arrays, b.blocks, b.padded_scale
+    n, k, m = structure.n_atoms, len(pairs.j) / structure.n_atoms, len(points)
     n_l, pad, features = b.l_max + 1, b.n_pad, b.n_features
-    n_lm, longest = n_l * n_l, int(np.diff(pairs.first).max())
+    n_lm = n_l * n_l
     width = features if directions is None else len(directions)
-    f, df = np.empty(longest * n_l * pad), np.empty(longest * n_l * pad)
-    y = np.empty((longest + 7) // 8 * n_lm * STRIDE)
-    work = np.empty(24 + 8 * ((b.l_max + 2) ** 2 + 2 * n_l))
-    c, p, g = np.empty((n, b.n_channels * n_lm * pad)), np.empty((n, features)), rng.normal(size=(n, features))
-    row, square, q = np.empty(pad), np.empty(2 * pad * pad), rng.normal(size=c.shape[1])
-    t, dt, energy = np.empty((BLOCK, m)), np.ones((BLOCK, m)), np.empty(BLOCK)
-    u, slope, back = rng.normal(size=(n, width)), np.empty((BLOCK, width)), np.empty((BLOCK, features))
-    mean, weights, gradient = np.zeros(features), rng.normal(size=m), np.empty((len(distance), 3))
+    workspace = soap_frames._workspace(np.arange(n), arguments[0], b.n_channels, b.l_max, pad // 8)
+    c, p = np.empty((n, b.n_channels * n_lm * pad)), np.zeros((n, len(scale)))
+    g, q, led = rng.normal(size=p.shape), rng.normal(size=c.shape[1]), rng.normal(size=4 * c.shape[1])
+    t, values, slopes = np.zeros(max(m, width) * BLOCK), np.zeros(BLOCK), np.zeros(BLOCK)
+    u, out = rng.normal(size=max(m, features) * BLOCK), np.empty(max(m, features) * BLOCK)
+    weights, gradient = rng.normal(size=m), np.empty((len(pairs.j), 3))
     derivative, strain = np.zeros((n, 3)), np.zeros((n, 6))
-    turned = np.ascontiguousarray(points.T)
-    matrix = np.ascontiguousarray(points.T @ points)
-    blocks_of = range(0, n, BLOCK)
-
-    def second() -> None:
-        for _ in blocks_of:
-            products(dt, turned, slope, BLOCK)
-
-    radial, sphere = 13 * n_l * pad * k, 4 * n_lm * k
+    flat, matrix = points.reshape(-1), np.ascontiguousarray(points.T @ points).reshape(-1)
+    radial, sphere = 8 * n_l * pad * k, 4 * n_lm * k
     found = [
         ("radial functions, harmonics", radial + sphere,
-         lambda: pair_bases(pairs.first, distance, unit, basis, False, f, df, y, work)),
-        ("expansion", 2 * n_lm * pad * k, lambda: expansions(pairs.first, channel, basis, f, y, c)),
-        ("power spectrum", n_lm * b.n_max * (b.n_max + 1), lambda: power_spectra(basis, blocks, scale, c, p, row)),
-        ("normalisation", 4 * features, lambda: normalised(p, mean)),
+         lambda: neighbour_functions(arguments, basis, False, workspace)),
+        ("expansion", 2 * n_lm * pad * k, lambda: expansions(n, basis, workspace, c)),
+        ("power spectrum", n_lm * b.n_max * (b.n_max + 1),
+         lambda: power_spectra(basis, blocks, scale, workspace, c, p)),
+        ("normalisation", 4 * features, lambda: normalised(p)),
     ]  # fmt: skip
     if directions is not None:
-        turned_directions = np.ascontiguousarray(directions.T)
-        found.append(("projection", 2 * features * width, lambda: products(p, directions, slope, BLOCK)))
+        onto = directions.reshape(-1)
+        found.append(("projection", 2 * features * width,
+                      lambda: products(n, width, features, onto, features, 1, u, out, BLOCK)))  # fmt: skip
     if zeta <= 2:
-        found.append(("matrix product (collapsed)", 2 * width * width, lambda: products(u, matrix, slope, BLOCK)))
+        found.append(("matrix product (collapsed)", 2 * width * width,
+                      lambda: products(n, width, width, matrix, width, 1, u, out, BLOCK)))  # fmt: skip
     else:
         found += [
-            ("first matrix product", 2 * width * m, lambda: products(u, points, t, BLOCK)),
-            ("kernel function", (zeta + 6) * m, lambda: kernel_values(t, dt, weights, zeta, energy, n)),
-            ("second matrix product", 2 * width * m, second),
-        ]
+            ("first matrix product", 2 * width * m,
+             lambda: products(n, m, width, flat, width, 1, u, out, BLOCK)),
+            ("kernel function", (zeta + 6) * m,
+             lambda: kernel_values(n, zeta, weights, weights, t, values, slopes, BLOCK)),
+            ("second matrix product", 2 * width * m,
+             lambda: products(n, width, m, flat, 1, width, u, out, BLOCK)),
+        ]  # fmt: skip
     if directions is not None:
-        found.append(("projection back", 2 * features * width, lambda: products(u, turned_directions, back, BLOCK)))
+        found.append(("projection back", 2 * features * width,
+                      lambda: products(n, features, width, onto, 1, features, u, out, BLOCK)))  # fmt: skip
     found += [
-        ("adjoint of the power spectrum", 2 * n_lm * b.n_max * pad,
-         lambda: adjoints(basis, blocks, scale, c, g, q, square)),
-        ("radial functions, harmonics, slopes", radial + 4 * sphere,
-         lambda: pair_bases(pairs.first, distance, unit, basis, True, f, df, y, work)),
-        ("pair gradients", 8 * (n_lm + n_l) * pad * k,
-         lambda: gradients(pairs.first, channel, distance, unit, basis, q, f, df, y, gradient)),
+        ("adjoint of the power spectrum", 2 * n_lm * (b.n_max + 5) * pad,
+         lambda: adjoints(basis, blocks, scale, workspace, c, g, q, led)),
+        ("radial functions, harmonics, slopes", 2 * radial + sphere,
+         lambda: neighbour_functions(arguments, basis, True, workspace)),
+        ("pair gradients", 2 * (4 * n_lm + n_l) * pad * k,
+         lambda: gradients(n, arguments, basis, led, workspace, gradient)),
         ("scatter to forces and virials", 24 * k,
-         lambda: scatter_pair_gradients(
+         lambda: soap_frames.scatter_pair_gradients(
              np.arange(n), pairs.first, pairs.j, pairs.vectors, gradient, derivative, strain)),
     ]  # fmt: skip
     return found
@@ -225,9 +212,10 @@ def main() -> None:
         block.descriptor.add_prediction(structure, block.channel, predictor, *arrays)
 
     with blas_threads(1):
-        a, out = np.random.default_rng(0).normal(size=(BLOCK, points.shape[1])), np.empty((BLOCK, len(points)))
-        product = min(seconds(lambda: [products(a, points, out, BLOCK) for _ in range(8)], 1) for _ in range(20)) / 8
-        rate = 2e-9 * BLOCK * points.size / product
+        m, width = points.shape
+        u, out, flat = np.zeros(width * BLOCK), np.empty(m * BLOCK), points.reshape(-1)
+        once = min(seconds(lambda: products(8 * BLOCK, m, width, flat, width, 1, u, out, BLOCK), 1) for _ in range(20))
+        rate = 2e-9 * 8 * BLOCK * points.size / once
         pair_list = 1e6 / n * seconds(lambda: Structure(atoms, o.r_cut), o.repeats)
         whole = 1e6 / n * seconds(fused, o.repeats)
         named = [
@@ -238,7 +226,7 @@ def main() -> None:
         f"{n} atoms, {len(structure.pairs(o.r_cut).distances) / n:.1f} neighbours, {o.sparse} sparse points, "
         f"{block.descriptor.basis_.n_features} features"
         + (f" on {o.directions} directions" if o.directions else "")
-        + f", zeta {o.zeta}\n{blas_kernels()}; matrix product {rate:.1f} GFLOP/s; load {os.getloadavg()[0]:.1f}\n"
+        + f", zeta {o.zeta}\nmatrix product {rate:.1f} GFLOP/s; load {os.getloadavg()[0]:.1f}\n"
     )
     print(f"{'stage':<38} {'us/atom':>9} {'kflop/atom':>11} {'GFLOP/s':>9} {'floor us':>9}")
     print(f"{'pair list':<38} {pair_list:>9.2f}")

@@ -11,22 +11,26 @@ L_MAX = 12
 
 
 @njit
-def _evaluate(l_max, norm, directions, scratch, out):
-    harmonics.harmonics(l_max, norm, directions, 0, True, scratch, out, 0)
+def _evaluate(l_max, factors, directions, out):
+    harmonics.harmonics(l_max, factors, directions, 0, out, 0)
 
 
 def evaluate(vectors, l_max=L_MAX):
-    """(8, lm) values and (8, lm, 3) tangential gradients at eight directions."""
+    """Values (8, lm) at eight directions."""
     unit = vectors / np.linalg.norm(vectors, axis=1)[:, None]
-    n_lm = (l_max + 1) ** 2
-    out = np.full(n_lm * harmonics.STRIDE, np.nan)
-    scratch = np.full(harmonics.scratch_size(l_max), np.nan)
-    _evaluate(l_max, harmonics.normalisation(l_max), np.ascontiguousarray(unit.T).ravel(), scratch, out)
-    lanes = out.reshape(n_lm, 4, 8)
-    values, gradients = lanes[:, 0].T, lanes[:, 1:].transpose(2, 0, 1)
-    if l_max == 0:
-        gradients = np.nan_to_num(gradients)
-    return values, gradients
+    out = np.full(8 * (l_max + 1) ** 2, np.nan)
+    _evaluate(l_max, harmonics.recursion(l_max), np.ascontiguousarray(unit.T).ravel(), out)
+    return out.reshape(-1, 8).T
+
+
+def gradients_of_solid_harmonics(vectors, l_max=L_MAX):
+    """Gradients (8, lm, 3) of r^l Y_lm on the unit sphere, by the ladder from values of lower degree."""
+    values, (source, factor) = evaluate(vectors, l_max), harmonics.ladder(l_max)
+    out = np.zeros((8, (l_max + 1) ** 2, 3))
+    for lm, (sources, factors) in enumerate(zip(source.reshape(-1, 5), factor.reshape(-1, 5), strict=True)):
+        for axis, k in ((0, 0), (0, 1), (1, 2), (1, 3), (2, 4)):
+            out[:, sources[k], axis] += factors[k] * values[:, lm]
+    return out
 
 
 @pytest.fixture(scope="module")
@@ -39,13 +43,13 @@ def test_closed_forms_of_low_degree():
     x, y, z = (v / np.linalg.norm(v, axis=1)[:, None]).T
     c1 = np.sqrt(3 / (4 * np.pi))
     expected = [np.full(8, np.sqrt(1 / (4 * np.pi))), c1 * y, c1 * z, c1 * x, np.sqrt(15 / (4 * np.pi)) * x * y]
-    np.testing.assert_allclose(evaluate(v)[0][:, :5].T, expected, atol=1e-14)
+    np.testing.assert_allclose(evaluate(v)[:, :5].T, expected, atol=1e-14)
 
 
 def test_equal_scipy(vectors):
     r = np.linalg.norm(vectors, axis=1)
     theta, phi = np.arccos(vectors[:, 2] / r), np.arctan2(vectors[:, 1], vectors[:, 0])
-    values = evaluate(vectors)[0]
+    values = evaluate(vectors)
     for l in range(L_MAX + 1):
         for m in range(-l, l + 1):
             y = sph_harm_y(l, abs(m), theta, phi) * (-1) ** m
@@ -54,7 +58,7 @@ def test_equal_scipy(vectors):
 
 
 def test_addition_theorem(vectors):
-    values = evaluate(vectors)[0]
+    values = evaluate(vectors)
     unit = vectors / np.linalg.norm(vectors, axis=1)[:, None]
     cosine = unit @ unit.T
     for l in range(L_MAX + 1):
@@ -62,25 +66,41 @@ def test_addition_theorem(vectors):
         np.testing.assert_allclose(block @ block.T, (2 * l + 1) / (4 * np.pi) * eval_legendre(l, cosine), atol=1e-12)
 
 
-def test_gradient_equals_finite_differences(vectors):
-    gradients = evaluate(vectors)[1]
-    r = np.linalg.norm(vectors, axis=1)[:, None]
+def test_gradient_by_the_ladder_equals_finite_differences(vectors):
+    unit = vectors / np.linalg.norm(vectors, axis=1)[:, None]
+    gradients = gradients_of_solid_harmonics(vectors)
+    degree = np.repeat(np.arange(L_MAX + 1), 2 * np.arange(L_MAX + 1) + 1)
     h = 1e-3
     for axis in range(3):
         step = np.zeros(3)
         step[axis] = h
-        far = [evaluate(vectors + k * step)[0] for k in (-2, -1, 1, 2)]
+        moved = [unit + k * step for k in (-2, -1, 1, 2)]
+        far = [evaluate(v) * np.linalg.norm(v, axis=1)[:, None] ** degree for v in moved]
         numerical = (8 * (far[2] - far[1]) - (far[3] - far[0])) / (12 * h)
-        np.testing.assert_allclose(gradients[:, :, axis] / r, numerical, atol=2e-7)
+        np.testing.assert_allclose(gradients[:, :, axis], numerical, atol=2e-7)
     assert np.abs(gradients).max() > 1
 
 
-def test_gradient_is_tangential(vectors):
+def test_gradient_of_a_homogeneous_polynomial(vectors):
+    """Euler: r . grad S_lm = l S_lm."""
     unit = vectors / np.linalg.norm(vectors, axis=1)[:, None]
-    along = np.einsum("dka,da->dk", evaluate(vectors)[1], unit)
-    np.testing.assert_allclose(along, 0, atol=1e-12)
+    degree = np.repeat(np.arange(L_MAX + 1), 2 * np.arange(L_MAX + 1) + 1)
+    along = np.einsum("dka,da->dk", gradients_of_solid_harmonics(vectors), unit)
+    np.testing.assert_allclose(along, degree * evaluate(vectors), atol=1e-12)
+
+
+@pytest.mark.parametrize("l_max", [0, 2, 5])
+def test_coefficients_led_down_are_those_of_the_gradients(vectors, l_max):
+    n_lm = (l_max + 1) ** 2
+    q, out = np.random.default_rng(3).normal(size=(n_lm, 8)), np.zeros((n_lm, 4, 8))
+    source, factor = harmonics.ladder(l_max)
+    harmonics.lead_down(q.ravel(), 0, l_max, source, factor, out.reshape(-1), 0)
+    values = evaluate(vectors, l_max)
+    expected = np.einsum("kn,dka->dan", q, gradients_of_solid_harmonics(vectors, l_max))
+    np.testing.assert_allclose(np.einsum("dk,kan->dan", values, out[:, 1:]), expected, atol=1e-12)
+    np.testing.assert_array_equal(out[:, 0], q)
 
 
 @pytest.mark.parametrize("l_max", [0, 1, 2, 5])
 def test_lower_degrees_do_not_depend_on_the_highest(vectors, l_max):
-    np.testing.assert_array_equal(evaluate(vectors, l_max)[0], evaluate(vectors)[0][:, : (l_max + 1) ** 2])
+    np.testing.assert_array_equal(evaluate(vectors, l_max), evaluate(vectors)[:, : (l_max + 1) ** 2])

@@ -11,15 +11,18 @@ from gapkit.numerics import radial
 
 
 @njit
-def _interpolate(table, inverse_spacing, n_l, n_pad, r, f, df):
-    radial.interpolate(table, inverse_spacing, n_l, n_pad, r, f, df, 0)
+def _interpolate(table, inverse_spacing, n_series, r, f, df):
+    radial.interpolate(table, inverse_spacing, n_series, r, f, df, 0)
 
 
 def interpolated(basis, r):
     f, df = np.zeros((basis.l_max + 1) * basis.n_pad), np.zeros((basis.l_max + 1) * basis.n_pad)
-    _interpolate(basis.table, basis.inverse_spacing, basis.l_max + 1, basis.n_pad, r, f, df)
-    shape = (basis.l_max + 1, basis.n_pad)
-    return f.reshape(shape)[:, : basis.n_max], df.reshape(shape)[:, : basis.n_max]
+    table = radial.in_eights(basis.table, basis.l_max + 1, basis.n_pad)
+    _interpolate(table, basis.inverse_spacing, (basis.l_max + 1) * basis.n_pad // 8, r, f, df)
+    return tuple(
+        x.reshape(-1, basis.l_max + 1, 8).transpose(1, 0, 2).reshape(basis.l_max + 1, -1)[:, : basis.n_max]
+        for x in (f, df)
+    )
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gapkit.exceptions import NumericsError
-from gapkit.models.triangles import Triangles
+from gapkit.models.triangles import Triangles, fold_in, is_triangle
 
 
 def streamed(A, y, cuts, fold=0, group="forces"):
@@ -80,3 +80,31 @@ def test_numbers_whose_squares_overflow_are_refused(value):
     rows = np.ones((3, 2))
     with pytest.raises(NumericsError, match="remove the frame"):
         triangles.update(rows, np.array([1.0, value, 1.0]), np.ones((3, 1)), "energy", 0)
+
+
+@pytest.mark.parametrize("triangular", [False, True])
+@pytest.mark.parametrize("n", [0, 3, 7, 20])
+def test_rows_folded_into_a_triangle_equal_one_decomposition(n, triangular):
+    rng = np.random.default_rng(n)
+    k = 7
+    triangle, rows = np.triu(rng.normal(size=(k, k))), rng.normal(size=(n, k))
+    if triangular:
+        rows = np.triu(rows)
+    expected = triangle.T @ triangle + rows.T @ rows
+    R = fold_in(triangle.copy(), rows.copy(), triangular)
+    np.testing.assert_allclose(R.T @ R, expected, rtol=1e-12, atol=1e-12)
+    np.testing.assert_array_equal(np.tril(R, -1), 0.0)
+    assert is_triangle(R)
+
+
+def test_as_many_rows_as_columns_are_decomposed_before_more_come():
+    """A square that is no triangle must not be taken for one."""
+    rng = np.random.default_rng(4)
+    A, y = rng.normal(size=(30, 4)), rng.normal(size=30)
+    triangles = Triangles(4, 1)
+    for part in (slice(0, 5), slice(5, 30)):
+        triangles.update(A[part], y[part], np.zeros((len(y[part]), 1)), "energy", 0)
+        triangles.items["energy", 0].reduce()
+    both = np.column_stack([A, y])
+    R = triangles.items["energy", 0].R
+    np.testing.assert_allclose(R.T @ R, both.T @ both, rtol=1e-12, atol=1e-12)

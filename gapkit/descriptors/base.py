@@ -101,6 +101,8 @@ class Descriptor(ABC):
     r_cut: float
     #: range of the feature, where there is one only
     feature_range: tuple[float, float] | None = None
+    #: whether :meth:`frame_environments` are those of :meth:`environments`, which for a few atoms cost only their share
+    each_atom_alone: bool = False
 
     @abstractmethod
     def for_species(self, species: Iterable[int]) -> Descriptor:

@@ -24,8 +24,9 @@ from gapkit.numerics.threads import map_blocks, thread_count
 from gapkit.structures.neighbours import Structure
 from gapkit.structures.plausibility import check_contacts
 
-#: environments per block of the fused energy pass: enough for the matrix products to run at full rate
-BLOCK = 128
+#: environments per block of the fused energy pass: enough for the matrix products to run at full rate, few enough for
+#: the second cache
+BLOCK = 48
 _NOTHING, _NOBODY = np.zeros((0, 0)), np.zeros(0)
 
 
@@ -104,7 +105,7 @@ class SOAP(TransformerMixin, BaseEstimator, Descriptor):
         rows = [np.zeros((0, self.basis_.n_features))]
         for index, atoms in enumerate(_frames(X)):
             check_contacts(atoms, f"frame {index}")
-            rows.append(self._describe(Structure(atoms, self.r_cut), self.basis_.feature_scale))
+            rows.append(self._describe(Structure(atoms, self.r_cut), np.append(self.basis_.feature_scale, np.zeros(8))))
         return np.vstack(rows)
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
@@ -126,6 +127,8 @@ class SOAP(TransformerMixin, BaseEstimator, Descriptor):
         return self._dscribe(self.basis_.species, periodic)
 
     # -- the contract with models ------------------------------------------------------------------------------
+
+    each_atom_alone = True
 
     def for_species(self, species: Iterable[int]) -> SOAP:
         described = copy.copy(self)
@@ -150,23 +153,20 @@ class SOAP(TransformerMixin, BaseEstimator, Descriptor):
             return EnvironmentBatch(
                 x, np.ones(len(x)), centres, start, none.astype(np.int64), none[:, None].repeat(x.shape[1], 1), none
             )
-        pairs, arguments = self._floor_arguments(structure)
+        pairs = self._floor_pairs(structure)
         n_features = self.basis_.n_features
         x = np.empty((len(centres), n_features))
         start = np.zeros(len(centres) + 1, dtype=np.int64)
-        np.cumsum(floor.count_columns(centres, pairs.first, pairs.j, structure.n_atoms), out=start[1:])
+        np.cumsum(floor.count_columns(centres, pairs[0], pairs[1], structure.n_atoms), out=start[1:])
         target = np.empty(start[-1], dtype=np.int64)
         J = np.empty((start[-1], n_features))
-        distance, unit, channels, centre_channel = arguments
-        floor.jacobians(
-            centres, pairs.first, pairs.j, distance, unit, channels, centre_channel, self.basis_.floor_arrays,
-            self.basis_.blocks, self._kernel_scale, structure.n_atoms, x, start, target, J,
-        )  # fmt: skip
+        basis, blocks, scale = self.basis_.floor_arrays, self.basis_.blocks, self.basis_.padded_scale
+        floor.jacobians(centres, pairs, basis, blocks, scale, structure.n_atoms, x, start, target, J)
         return EnvironmentBatch(x, np.ones(len(x)), centres, start, target, J, np.zeros(len(J)))
 
     def unit_vectors(self, structure: Structure, centres: np.ndarray) -> np.ndarray:
         """Normalised descriptors of ``centres``, in the metric of the SOAP kernel: shape (centres, features)."""
-        return self._describe(structure, self._kernel_scale, centres, normalise=True)
+        return self._describe(structure, self.basis_.padded_scale, centres, normalise=True)
 
     def predictor(self, sums: Sequence[KernelSum]) -> tuple[SoapPredictor | KernelSum, ...]:
         """Dot-product kernels of power one and two collapse into one quadratic polynomial; see ``predictors``."""
@@ -199,18 +199,20 @@ class SOAP(TransformerMixin, BaseEstimator, Descriptor):
     def _add_by_adjoint(self, structure, channel, predictor: SoapPredictor, spread, local, gradient, strain) -> None:
         spread, others, variance = spread
         centres = np.flatnonzero(structure.numbers == channel[0])
-        pairs, (distance, unit, channels, centre_channel) = self._floor_arguments(structure)
-        pair_gradient = np.empty((len(distance), 3))
+        pairs = structure.pairs(self.r_cut)
+        arguments = self._floor_pairs(structure)
+        pair_gradient = np.empty((len(pairs.j), 3))
         energy = np.zeros(structure.n_atoms)
         n_threads = thread_count(self.n_jobs)
-        size = max(1, min(8 * BLOCK, -(-len(centres) // n_threads)))
-        basis, blocks, scale = self.basis_.floor_arrays, self.basis_.blocks, self._kernel_scale
+        parts = -(-len(centres) // (8 * BLOCK * n_threads)) * n_threads  # as much for each thread
+        size = 8 * max(1, -(-len(centres) // (8 * max(parts, 1))))
+        basis, blocks, scale = self.basis_.floor_arrays, self.basis_.blocks, self.basis_.padded_scale
 
         def evaluate(part: slice) -> None:
             floor.energies_and_pair_gradients(
-                centres[part], pairs.first, distance, unit, channels, centre_channel, basis, blocks, scale,
-                predictor.mean, predictor.directions, predictor.collapsed, predictor.coefficients,
-                predictor.polynomial, spread.floor_arguments, others, BLOCK, energy, pair_gradient, variance,
+                centres[part], arguments, basis, blocks, scale, predictor.mean, predictor.directions,
+                predictor.collapsed, predictor.coefficients, predictor.polynomial, spread.floor_arguments, others,
+                BLOCK, energy, pair_gradient, variance,
             )  # fmt: skip
 
         map_blocks(evaluate, [slice(k, k + size) for k in range(0, len(centres), size)], n_threads)
@@ -307,27 +309,20 @@ class SOAP(TransformerMixin, BaseEstimator, Descriptor):
             multiplicity=multiplicity,
         )
 
-    @property
-    def _kernel_scale(self) -> np.ndarray:
-        return self.basis_.feature_scale * self.basis_.multiplicity
-
-    def _floor_arguments(self, structure: Structure):
+    def _floor_pairs(self, structure: Structure) -> tuple[np.ndarray, ...]:
+        """Pairs as ``soap_frames.descriptors`` takes them."""
         pairs = structure.pairs(self.r_cut)
-        centre_channel = self.basis_.channel_of(structure.numbers)
-        unit = (pairs.vectors / pairs.distances[:, None]).ravel()
-        return pairs, (pairs.distances, unit, centre_channel[pairs.j], centre_channel)
+        channel_of = self.basis_.channel_of(structure.numbers)
+        return pairs.first, pairs.j, pairs.vectors.reshape(-1), pairs.distances, channel_of
 
     def _describe(self, structure: Structure, scale, centres=None, normalise: bool = False) -> np.ndarray:
-        pairs, (distance, unit, channel, centre_channel) = self._floor_arguments(structure)
+        pairs = self._floor_pairs(structure)
         centres = np.arange(structure.n_atoms) if centres is None else np.asarray(centres)
         out = np.empty((len(centres), self.basis_.n_features))
         basis, blocks = self.basis_.floor_arrays, self.basis_.blocks
 
         def describe(part: slice) -> None:
-            floor.descriptors(
-                centres[part], pairs.first, distance, unit, channel, centre_channel, basis, blocks, scale,
-                normalise, out[part],
-            )  # fmt: skip
+            floor.descriptors(centres[part], pairs, basis, blocks, scale, normalise, out[part])
 
         parts = [slice(k, k + BLOCK) for k in range(0, len(centres), BLOCK)]
         map_blocks(describe, parts, thread_count(self.n_jobs))

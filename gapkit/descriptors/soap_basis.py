@@ -10,7 +10,7 @@ import ase.data
 import numpy as np
 
 from gapkit.exceptions import SpeciesError
-from gapkit.numerics import harmonics
+from gapkit.numerics import harmonics, radial
 
 #: grid points of the radial table; interpolation error below 1e-10 of the largest value (tests/test_radial.py)
 TABLE_POINTS = 1500
@@ -57,16 +57,24 @@ class SoapBasis:
     def floor_arrays(self) -> tuple:
         """The tuple that ``gapkit.numerics.soap_frames`` unpacks."""
         return (
-            self.table,
-            self.inverse_spacing,
-            harmonics.normalisation(self.l_max),
+            (
+                radial.in_eights(self.table, self.l_max + 1, self.n_pad),
+                self.inverse_spacing,
+                harmonics.recursion(self.l_max),
+            ),
             self.centre,
             self.l_max,
             self.n_max,
-            self.n_pad,
+            self.n_pad // 8,
             self.n_channels,
             self.summed,
+            harmonics.ladder(self.l_max),
         )
+
+    @cached_property
+    def padded_scale(self) -> np.ndarray:
+        """Prefactor times multiplicity of each feature, and eight zeros behind."""
+        return np.append(self.feature_scale * self.multiplicity, np.zeros(8))
 
     def channel_of(self, numbers: np.ndarray) -> np.ndarray:
         """Density channel of each atomic number; :class:`SpeciesError` for one that is not known."""

@@ -20,6 +20,7 @@ from gapkit.descriptors import Descriptor
 from gapkit.descriptors.base import Channel, KernelSum, projected
 from gapkit.exceptions import NumericsError
 from gapkit.kernels import Kernel, SquaredExponential
+from gapkit.models import streamed_rows
 from gapkit.numerics import design_rows
 from gapkit.structures.neighbours import Structure
 
@@ -225,6 +226,12 @@ class SparseBasis:
         K = np.zeros((n, self.n_columns))
         variance = np.zeros((n, self.n_terms))
         for b in self.blocks:
+            if derivatives and b.descriptor.each_atom_alone and structure.n_atoms > streamed_rows.AT_ONCE:
+                own, add = np.zeros((n, len(b.points))), np.zeros(n)
+                streamed_rows.add_streamed_rows(b, structure, own, add if prior else None)
+                K[:, b.columns] = own
+                variance[:, b.term] += add
+                continue
             batch = b.descriptor.frame_environments(structure, b.channel, derivatives)
             if len(batch) == 0:
                 continue

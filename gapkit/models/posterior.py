@@ -23,7 +23,7 @@ import numpy as np
 import scipy.linalg
 
 from gapkit.exceptions import NumericsError
-from gapkit.models.triangles import Triangle, Triangles, triangle_of
+from gapkit.models.triangles import Triangle, Triangles, fold_in, is_triangle
 
 #: the Nystrom residual is a difference of two nearly equal numbers: below this share of k** it counts as zero ...
 RESIDUAL_FLOOR = 1e-9
@@ -69,7 +69,7 @@ class Posterior:
         signal = np.asarray(signal, dtype=float)
         column_signal = signal[column_terms]
         m = triangles.n_columns
-        stack = np.zeros((m, m + 1), order="F")
+        stack = np.zeros((m + 1, m + 1), order="F")
         stack[np.arange(m), np.arange(m)] = 1.0
         waiting: list[np.ndarray] = []
         for (group, fold), triangle in progress(list(triangles.items.items())):
@@ -77,11 +77,14 @@ class Posterior:
                 continue
             R = triangle.reduce() / noise[group]
             R[:, :-1] *= column_signal
+            if is_triangle(R):
+                stack = fold_in(stack, R, triangular=True)
+                continue
             waiting.append(R)
             if sum(map(len, waiting)) > m:  # small trapezoids together: each factorisation passes over the stack
-                stack, waiting = triangle_of(np.asfortranarray(np.vstack([stack, *waiting]))), []
+                stack, waiting = fold_in(stack, np.vstack(waiting)), []
         if waiting:
-            stack = triangle_of(np.asfortranarray(np.vstack([stack, *waiting])))
+            stack = fold_in(stack, np.vstack(waiting))
         R, z = stack[:m, :m], stack[:m, m]
         w = scipy.linalg.solve_triangular(R, z, check_finite=False)
         if not np.isfinite(w).all():

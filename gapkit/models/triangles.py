@@ -16,6 +16,8 @@ import scipy.linalg
 from gapkit.exceptions import NumericsError
 
 Key = tuple[str, int]
+#: columns that are decomposed together when rows are folded into a triangle
+PANEL = 64
 #: largest number in a row: squares of larger ones, over noise, would overflow
 LARGEST = 1e100
 
@@ -36,8 +38,31 @@ def triangle_of(rows: np.ndarray) -> np.ndarray:
     """
     if len(rows) == 0:
         return rows
-    (r,) = scipy.linalg.qr(rows, mode="r", check_finite=False, overwrite_a=True)
+    _, r = scipy.linalg.qr(rows, mode="raw", check_finite=False, overwrite_a=True)
     return np.asarray(r[: rows.shape[1]])
+
+
+def is_triangle(R: np.ndarray) -> bool:
+    """Whether ``R``, made by one of these functions, is a whole triangle and not fewer rows, kept as they were."""
+    return len(R) == R.shape[1] and not R[1:, 0].any()
+
+
+def fold_in(triangle: np.ndarray, rows: np.ndarray, triangular: bool = False) -> np.ndarray:
+    """R of the QR decomposition of a square ``triangle`` (k, k) over ``rows`` (n, k); both are overwritten.
+
+    LAPACK's tpqrt leaves out the zeros of the triangle: 2 n k^2 operations, where the whole stack takes twice as many
+    for n = k. ``triangular``: the rows, too, are zero below their diagonal, which makes it a third.
+    """
+    k, n = len(triangle), len(rows)
+    if n == 0:
+        return triangle
+    zero_below = min(n, k) if triangular else 0
+    r, _, _, info = scipy.linalg.lapack.dtpqrt(
+        zero_below, min(PANEL, k), np.asfortranarray(triangle), np.asfortranarray(rows), overwrite_a=1, overwrite_b=1
+    )
+    if info != 0:
+        raise NumericsError(f"the QR decomposition of {n} rows over a triangle of {k} failed (tpqrt: {info})")
+    return np.asarray(r)
 
 
 @dataclass
@@ -65,14 +90,18 @@ class Triangle:
     def reduce(self) -> np.ndarray:
         """Fold the buffer into R."""
         if self.waiting:
-            stacked = np.empty((len(self.R) + self.n_waiting, self.R.shape[1]), order="F")
-            stacked[: len(self.R)] = self.R
-            begin = len(self.R)
-            for rows in self.waiting:
+            full = is_triangle(self.R)
+            parts = self.waiting if full else [self.R, *self.waiting]
+            stacked = np.empty((sum(map(len, parts)), self.R.shape[1]), order="F")
+            begin = 0
+            for rows in parts:
                 stacked[begin : begin + len(rows)] = rows
                 begin += len(rows)
             self.waiting, self.n_waiting = [], 0
-            self.R = triangle_of(stacked) if len(stacked) > stacked.shape[1] else stacked
+            if full:
+                self.R = fold_in(np.array(self.R, order="F"), stacked)
+            else:
+                self.R = triangle_of(stacked) if len(stacked) >= stacked.shape[1] else stacked
         return self.R
 
 

@@ -7,7 +7,8 @@ r -> (1 + epsilon) r, dq/d(epsilon) = the symmetric part of r_ij (x) q' (Voigt x
 import numpy as np
 from numba import njit
 
-from gapkit.numerics.radial import interpolate
+from gapkit.numerics.radial import interpolate_values
+from gapkit.numerics.simd import add, load, store
 
 
 @njit(cache=True, nogil=True)
@@ -185,9 +186,10 @@ def add_pair_prediction(
 def pair_kernel_sums(first, j, distances, numbers, low, high, table, inverse_spacing, n_pad, out):
     """Add the tabulated functions of all pairs of species ``low`` and ``high`` to the rows of their first atoms.
 
-    ``table`` is from ``radial.hermite_table`` with one l; ``out`` (n_atoms, n_pad).
+    ``table`` is from ``radial.in_eights`` with one l; ``out`` (n_atoms, n_pad).
     """
-    f, df = np.empty(n_pad), np.empty(n_pad)
+    f = np.empty(n_pad)
+    flat = out.reshape(-1)
     for a in range(len(numbers)):
         z = numbers[a]
         if z != low and z != high:
@@ -195,6 +197,6 @@ def pair_kernel_sums(first, j, distances, numbers, low, high, table, inverse_spa
         wanted = high if z == low else low
         for p in range(first[a], first[a + 1]):
             if numbers[j[p]] == wanted:
-                interpolate(table, inverse_spacing, 1, n_pad, distances[p], f, df, 0)
-                for k in range(n_pad):
-                    out[a, k] += f[k]
+                interpolate_values(table, inverse_spacing, n_pad // 8, distances[p], f, 0)
+                for k in range(0, n_pad, 8):
+                    store(flat, a * n_pad + k, add(load(flat, a * n_pad + k), load(f, k)))

@@ -16,6 +16,13 @@ import numpy as np
 from numba import njit
 
 from gapkit.numerics import kernel_functions
+from gapkit.numerics.products import product, turn
+from gapkit.numerics.simd import add, fma, load, splat, store
+from gapkit.numerics.vectors import aligned_zeros, inner
+
+#: sparse points whose rows are made together: with the rows of a frame and the derivatives of one environment they stay
+#: in the second cache
+PANEL = 192
 
 
 @njit(cache=True, nogil=True)
@@ -60,28 +67,52 @@ def add_rows(x, weight, start, target, J, dweight, sparse, function, parameter, 
     t = arguments(x, sparse, centred)
     slope = np.empty_like(t)
     kernel_functions.apply(function, parameter, t, t, slope)
-    m = len(sparse)
+    m, width = sparse.shape
     for e in range(len(x)):
         for k in range(m):
             rows[0, k] += weight[e] * t[e, k]
+            slope[e, k] *= weight[e]
     if len(rows) == 1:
         return
+    longest = 0
     for e in range(len(x)):
-        top, bottom = start[e], start[e + 1]
-        projected = np.dot(J[top:bottom], sparse.T)
-        for c in range(top, bottom):
-            shift = 0.0
-            if centred:
-                for f in range(x.shape[1]):
-                    shift += J[c, f] * x[e, f]
-            row = 1 + target[c]
-            we = weight[e]
-            if dweight[c] == 0.0:
-                for k in range(m):
-                    rows[row, k] += we * slope[e, k] * (projected[c - top, k] - shift)
-            else:
-                for k in range(m):
-                    rows[row, k] += we * slope[e, k] * (projected[c - top, k] - shift) + dweight[c] * t[e, k]
+        longest = max(longest, start[e + 1] - start[e])
+    padded = (width + 7) // 8 * 8
+    points = aligned_zeros(PANEL * padded)
+    turned = aligned_zeros(padded * PANEL)
+    projected = aligned_zeros(longest * PANEL)
+    flat_J = J.reshape(-1)
+    for begin in range(0, m, PANEL):
+        used = min(PANEL, m - begin)
+        columns = (used + 7) // 8 * 8
+        for k in range(used):
+            points[k * padded : k * padded + width] = sparse[begin + k]
+        turn(columns, width, points, 0, padded, turned, 0, PANEL)
+        for e in range(len(x)):
+            top, bottom = start[e], start[e + 1]
+            product(
+                bottom - top, columns, width, flat_J, top * width, width, 1, turned, 0, PANEL, projected, 0, PANEL,
+                False,
+            )  # fmt: skip
+            for c in range(top, bottom):
+                shift = inner(J[c], x[e]) if centred else 0.0
+                here = slice(begin, begin + used)
+                _add_row(
+                    projected, (c - top) * PANEL, shift, slope[e, here], dweight[c], t[e, here],
+                    rows[1 + target[c], here],
+                )  # fmt: skip
+
+
+@njit(cache=True, nogil=True)
+def _add_row(projected, at, shift, slope, dweight, value, row):
+    """``row += slope (projected - shift) + dweight value``; ``projected`` from ``at`` on."""
+    n = len(row)
+    minus, factor = splat(-shift), splat(dweight)
+    for k in range(0, n // 8 * 8, 8):
+        there = fma(load(slope, k), add(load(projected, at + k), minus), load(row, k))
+        store(row, k, fma(factor, load(value, k), there))
+    for k in range(n // 8 * 8, n):
+        row[k] += slope[k] * (projected[at + k] - shift) + dweight * value[k]
 
 
 @njit(cache=True, nogil=True)

@@ -17,7 +17,8 @@ ill-conditioned), so the table is made in extended precision; it is stored with 
 import numpy as np
 from numba import njit
 
-from gapkit.numerics.simd import add, fma, load, multiply, splat, store
+from gapkit.numerics.simd import fma, load, multiply, splat, store, subtract
+from gapkit.numerics.vectors import aligned_zeros
 
 
 def gto_radial_functions(alphas, betas, sigma, r):
@@ -68,7 +69,7 @@ def cutoff_weight(r, r_cut, power):
 
 
 def hermite_table(value, slope, spacing, n_pad):
-    """Flat table for :func:`interpolate`: per grid point and l, ``n_pad`` values then ``n_pad`` slopes x spacing.
+    """Flat table of Hermite pieces: per grid point and l, ``n_pad`` values then ``n_pad`` slopes x spacing.
 
     ``value`` and ``slope`` have shape (k, l_max + 1, n_max), on the grid ``k * spacing``.
     """
@@ -79,14 +80,25 @@ def hermite_table(value, slope, spacing, n_pad):
     return table.ravel()
 
 
-@njit(cache=True, nogil=True)
-def interpolate(table, inverse_spacing, n_l, n_pad, r, f, df, offset):
-    """Values and derivatives of all radial functions at distance ``r``.
+def in_eights(table, n_l, n_pad):
+    """The table of :func:`hermite_table` as :func:`interpolate` takes it: at each point, eight n at a time, each l."""
+    turned = np.reshape(table, (-1, n_l, 2, n_pad // 8, 8)).transpose(0, 3, 1, 2, 4)
+    out = aligned_zeros(turned.size)
+    out[:] = turned.ravel()
+    return out
 
-    Fills ``f[offset + l n_pad + n]`` and ``df[...]``; the cubic Hermite error is h^4 max|f''''| / 384.
+
+@njit(cache=True, nogil=True)
+def interpolate(table, inverse_spacing, n_series, r, f, df, offset):
+    """Values and derivatives of ``n_series`` times eight functions at distance ``r``, in the order of the table.
+
+    Fills ``f[offset:]`` and ``df[offset:]``; the cubic Hermite error is h^4 max|f''''| / 384.
     """
     position = r * inverse_spacing
-    k = min(int(position), len(table) // (2 * n_l * n_pad) - 2)  # a distance one rounding below the cutoff
+    row = 16 * n_series
+    k = int(position)
+    if (k + 2) * row > len(table):  # a distance one rounding below the cutoff
+        k -= 1
     t = position - k
     t2 = t * t
     t3 = t2 * t
@@ -97,26 +109,25 @@ def interpolate(table, inverse_spacing, n_l, n_pad, r, f, df, offset):
     dv = splat((6 * t2 - 6 * t) * inverse_spacing)
     ds0 = splat((3 * t2 - 4 * t + 1) * inverse_spacing)
     ds1 = splat((3 * t2 - 2 * t) * inverse_spacing)
-    row = 2 * n_l * n_pad
     low = k * row
     high = low + row
-    minus = splat(-1.0)
-    for l in range(n_l):
-        for n in range(0, n_pad, 8):
-            a = load(table, low + 2 * l * n_pad + n)
-            b = load(table, low + (2 * l + 1) * n_pad + n)
-            c = load(table, high + 2 * l * n_pad + n)
-            d = load(table, high + (2 * l + 1) * n_pad + n)
-            store(f, offset + l * n_pad + n, fma(v0, a, fma(s0, b, fma(v1, c, multiply(s1, d)))))
-            change = add(a, multiply(minus, c))
-            store(df, offset + l * n_pad + n, fma(dv, change, fma(ds0, b, multiply(ds1, d))))
+    for series in range(n_series):
+        a = load(table, low + 16 * series)
+        b = load(table, low + 16 * series + 8)
+        c = load(table, high + 16 * series)
+        d = load(table, high + 16 * series + 8)
+        store(f, offset + 8 * series, fma(v0, a, fma(s0, b, fma(v1, c, multiply(s1, d)))))
+        store(df, offset + 8 * series, fma(dv, subtract(a, c), fma(ds0, b, multiply(ds1, d))))
 
 
 @njit(cache=True, nogil=True)
-def interpolate_values(table, inverse_spacing, n_l, n_pad, r, f, offset):
+def interpolate_values(table, inverse_spacing, n_series, r, f, offset):
     """As :func:`interpolate`, without the derivatives."""
     position = r * inverse_spacing
-    k = min(int(position), len(table) // (2 * n_l * n_pad) - 2)
+    row = 16 * n_series
+    k = int(position)
+    if (k + 2) * row > len(table):
+        k -= 1
     t = position - k
     t2 = t * t
     t3 = t2 * t
@@ -124,13 +135,11 @@ def interpolate_values(table, inverse_spacing, n_l, n_pad, r, f, offset):
     s0 = splat(t3 - 2 * t2 + t)
     v1 = splat(3 * t2 - 2 * t3)
     s1 = splat(t3 - t2)
-    row = 2 * n_l * n_pad
     low = k * row
     high = low + row
-    for l in range(n_l):
-        for n in range(0, n_pad, 8):
-            a = load(table, low + 2 * l * n_pad + n)
-            b = load(table, low + (2 * l + 1) * n_pad + n)
-            c = load(table, high + 2 * l * n_pad + n)
-            d = load(table, high + (2 * l + 1) * n_pad + n)
-            store(f, offset + l * n_pad + n, fma(v0, a, fma(s0, b, fma(v1, c, multiply(s1, d)))))
+    for series in range(n_series):
+        a = load(table, low + 16 * series)
+        b = load(table, low + 16 * series + 8)
+        c = load(table, high + 16 * series)
+        d = load(table, high + 16 * series + 8)
+        store(f, offset + 8 * series, fma(v0, a, fma(s0, b, fma(v1, c, multiply(s1, d)))))

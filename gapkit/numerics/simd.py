@@ -36,6 +36,24 @@ def _address(context, builder, array_type, array, offset):
     return builder.bitcast(builder.gep(data, [offset]), _VECTOR.as_pointer())
 
 
+def _repeat(builder, scalar):
+    """A vector with ``scalar`` in every lane."""
+    first = builder.insert_element(ir.Constant(_VECTOR, ir.Undefined), scalar, _LANE(0))
+    return builder.shuffle_vector(first, ir.Constant(_VECTOR, ir.Undefined), _lanes([0] * WIDTH))
+
+
+def _lanes(numbers):
+    """Lane numbers as a constant of the compiler."""
+    return ir.Constant(ir.VectorType(_LANE, len(numbers)), list(numbers))
+
+
+def _fused(builder, a, b, c):
+    """a b + c in one rounding."""
+    function_type = ir.FunctionType(_VECTOR, [_VECTOR] * 3)
+    function = cgutils.get_or_insert_function(builder.module, function_type, f"llvm.fma.v{WIDTH}f64")
+    return builder.call(function, [a, b, c])
+
+
 @intrinsic
 def load(typing_context, array, offset):
     """The eight doubles ``array[offset : offset + 8]``."""
@@ -65,9 +83,7 @@ def splat(typing_context, scalar):
     """A vector with ``scalar`` in every lane."""
 
     def codegen(context, builder, signature, args):
-        first = builder.insert_element(ir.Constant(_VECTOR, ir.Undefined), args[0], _LANE(0))
-        mask = ir.Constant(ir.VectorType(_LANE, WIDTH), [0] * WIDTH)
-        return builder.shuffle_vector(first, ir.Constant(_VECTOR, ir.Undefined), mask)
+        return _repeat(builder, args[0])
 
     return double8(types.float64), codegen
 
@@ -78,10 +94,7 @@ def broadcast(typing_context, array, offset):
 
     def codegen(context, builder, signature, args):
         data = context.make_array(signature.args[0])(context, builder, args[0]).data
-        scalar = builder.load(builder.gep(data, [args[1]]))
-        first = builder.insert_element(ir.Constant(_VECTOR, ir.Undefined), scalar, _LANE(0))
-        mask = ir.Constant(ir.VectorType(_LANE, WIDTH), [0] * WIDTH)
-        return builder.shuffle_vector(first, ir.Constant(_VECTOR, ir.Undefined), mask)
+        return _repeat(builder, builder.load(builder.gep(data, [args[1]])))
 
     return double8(array, types.intp), codegen
 
@@ -107,9 +120,7 @@ def fma(typing_context, a, b, c):
     """``a * b + c`` in one rounding."""
 
     def codegen(context, builder, signature, args):
-        function_type = ir.FunctionType(_VECTOR, [_VECTOR] * 3)
-        function = cgutils.get_or_insert_function(builder.module, function_type, f"llvm.fma.v{WIDTH}f64")
-        return builder.call(function, args)
+        return _fused(builder, *args)
 
     return double8(double8, double8, double8), codegen
 
@@ -124,9 +135,89 @@ def total(typing_context, vector):
         while lanes > 1:
             lanes //= 2
             undefined = ir.Constant(v.type, ir.Undefined)
-            low = ir.Constant(ir.VectorType(_LANE, lanes), list(range(lanes)))
-            high = ir.Constant(ir.VectorType(_LANE, lanes), list(range(lanes, 2 * lanes)))
+            low, high = _lanes(range(lanes)), _lanes(range(lanes, 2 * lanes))
             v = builder.fadd(builder.shuffle_vector(v, undefined, low), builder.shuffle_vector(v, undefined, high))
         return builder.extract_element(v, _LANE(0))
 
     return types.float64(double8), codegen
+
+
+@intrinsic
+def transpose(typing_context, source, source_at, source_step, out, out_at, out_step):
+    """``out[out_at + out_step k + i] = source[source_at + source_step i + k]`` for i, k below eight."""
+
+    def codegen(context, builder, signature, args):
+        source, source_at, source_step, out, out_at, out_step = args
+        rows = []
+        for _ in range(WIDTH):
+            vector = builder.load(_address(context, builder, signature.args[0], source, source_at))
+            vector.align = 8
+            rows.append(vector)
+            source_at = builder.add(source_at, source_step)
+        for half in (1, 2, 4):  # in rows i and i + half exchange the lanes with and without that bit
+            low = _lanes([k if not k & half else k - half + WIDTH for k in range(WIDTH)])
+            high = _lanes([k + half if not k & half else k + WIDTH for k in range(WIDTH)])
+            for i in range(WIDTH):
+                if not i & half:
+                    a, b = rows[i], rows[i + half]
+                    rows[i], rows[i + half] = builder.shuffle_vector(a, b, low), builder.shuffle_vector(a, b, high)
+        for row in rows:
+            builder.store(row, _address(context, builder, signature.args[3], out, out_at)).align = 8
+            out_at = builder.add(out_at, out_step)
+        return context.get_dummy_value()
+
+    return types.void(source, types.intp, types.intp, out, types.intp, types.intp), codegen
+
+
+@intrinsic(prefer_literal=True)
+def tile(typing_context, n_rows, n_vectors, a, a_at, a_row, a_step, b, b_at, b_step, depth, c, c_at, c_row, adds):
+    """Part of a matrix product.
+
+    ``c[c_at + c_row i + j] (+)= sum_k a[a_at + a_row i + a_step k] b[b_at + b_step k + j]`` for i below ``n_rows`` and
+    j below eight times ``n_vectors``, both literal numbers, and k below ``depth``; added to what is there where
+    ``adds``. All sums stay in registers.
+    """
+    rows, vectors = n_rows.literal_value, n_vectors.literal_value
+
+    def codegen(context, builder, signature, args):
+        _, _, a, a_at, a_row, a_step, b, b_at, b_step, depth, c, c_at, c_row, adds = args
+        index = ir.IntType(64)
+
+        def at(array, place, offset):
+            return _address(context, builder, signature.args[place], array, offset)
+
+        def load_vector(array, place, offset):
+            vector = builder.load(at(array, place, offset))
+            vector.align = 8
+            return vector
+
+        places = [
+            [builder.add(c_at, builder.add(builder.mul(c_row, index(i)), index(WIDTH * j))) for j in range(vectors)]
+            for i in range(rows)
+        ]
+        sums = [
+            [cgutils.alloca_once_value(builder, ir.Constant(_VECTOR, [0.0] * WIDTH)) for _ in range(vectors)]
+            for _ in range(rows)
+        ]
+        with builder.if_then(adds):
+            for i in range(rows):
+                for j in range(vectors):
+                    builder.store(load_vector(c, 10, places[i][j]), sums[i][j])
+        numbers = context.make_array(signature.args[2])(context, builder, a).data
+        starts = [builder.add(a_at, builder.mul(a_row, index(i))) for i in range(rows)]
+        with cgutils.for_range(builder, depth) as loop:
+            along_b = builder.add(b_at, builder.mul(loop.index, b_step))
+            along_a = builder.mul(loop.index, a_step)
+            columns = [load_vector(b, 6, builder.add(along_b, index(WIDTH * j))) for j in range(vectors)]
+            for i in range(rows):
+                number = builder.load(builder.gep(numbers, [builder.add(starts[i], along_a)]))
+                factor = _repeat(builder, number)
+                for j in range(vectors):
+                    builder.store(_fused(builder, factor, columns[j], builder.load(sums[i][j])), sums[i][j])
+        for i in range(rows):
+            for j in range(vectors):
+                builder.store(builder.load(sums[i][j]), at(c, 10, places[i][j])).align = 8
+        return context.get_dummy_value()
+
+    i, flag = types.intp, types.boolean
+    return types.void(n_rows, n_vectors, a, i, i, i, b, i, i, i, c, i, i, flag), codegen

@@ -5,29 +5,48 @@ import math
 import numpy as np
 from numba import njit
 
-from gapkit.numerics.harmonics import NARROW, STRIDE
+from gapkit.numerics.harmonics import lead_down
+from gapkit.numerics.products import product, turn
+from gapkit.numerics.simd import add, broadcast, fma, load, multiply, splat, store, subtract
 from gapkit.numerics.soap import (
     expand,
-    pair_basis,
+    neighbour_sums,
     pair_gradients,
+    pair_harmonics,
     pair_jacobian,
+    place_neighbours,
     power_spectrum,
     power_spectrum_adjoint,
+    radial_factors,
+    radial_functions,
+    square_size,
+    sums_size,
 )
-from gapkit.numerics.vectors import inner, weighted_powers
+from gapkit.numerics.vectors import aligned_zeros, inner, powers, subtract_along, weighted_powers
+
+#: sparse points whose kernel values are held at a time: they and their features stay in the second cache
+PANEL = 64
 
 
 @njit(cache=True, nogil=True)
-def _workspace(atoms, first, l_max, n_pad):
-    """Radial functions and slopes, harmonics, and scratch space for the largest of these environments."""
+def _workspace(atoms, first, n_channels, l_max, eights):
+    """Arrays for the largest of these environments: slots; where channels begin, and their sizes; radial functions and
+    slopes; harmonics; scratch space of ``pair_harmonics`` and of the power spectrum."""
     longest = 1
     for a in atoms:
         longest = max(longest, first[a + 1] - first[a])
-    n_l = l_max + 1
-    radial = longest * n_l * n_pad
-    groups = (longest + 7) // 8
-    scratch = 24 + 8 * ((l_max + 2) ** 2 + 2 * n_l)
-    return np.empty(radial), np.empty(radial), np.empty(groups * n_l * n_l * STRIDE), np.empty(scratch)
+    n_slots = (longest + 7 * n_channels + 7) // 8 * 8
+    radial = 8 * n_slots * (l_max + 1) * eights
+    return (
+        np.empty(n_slots, dtype=np.int64),
+        np.zeros(n_channels + 1, dtype=np.int64),
+        np.zeros(n_channels, dtype=np.int64),
+        aligned_zeros(radial),
+        aligned_zeros(radial),
+        aligned_zeros((l_max + 1) ** 2 * n_slots),
+        aligned_zeros(24),
+        aligned_zeros(square_size(l_max, eights)),
+    )
 
 
 @njit(cache=True, nogil=True)
@@ -41,155 +60,224 @@ def _normalise(vector):
 
 
 @njit(cache=True, nogil=True)
-def descriptors(atoms, first, distance, unit, channel, centre_channel, basis, blocks, scale, normalise, out):
+def _describe(a, pairs, basis, blocks, scale, slopes, workspace, c, c_at, p):
+    """Neighbours, radial functions, harmonics, coefficients and power spectrum of the environment of atom ``a``."""
+    first, j, vectors, distance, channel_of = pairs
+    tables, centre, l_max, n_max, eights, n_channels, summed, _ = basis
+    slot, begin, size, f, df, y, work, square = workspace
+    place_neighbours(first[a], first[a + 1], channel_of, j, n_channels, slot, begin, size)
+    table, inverse_spacing, factors = tables
+    used = begin[n_channels]
+    radial_functions(slot, used, distance, table, inverse_spacing, (l_max + 1) * eights, slopes, f, df)
+    pair_harmonics(slot, used, vectors, distance, factors, l_max, y, work)
+    expand(begin, n_channels, summed, channel_of[a], centre, f, y, l_max, eights, c, c_at)
+    power_spectrum(c, c_at, blocks, l_max, n_max, eights, scale, square, p)
+
+
+@njit(cache=True, nogil=True)
+def descriptors(atoms, pairs, basis, blocks, scale, normalise, out):
     """Power spectra of the environments ``atoms`` into the rows of ``out`` (len(atoms), n_features).
 
-    ``first`` (atoms + 1,) is where each environment's pairs begin; ``basis`` is the tuple of
-    ``gapkit.descriptors.soap.SoapBasis.floor_arrays``.
+    ``pairs``: where each environment's pairs begin (atoms + 1,), their neighbours (p,), vectors (flat 3p) and distances
+    (p,), and the channel of each atom's density (atoms,). ``basis`` is the tuple of
+    ``gapkit.descriptors.soap.SoapBasis.floor_arrays``; ``scale`` is eight doubles longer than the features.
     """
-    radial, inverse_spacing, norm, centre, l_max, n_max, n_pad, n_channels, summed = basis
-    f, df, y, work = _workspace(atoms, first, l_max, n_pad)
-    c = np.empty(n_channels * (l_max + 1) ** 2 * n_pad)
-    row = np.empty(n_pad)
+    _, _, l_max, _, eights, n_channels, _, _ = basis
+    workspace = _workspace(atoms, pairs[0], n_channels, l_max, eights)
+    c = aligned_zeros(8 * n_channels * (l_max + 1) ** 2 * eights)
+    p = aligned_zeros(len(scale))
+    n_features = out.shape[1]
     for i in range(len(atoms)):
-        a = atoms[i]
-        start, count = first[a], first[a + 1] - first[a]
-        pair_basis(start, count, distance, unit, radial, inverse_spacing, norm, l_max, n_pad, False, f, df, y, work)
-        expand(count, channel[start:], n_channels, summed, centre_channel[a], centre, f, y, NARROW, l_max, n_pad, c)
-        power_spectrum(c, blocks, l_max, n_max, n_pad, scale, out[i], row)
+        _describe(atoms[i], pairs, basis, blocks, scale, False, workspace, c, 0, p)
         if normalise:
-            _normalise(out[i])
+            _normalise(p[:n_features])
+        out[i] = p[:n_features]
 
 
 @njit(cache=True, nogil=True)
-def _kernel_values(u, coefficients, t, dt):
-    """Kernel values ``t`` (n, m) of a kernel sum's points; ``dt`` is scratch space. See :func:`_sum_over_points`."""
-    mean, offsets, products, weights, power = coefficients
-    np.dot(u, offsets.T, t)
-    for i in range(len(u)):
-        weighted_powers(power, t[i], products, inner(u[i], mean), weights, dt[i])
+def _shared(mean, u, columns, shared):
+    """Products of the mean sparse point with the columns of ``u``."""
+    product(1, columns, len(mean), mean, 0, 0, 1, u, 0, columns, shared, 0, columns, False)
 
 
 @njit(cache=True, nogil=True)
-def _sum_over_points(u, coefficients, energy, slope, t, dt):
-    """Energies (n,) and dE/du (n, d) of a sum of powers; ``u`` (n, d) is taken from the mean sparse point.
+def _sum_over_points(u, columns, coefficients, spread, energy, slope, t, k, h):
+    """Energies (columns,) and dE/du (d, columns) of a sum of powers; ``u`` (d, columns) is taken from the mean point.
 
     ``coefficients`` holds the points' mean (d,), their offsets from it (m, d), products with it (m,), weights (m,; eV)
-    and the power. ``t``, ``dt`` (n, m): scratch space; kernel values are left in ``t``.
+    and the power. Unless ``spread`` (r, m) is empty, its product with the kernel values is added to ``h`` (r, columns).
+    ``t``, ``k``: PANEL x columns doubles of scratch space. Matrices are flat.
     """
     mean, offsets, products, weights, power = coefficients
-    np.dot(u, offsets.T, t)
-    slopes = np.empty(len(u))
-    for i in range(len(u)):
-        energy[i], slopes[i] = weighted_powers(power, t[i], products, inner(u[i], mean), weights, dt[i])
-    np.dot(dt, offsets, slope)
-    for i in range(len(u)):
-        for k in range(len(mean)):
-            slope[i, k] += slopes[i] * mean[k]
+    m, d = offsets.shape
+    points = offsets.reshape(-1)
+    matrix = spread.reshape(-1)
+    shared, slopes = aligned_zeros(columns), aligned_zeros(columns)
+    _shared(mean, u, columns, shared)
+    energy[:columns] = 0.0
+    for begin in range(0, m, PANEL):
+        rows = min(PANEL, m - begin)
+        product(rows, columns, d, points, begin * d, d, 1, u, 0, columns, t, 0, columns, False)
+        if len(spread) > 0:
+            powers(power, rows, columns, products, shared, begin, t, k)
+            product(len(spread), columns, rows, matrix, begin, m, 1, k, 0, columns, h, 0, columns, True)
+        weighted_powers(power, rows, columns, products, shared, weights, begin, t, energy, slopes)
+        product(d, columns, rows, points, begin * d, 1, d, t, 0, columns, slope, 0, columns, begin > 0)
+    product(d, columns, 1, mean, 0, 1, 1, slopes, 0, columns, slope, 0, columns, True)
 
 
 @njit(cache=True, nogil=True)
-def _subtract_explained(atoms, t, others, soap, pair, signs, variance):
-    """Take sum_j s_j (C k)_j^2 from the ``variance`` of each atom, k being ``t`` (n, m) and the rows of ``others``."""
-    h = np.dot(t, soap.T)
-    if pair.shape[1] > 0:
-        mine = np.empty((len(atoms), pair.shape[1]))
-        for i in range(len(atoms)):
-            mine[i] = others[atoms[i]]
-        h += np.dot(mine, pair.T)
-    signed = np.empty(len(signs))
+def _kernel_products(u, columns, coefficients, spread, t, k, h):
+    """What :func:`_sum_over_points` adds to ``h``, by itself."""
+    mean, offsets, products, _, power = coefficients
+    m, d = offsets.shape
+    points = offsets.reshape(-1)
+    matrix = spread.reshape(-1)
+    shared = aligned_zeros(columns)
+    _shared(mean, u, columns, shared)
+    for begin in range(0, m, PANEL):
+        rows = min(PANEL, m - begin)
+        product(rows, columns, d, points, begin * d, d, 1, u, 0, columns, t, 0, columns, False)
+        powers(power, rows, columns, products, shared, begin, t, k)
+        product(len(spread), columns, rows, matrix, begin, m, 1, k, 0, columns, h, 0, columns, True)
+
+
+@njit(cache=True, nogil=True)
+def _quadratic(u, columns, polynomial, energy, slope):
+    """Energies (columns,) and slopes (d, columns) of constant + linear . u + u . matrix u, the matrix symmetric."""
+    constant, linear, matrix = polynomial
+    d = len(linear)
+    product(d, columns, d, matrix.reshape(-1), 0, d, 1, u, 0, columns, slope, 0, columns, False)
+    for j in range(0, columns, 8):
+        value = splat(constant)
+        for k in range(d):
+            there = k * columns + j
+            s = load(slope, there)
+            towards = add(broadcast(linear, k), s)
+            value = fma(load(u, there), towards, value)
+            store(slope, there, add(towards, s))
+        store(energy, j, value)
+
+
+@njit(cache=True, nogil=True)
+def _pair_products(atoms, columns, others, pair, h):
+    """The pair sums ``others`` (n_atoms, q) of these atoms times ``pair`` (r, q), into ``h`` (r, columns)."""
+    r, q = pair.shape
+    width = (q + 7) // 8 * 8
+    mine = aligned_zeros(columns * width)
     for i in range(len(atoms)):
-        for r in range(len(signs)):
-            signed[r] = signs[r] * h[i, r]
-        variance[atoms[i]] -= inner(h[i], signed)
+        mine[i * width : i * width + q] = others[atoms[i]]
+    turned = aligned_zeros(columns * width)
+    turn(columns, q, mine, 0, width, turned, 0, columns)
+    product(r, columns, q, pair.reshape(-1), 0, q, 1, turned, 0, columns, h, 0, columns, False)
 
 
 @njit(cache=True, nogil=True)
-def _quadratic(u, coefficients, energy, slope):
-    """Energies (n,) and slopes (n, d) of constant + linear . u + u . matrix u, the matrix symmetric."""
-    constant, linear, matrix = coefficients
-    np.dot(u, matrix, slope)
-    for i in range(len(u)):
-        energy[i] = constant + inner(u[i], linear) + inner(u[i], slope[i])
-        for k in range(len(linear)):
-            slope[i, k] = linear[k] + 2 * slope[i, k]
+def _subtract_explained(atoms, columns, signs, h, variance):
+    """Take sum_j s_j h_j^2 from the ``variance`` of each atom; ``h`` (r, columns)."""
+    explained = aligned_zeros(columns)
+    for i in range(0, columns, 8):
+        there = splat(0.0)
+        for k in range(len(signs)):
+            side = load(h, k * columns + i)
+            there = fma(multiply(broadcast(signs, k), side), side, there)
+        store(explained, i, there)
+    for i in range(len(atoms)):
+        variance[atoms[i]] -= explained[i]
 
 
 @njit(cache=True, nogil=True)
 def energies_and_pair_gradients(
-    atoms, first, distance, unit, channel, centre_channel, basis, blocks, scale, mean, directions, collapsed,
-    coefficients, polynomial, spread, others, block_size, energy, g, variance,
+    atoms, pairs, basis, blocks, scale, mean, directions, collapsed, coefficients, polynomial, spread, others,
+    block_size, energy, g, variance,
 ):  # fmt: skip
-    """Local energies and dE/dr_ij of the environments ``atoms``, blocks of ``block_size`` at a time.
+    """Local energies and dE/dr_ij of the environments ``atoms``, blocks of ``block_size`` (a multiple of 8) at a time.
 
     The local energy is a function of u = U (p / |p| - ``mean``), U being ``directions`` (d, f), or the identity
     where it has no rows: a quadratic ``polynomial`` where ``collapsed``, else the kernel sum of ``coefficients`` (see
     ``gapkit.descriptors.soap_predictor``). With a ``spread``, what its sparse points and the pair sums ``others``
     (n_atoms, q) explain is taken from ``variance[atom]``. Fills ``energy[atom]`` and ``g[pair]`` for these atoms and
-    their pairs only, so that threads can share the arrays. The adjoint of the normalisation is
-    :math:`dE/dp = (G - \\hat p (\\hat p \\cdot G))/|p|`.
+    their pairs only, so that threads can share the arrays; ``pairs`` as in :func:`descriptors`. The adjoint of the
+    normalisation is :math:`dE/dp = (G - \\hat p (\\hat p \\cdot G))/|p|`.
+
+    In matrix products a column is an environment, and their number a multiple of eight; columns beyond the last
+    environment hold what was there before.
     """
-    radial, inverse_spacing, norm, centre, l_max, n_max, n_pad, n_channels, summed = basis
-    n_features = len(scale)
+    first, j, vectors, distance, channel_of = pairs
+    (table, inverse_spacing, factors), _, l_max, n_max, eights, n_channels, summed, (source, factor) = basis
+    n_features = len(mean)
+    width = (len(scale) + 7) // 8 * 8
     projects = len(directions) > 0
     d = len(directions) if projects else n_features
+    flat_directions = directions.reshape(-1)
     of_variance, soap, pair, signs = spread
     spreads = len(signs) > 0
-    m = len(of_variance[3]) if spreads else 0 if collapsed else len(coefficients[3])
-    f, df, y, work = _workspace(atoms, first, l_max, n_pad)
-    size_c = n_channels * (l_max + 1) ** 2 * n_pad
-    block_size = max(1, min(block_size, len(atoms)))
-    c = np.empty(block_size * size_c)
-    q = np.empty(size_c)
-    row = np.empty(n_pad)
-    square = np.empty(2 * n_pad * n_pad)
-    p = np.empty((block_size, n_features))
-    length = np.empty(block_size)
-    offset = np.empty((block_size, n_features))
-    gradient = np.empty((block_size, n_features))
-    u = np.empty((block_size, d)) if projects else offset
-    slope = np.empty((block_size, d)) if projects else gradient
-    values = np.empty(block_size)
-    t = np.empty((block_size, m))
-    dt = np.empty((block_size, m))
-    for begin in range(0, len(atoms), block_size):
-        n = min(block_size, len(atoms) - begin)
+    none = soap[:0]
+    workspace = _workspace(atoms, first, n_channels, l_max, eights)
+    slot, begin, size, f, df, y, work, square = workspace
+    size_c = 8 * n_channels * (l_max + 1) ** 2 * eights
+    block_size = min(block_size, (len(atoms) + 7) // 8 * 8)
+    c = aligned_zeros(block_size * size_c)
+    q = aligned_zeros(size_c)
+    led = aligned_zeros(4 * size_c)
+    p = aligned_zeros(block_size * width)
+    gradient = aligned_zeros(block_size * width)
+    length = aligned_zeros(block_size)
+    turned = aligned_zeros(width * block_size)
+    u = aligned_zeros(d * block_size) if projects else turned
+    slope = aligned_zeros(width * block_size)
+    t = aligned_zeros(PANEL * block_size)
+    k = aligned_zeros(PANEL * block_size if spreads else 0)
+    h = aligned_zeros(len(signs) * block_size)
+    values = aligned_zeros(block_size)
+    for start in range(0, len(atoms), block_size):
+        n = min(block_size, len(atoms) - start)
+        columns = (n + 7) // 8 * 8
         for i in range(n):
-            a = atoms[begin + i]
-            start, count = first[a], first[a + 1] - first[a]
-            here = c[i * size_c : (i + 1) * size_c]
-            pair_basis(start, count, distance, unit, radial, inverse_spacing, norm, l_max, n_pad, False, f, df, y, work)
-            expand(
-                count, channel[start:], n_channels, summed, centre_channel[a], centre, f, y, NARROW, l_max, n_pad, here
-            )
-            power_spectrum(here, blocks, l_max, n_max, n_pad, scale, p[i], row)
-            length[i] = _normalise(p[i])
-            for k in range(n_features):
-                offset[i, k] = p[i, k] - mean[k]
+            here = p[i * width : (i + 1) * width]
+            _describe(atoms[start + i], pairs, basis, blocks, scale, False, workspace, c, i * size_c, here)
+            length[i] = _normalise(here[:n_features])
+        turn(columns, n_features, p, 0, width, turned, 0, columns)
+        for feature in range(n_features):
+            for i in range(0, columns, 8):
+                at = feature * columns + i
+                store(turned, at, subtract(load(turned, at), broadcast(mean, feature)))
         if projects:
-            np.dot(offset[:n], directions.T, u[:n])
-        if collapsed:
-            _quadratic(u[:n], polynomial, values[:n], slope[:n])
-        else:
-            _sum_over_points(u[:n], coefficients, values[:n], slope[:n], t[:n], dt[:n])
+            product(d, columns, n_features, flat_directions, 0, n_features, 1, turned, 0, columns, u, 0, columns, False)
         if spreads:
-            if collapsed:
-                _kernel_values(u[:n], of_variance, t[:n], dt[:n])
-            _subtract_explained(atoms[begin : begin + n], t[:n], others, soap, pair, signs, variance)
+            _pair_products(atoms[start : start + n], columns, others, pair, h)
+        if collapsed:
+            _quadratic(u, columns, polynomial, values, slope)
+            if spreads:
+                _kernel_products(u, columns, of_variance, soap, t, k, h)
+        else:
+            _sum_over_points(u, columns, coefficients, soap if spreads else none, values, slope, t, k, h)
+        if spreads:
+            _subtract_explained(atoms[start : start + n], columns, signs, h, variance)
         if projects:
-            np.dot(slope[:n], directions, gradient[:n])
+            product(
+                n_features, columns, d, flat_directions, 0, 1, n_features, slope, 0, columns, turned, 0, columns, False
+            )
+            turn(n_features, columns, turned, 0, columns, gradient, 0, width)
+        else:
+            turn(n_features, columns, slope, 0, columns, gradient, 0, width)
         for i in range(n):
-            a = atoms[begin + i]
+            a = atoms[start + i]
             energy[a] = values[i]
-            start, count = first[a], first[a + 1] - first[a]
-            along = inner(p[i], gradient[i])
-            inverse = 1.0 / length[i]
-            for k in range(n_features):
-                gradient[i, k] = (gradient[i, k] - p[i, k] * along) * inverse
-            here = c[i * size_c : (i + 1) * size_c]
-            power_spectrum_adjoint(gradient[i], here, blocks, n_channels, summed, l_max, n_max, n_pad, scale, q, square)
-            pair_basis(start, count, distance, unit, radial, inverse_spacing, norm, l_max, n_pad, True, f, df, y, work)
-            pair_gradients(start, count, channel[start:], distance, unit, q, f, df, y, l_max, n_pad, g)
+            here = gradient[i * width : (i + 1) * width]
+            unit = p[i * width : (i + 1) * width]
+            along = inner(unit[:n_features], here[:n_features])
+            subtract_along(along, unit, 1.0 / length[i], here, 0, n_features)
+            power_spectrum_adjoint(
+                here, c, i * size_c, blocks, n_channels, summed, l_max, n_max, eights, scale, square, q
+            )
+            for at in range(0, len(q), 8 * (l_max + 1) ** 2):
+                lead_down(q, at, l_max, source, factor, led, 4 * at)
+            place_neighbours(first[a], first[a + 1], channel_of, j, n_channels, slot, begin, size)
+            used = begin[n_channels]
+            radial_functions(slot, used, distance, table, inverse_spacing, (l_max + 1) * eights, True, f, df)
+            pair_harmonics(slot, used, vectors, distance, factors, l_max, y, work)
+            pair_gradients(slot, begin, size, vectors, distance, led, f, df, y, n_channels, l_max, eights, g)
 
 
 @njit(cache=True, nogil=True)
@@ -210,9 +298,31 @@ def count_columns(atoms, first, j, n_atoms):
 
 
 @njit(cache=True, nogil=True)
-def jacobians(
-    atoms, first, j, distance, unit, channel, centre_channel, basis, blocks, scale, n_atoms, x, start_of, target, J
-):
+def _add_to_own(x, y, z, apart, one, width, own):
+    """Add a neighbour's dp/dr (3, width) to the derivatives (9, width) by the central atom's position and the strain.
+
+    The neighbour stands at (x, y, z) from the central atom, and does not move with it if it is ``apart``.
+    """
+    minus = splat(-1.0 if apart else 0.0)
+    half_x, half_y, half_z = splat(0.5 * x), splat(0.5 * y), splat(0.5 * z)
+    vx, vy, vz = splat(x), splat(y), splat(z)
+    for k in range(0, width, 8):
+        gx = load(one, k)
+        gy = load(one, width + k)
+        gz = load(one, 2 * width + k)
+        store(own, k, fma(minus, gx, load(own, k)))
+        store(own, width + k, fma(minus, gy, load(own, width + k)))
+        store(own, 2 * width + k, fma(minus, gz, load(own, 2 * width + k)))
+        store(own, 3 * width + k, fma(vx, gx, load(own, 3 * width + k)))
+        store(own, 4 * width + k, fma(vy, gy, load(own, 4 * width + k)))
+        store(own, 5 * width + k, fma(vz, gz, load(own, 5 * width + k)))
+        store(own, 6 * width + k, fma(half_y, gz, fma(half_z, gy, load(own, 6 * width + k))))
+        store(own, 7 * width + k, fma(half_x, gz, fma(half_z, gx, load(own, 7 * width + k))))
+        store(own, 8 * width + k, fma(half_x, gy, fma(half_y, gx, load(own, 8 * width + k))))
+
+
+@njit(cache=True, nogil=True)
+def jacobians(atoms, pairs, basis, blocks, scale, n_atoms, x, start_of, target, J):
     """Normalised descriptors and their derivatives by atomic positions and strain.
 
     Fills ``x[i]`` (n_features,) and, from row ``start_of[i]`` of ``J`` on, one row per derivative; ``target`` names
@@ -220,65 +330,74 @@ def jacobians(
     r_ij = r_j - r_i, dp/dr_j adds and dp/dr_i takes away dp/dr_ij; strain takes the symmetric part of
     r_ij (x) dp/dr_ij. The derivative of the unit vector is (dp - x (x . dp)) / |p|.
     """
-    radial, inverse_spacing, norm, centre, l_max, n_max, n_pad, n_channels, summed = basis
+    first, j, vectors, distance, _ = pairs
+    _, _, l_max, n_max, eights, n_channels, summed, (source, factor) = basis
     n_features = x.shape[1]
-    f, df, y, work = _workspace(atoms, first, l_max, n_pad)
-    c = np.empty(n_channels * (l_max + 1) ** 2 * n_pad)
-    dc = np.empty((l_max + 1) ** 2 * n_pad)
-    row = np.empty(n_pad)
-    one = np.zeros((3, n_features))
+    width = (len(scale) + 7) // 8 * 8
+    workspace = _workspace(atoms, first, n_channels, l_max, eights)
+    slot, begin, size, f, df, y, _, _ = workspace
+    c = aligned_zeros(8 * n_channels * (l_max + 1) ** 2 * eights)
+    led = aligned_zeros(4 * len(c))
+    sums = aligned_zeros(sums_size(n_channels, l_max, eights))
+    rho, phi = aligned_zeros(8 * (l_max + 1) * eights + 8), aligned_zeros(8 * (l_max + 1) * eights + 8)
+    p = aligned_zeros(width)
+    one = aligned_zeros(3 * width)
+    own = aligned_zeros(9 * width)  # by the position of the central atom, and by the strain
     place = np.full(n_atoms, -1)
+    touches = np.zeros(n_channels, dtype=np.bool_)
+    if summed >= 0:
+        touches[summed] = True
     for i in range(len(atoms)):
         a = atoms[i]
-        start, count = first[a], first[a + 1] - first[a]
-        pair_basis(start, count, distance, unit, radial, inverse_spacing, norm, l_max, n_pad, True, f, df, y, work)
-        expand(count, channel[start:], n_channels, summed, centre_channel[a], centre, f, y, STRIDE, l_max, n_pad, c)
-        power_spectrum(c, blocks, l_max, n_max, n_pad, scale, x[i], row)
+        _describe(a, pairs, basis, blocks, scale, True, workspace, c, 0, p)
+        inverse_length = 1.0 / _normalise(p[:n_features])
+        x[i] = p[:n_features]
+        for at in range(0, len(c), 8 * (l_max + 1) ** 2):
+            lead_down(c, at, l_max, source, factor, led, 4 * at)
         top = start_of[i]
-        bottom = start_of[i + 1]
-        J[top:bottom] = 0.0
         place[a] = top
+        used = top + 3
         for axis in range(3):
             target[top + axis] = 3 * a + axis
-        used = top + 3
-        for k in range(count):
-            other = j[start + k]
-            if place[other] < 0:
-                place[other] = used
+        own[:] = 0.0
+        for s in range(n_channels):
+            touches[s] = True
+            for k in range(begin[s], begin[s] + size[s]):
+                if k & 7 == 0:
+                    neighbour_sums(k, led, y, n_channels, l_max, eights, sums)
+                pair = slot[k]
+                rx, ry, rz = vectors[3 * pair], vectors[3 * pair + 1], vectors[3 * pair + 2]
+                inverse = 1.0 / distance[pair]
+                radial_factors(k, inverse, f, df, l_max, eights, rho, phi)
+                pair_jacobian(
+                    k & 7, rx * inverse, ry * inverse, rz * inverse, touches, rho, phi, sums, blocks, l_max, n_max,
+                    eights, scale, width, one,
+                )  # fmt: skip
                 for axis in range(3):
-                    target[used + axis] = 3 * other + axis
-                used += 3
+                    along = inner(p[:n_features], one[axis * width : axis * width + n_features])
+                    subtract_along(along, p, inverse_length, one, axis * width, n_features)
+                other = j[pair]
+                _add_to_own(rx, ry, rz, other != a, one, width, own)
+                if other == a:
+                    continue  # an image of the central atom moves with it
+                if place[other] < 0:
+                    place[other] = used
+                    for axis in range(3):
+                        target[used + axis] = 3 * other + axis
+                        J[used + axis] = one[axis * width : axis * width + n_features]
+                    used += 3
+                else:
+                    for axis in range(3):
+                        J[place[other] + axis] += one[axis * width : axis * width + n_features]
+            touches[s] = s == summed
         for v in range(6):
             target[used + v] = 3 * n_atoms + v
-        for k in range(count):
-            pair = start + k
-            u = unit[3 * pair : 3 * pair + 3]
-            pair_jacobian(
-                k, channel[pair], summed, distance[pair], u, c, blocks, f, df, y, l_max, n_max, n_pad, scale, dc,
-                row, one,
-            )  # fmt: skip
-            here = place[j[pair]]
-            rx, ry, rz = distance[pair] * u[0], distance[pair] * u[1], distance[pair] * u[2]
-            for axis in range(3):
-                for s in range(n_features):
-                    J[here + axis, s] += one[axis, s]
-                    J[top + axis, s] -= one[axis, s]
-            for s in range(n_features):
-                gx, gy, gz = one[0, s], one[1, s], one[2, s]
-                J[used, s] += rx * gx
-                J[used + 1, s] += ry * gy
-                J[used + 2, s] += rz * gz
-                J[used + 3, s] += 0.5 * (ry * gz + rz * gy)
-                J[used + 4, s] += 0.5 * (rx * gz + rz * gx)
-                J[used + 5, s] += 0.5 * (rx * gy + ry * gx)
+            J[used + v] = own[(3 + v) * width : (3 + v) * width + n_features]
+        for axis in range(3):
+            J[top + axis] = own[axis * width : axis * width + n_features]
         place[a] = -1
-        for k in range(count):
-            place[j[start + k]] = -1
-        inverse = 1.0 / _normalise(x[i])
-        for column in range(top, bottom):
-            along = inner(x[i], J[column])
-            for s in range(n_features):
-                J[column, s] = (J[column, s] - along * x[i, s]) * inverse
+        for pair in range(first[a], first[a + 1]):
+            place[j[pair]] = -1
 
 
 @njit(cache=True, nogil=True)

@@ -1,8 +1,20 @@
-"""Reductions over rows that plain loops would add up one by one, because rounding forbids the compiler to reorder."""
+"""Operations on whole vectors that plain loops would do one number at a time.
 
+Rounding forbids the compiler to reorder a sum, and arrays may overlap for all it knows.
+"""
+
+import numpy as np
 from numba import njit
 
-from gapkit.numerics.simd import add, fma, load, multiply, splat, store, total
+from gapkit.numerics.simd import add, broadcast, fma, load, multiply, splat, store, total
+
+
+@njit(cache=True, nogil=True)
+def aligned_zeros(n):
+    """n zeros from a boundary of cache lines on: eight doubles that cross one cost two accesses."""
+    buffer = np.zeros(n + 8)
+    skip = -(buffer.ctypes.data // 8) % 8
+    return buffer[skip : skip + n]
 
 
 @njit(cache=True, nogil=True)
@@ -26,35 +38,50 @@ def inner(a, b):
 
 
 @njit(cache=True, nogil=True)
-def weighted_powers(power, t, shift, shared, weights, slope):
-    """Sum of ``weights * v**power`` and of its slopes by v, with v = ``t + shift + shared``, all (m,).
+def subtract_along(along, x, factor, a, at, n):
+    """``a = factor (a - along x)`` for the n numbers of ``a`` from ``at`` on; up to seven behind them may change.
 
-    Leaves ``v**power`` in ``t`` and ``weights * power * v**(power - 1)`` in ``slope``.
+    ``x`` is as long as what may change.
     """
-    m = len(t)
-    whole = m // 8 * 8
-    both = splat(shared)
+    minus, scale = splat(-along), splat(factor)
+    for k in range(0, n, 8):
+        store(a, at + k, multiply(scale, fma(minus, load(x, k), load(a, at + k))))
+
+
+@njit(cache=True, nogil=True)
+def weighted_powers(power, rows, columns, shift, shared, weights, begin, t, values, slopes):
+    """Sums over the rows i of ``weights[begin + i] * v**power`` and their slopes by v, column by column.
+
+    v = t + shift[begin + i] + shared[column], with ``t`` (rows, columns) flat and ``columns`` a multiple of eight. Adds
+    to ``values`` and ``slopes`` (columns,), and leaves ``weights * power * v**(power - 1)`` in ``t``.
+    """
     factor = splat(float(power))
-    value = splat(0.0)
-    slopes = splat(0.0)
-    for k in range(0, whole, 8):
-        v = add(add(load(t, k), load(shift, k)), both)
-        lower = splat(1.0)
-        for _ in range(power - 1):
-            lower = multiply(lower, v)
-        w = load(weights, k)
-        powered = multiply(lower, v)
-        value = fma(w, powered, value)
-        side = multiply(multiply(w, factor), lower)
-        slopes = add(slopes, side)
-        store(t, k, powered)
-        store(slope, k, side)
-    sum_of_values, sum_of_slopes = total(value), total(slopes)
-    for k in range(whole, m):
-        x = t[k] + shift[k] + shared
-        below = x ** (power - 1)
-        t[k] = below * x
-        slope[k] = weights[k] * power * below
-        sum_of_values += weights[k] * t[k]
-        sum_of_slopes += slope[k]
-    return sum_of_values, sum_of_slopes
+    for j in range(0, columns, 8):
+        both = load(shared, j)
+        value = load(values, j)
+        slope = load(slopes, j)
+        for i in range(rows):
+            v = add(add(load(t, i * columns + j), broadcast(shift, begin + i)), both)
+            lower = splat(1.0)
+            for _ in range(power - 1):
+                lower = multiply(lower, v)
+            weighted = multiply(broadcast(weights, begin + i), lower)
+            value = fma(weighted, v, value)
+            side = multiply(weighted, factor)
+            slope = add(slope, side)
+            store(t, i * columns + j, side)
+        store(values, j, value)
+        store(slopes, j, slope)
+
+
+@njit(cache=True, nogil=True)
+def powers(power, rows, columns, shift, shared, begin, t, out):
+    """``out = v**power`` with v as in :func:`weighted_powers`."""
+    for j in range(0, columns, 8):
+        both = load(shared, j)
+        for i in range(rows):
+            v = add(add(load(t, i * columns + j), broadcast(shift, begin + i)), both)
+            raised = v
+            for _ in range(power - 1):
+                raised = multiply(raised, v)
+            store(out, i * columns + j, raised)

@@ -32,7 +32,7 @@ from gapkit.descriptors.soap_predictor import SoapSpread, spread_of
 from gapkit.models.basis import SparseBasis, SparseBlock
 from gapkit.models.posterior import Posterior
 from gapkit.numerics.chains import pair_kernel_sums
-from gapkit.numerics.radial import hermite_table
+from gapkit.numerics.radial import hermite_table, in_eights
 from gapkit.structures.neighbours import Structure
 from gapkit.uncertainty.calibration import Calibration
 
@@ -133,9 +133,10 @@ def _form(basis, k, K, covariance, posterior, calibration) -> LocalForm:
     b = A @ up
     exact = np.maximum(exact - np.einsum("nk,nk->n", b, b), 0.0) + energy.noise**2
     # judged on environments that the components have not seen
-    squares = (b[1::2] @ _components(b[::2])) ** 2
-    dropped = np.cumsum(squares[:, ::-1], axis=1)[:, ::-1]  # column r: what is dropped with the first r kept
-    rank = _rank(exact[1::2], dropped)
+    kept = np.cumsum((b[1::2] @ _components(b[::2])) ** 2, axis=1)
+    whole = np.einsum("nk,nk->n", b[1::2], b[1::2])
+    dropped = whole[:, None] - np.column_stack([np.zeros(len(kept)), kept])  # column r: with the first r kept
+    rank = _rank(exact[1::2], np.maximum(dropped, 0.0))
     rows = np.vstack([(up @ _components(b)[:, :rank]).T, _worthwhile(down, A, exact)])
     C = scipy.linalg.solve_triangular(factor, rows.T, lower=True, trans="T", check_finite=False).T
     signs = np.ones(len(C))
@@ -144,8 +145,10 @@ def _form(basis, k, K, covariance, posterior, calibration) -> LocalForm:
 
 
 def _components(b: np.ndarray) -> np.ndarray:
-    """Principal components (not centred) of the rows of ``b``, most important first, as columns."""
-    return scipy.linalg.eigh(b.T @ b, check_finite=False)[1][:, ::-1]
+    """The ``LARGEST_RANK`` first principal components (not centred) of the rows of ``b``, as columns."""
+    k = b.shape[1]
+    leading = [max(0, k - LARGEST_RANK), k - 1]
+    return scipy.linalg.eigh(b.T @ b, check_finite=False, subset_by_index=leading)[1][:, ::-1]
 
 
 def _rank(exact: np.ndarray, dropped: np.ndarray) -> int:
@@ -153,7 +156,7 @@ def _rank(exact: np.ndarray, dropped: np.ndarray) -> int:
 
     No more than ``LARGEST_RANK``, however large the error then is: it is on the safe side.
     """
-    full = min(dropped.shape[1], LARGEST_RANK)
+    full = min(dropped.shape[1] - 1, LARGEST_RANK)
     if not len(exact):
         return full
     for rank in range(8, full, 8):
@@ -202,7 +205,8 @@ class PairTable:
         slope = np.gradient(value, r[1], axis=0, edge_order=2)
         slope[:, -1] = 0.0  # the square root has corners: a value between two grid points stays between theirs
         n_pad = -(-value.shape[1] // 8) * 8
-        return cls(block, hermite_table(value[:, None, :], slope[:, None, :], r[1], n_pad), 1 / r[1], n_pad)
+        table = in_eights(hermite_table(value[:, None, :], slope[:, None, :], r[1], n_pad), 1, n_pad)
+        return cls(block, table, 1 / r[1], n_pad)
 
     def sums(self, structure: Structure) -> tuple[np.ndarray, np.ndarray]:
         """Per atom, the sums over its pairs of the kernels (n, m) and of the square root of the residual (n,)."""

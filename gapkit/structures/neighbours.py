@@ -1,4 +1,4 @@
-"""Pair lists, by the vesin library."""
+"""Pair lists: by bins for periodic frames at least three cutoffs wide, by the vesin library for all others."""
 
 from __future__ import annotations
 
@@ -11,6 +11,10 @@ import vesin
 from ase.geometry import minkowski_reduce
 from numba import njit
 
+from gapkit.numerics.threads import map_blocks, thread_count
+
+#: least number of atoms that a thread is given
+LEAST_PART = 256
 #: extent (A) in directions that are not periodic beyond which the frame is searched as a periodic one
 WIDE = 200.0
 
@@ -80,7 +84,7 @@ def _search_box(atoms: ase.Atoms, r_cut: float) -> tuple[np.ndarray, np.ndarray]
     return np.vstack([vectors, (width + 2 * r_cut)[:, None] * open_axes]), np.ones(3, dtype=bool)
 
 
-def neighbours(atoms: ase.Atoms, r_cut: float, n_threads: int = 1) -> Neighbours:
+def neighbours(atoms: ase.Atoms, r_cut: float, n_threads: int | None = None) -> Neighbours:
     """Pair list of a periodic, partly periodic or isolated frame of any cell shape.
 
     Parameters
@@ -89,6 +93,8 @@ def neighbours(atoms: ase.Atoms, r_cut: float, n_threads: int = 1) -> Neighbours
         Frame; cells smaller than the cutoff are fine.
     r_cut
         Cutoff (A).
+    n_threads
+        Threads for large frames; default: what the environment allows.
 
     Examples
     --------
@@ -98,8 +104,11 @@ def neighbours(atoms: ase.Atoms, r_cut: float, n_threads: int = 1) -> Neighbours
     (8, [2.351, 2.351])
     """
     cell, pbc = _search_box(atoms, r_cut)
+    bins = _bins(cell, r_cut)
+    if pbc.all() and bins.min() >= 3 and np.isfinite(atoms.positions).all():
+        return _search_bins(atoms, r_cut, cell, bins, n_threads or thread_count())
     # each pair once and unsorted takes a quarter of the time of each twice and sorted
-    search = vesin.NeighborList(cutoff=float(r_cut), full_list=False, sorted=False, n_threads=n_threads)
+    search = vesin.NeighborList(cutoff=float(r_cut), full_list=False, sorted=False, n_threads=1)
     one, other, apart = search.compute(
         points=np.ascontiguousarray(atoms.positions, dtype=np.float64),
         box=cell,
@@ -112,6 +121,126 @@ def neighbours(atoms: ase.Atoms, r_cut: float, n_threads: int = 1) -> Neighbours
     vectors, distances = np.empty((2 * len(one), 3)), np.empty(2 * len(one))
     _both_ways(one, other, np.ascontiguousarray(apart), first, i, j, vectors, distances)
     return Neighbours(n, float(r_cut), first, i, j, vectors, distances)
+
+
+def _bins(cell: np.ndarray, r_cut: float) -> np.ndarray:
+    """Into how many layers, none thinner than the cutoff, the cell can be cut in each direction (at most 100)."""
+    faces = np.cross(cell[[1, 2, 0]], cell[[2, 0, 1]])
+    height = abs(np.linalg.det(cell)) / np.maximum(np.linalg.norm(faces, axis=1), 1e-300)
+    return np.minimum(height / r_cut, 100.0).astype(np.int64)
+
+
+def _search_bins(atoms: ase.Atoms, r_cut: float, cell: np.ndarray, bins: np.ndarray, n_threads: int) -> Neighbours:
+    """Pairs of a periodic frame that is at least three bins wide each way: faster than vesin, and on threads."""
+    n = len(atoms)
+    positions = np.ascontiguousarray(atoms.positions, dtype=np.float64)
+    sorted_atoms = _sort_into_bins(positions, cell, np.linalg.inv(cell), bins)
+    volume = abs(np.linalg.det(cell))
+    likely = int(1.2 * n / volume * 4.19 * r_cut**3) + 10
+
+    def search(part: range) -> tuple[np.ndarray, ...]:
+        room = likely * len(part)
+        while True:
+            count = np.empty(len(part), dtype=np.int64)
+            i, j = np.empty(room, dtype=np.int64), np.empty(room, dtype=np.int64)
+            vectors, distances = np.empty((room, 3)), np.empty(room)
+            used = _fill_from_bins(part.start, sorted_atoms, cell, bins, r_cut, count, i, j, vectors, distances)
+            if used >= 0:
+                return count, i[:used], j[:used], vectors[:used], distances[:used]
+            room *= 2
+
+    size = max(LEAST_PART, -(-n // n_threads))
+    parts = map_blocks(search, [range(k, min(k + size, n)) for k in range(0, n, size)], n_threads)
+    count, i, j, vectors, distances = parts[0] if len(parts) == 1 else map(np.concatenate, zip(*parts, strict=True))
+    first = np.zeros(n + 1, dtype=np.int64)
+    np.cumsum(count, out=first[1:])
+    return Neighbours(n, float(r_cut), first, i, j, vectors, distances)
+
+
+@njit(cache=True, nogil=True)
+def _sort_into_bins(positions, cell, inverse, bins):
+    """Positions within the cell (n, 3), bins (n, 3), where each bin begins; and, bin by bin, atoms and x, y, z."""
+    n = len(positions)
+    n_bins = bins[0] * bins[1] * bins[2]
+    bin_of = np.empty((n, 3), dtype=np.int64)
+    inside = np.empty((n, 3))
+    begin = np.zeros(n_bins + 1, dtype=np.int64)
+    for a in range(n):
+        for axis in range(3):
+            inside[a, axis] = positions[a, axis]
+        for v in range(3):
+            fraction = 0.0
+            for axis in range(3):
+                fraction += positions[a, axis] * inverse[axis, v]
+            whole = math.floor(fraction)
+            bin_of[a, v] = min(int((fraction - whole) * bins[v]), bins[v] - 1)
+            for axis in range(3):
+                inside[a, axis] -= whole * cell[v, axis]
+        begin[(bin_of[a, 0] * bins[1] + bin_of[a, 1]) * bins[2] + bin_of[a, 2] + 1] += 1
+    for b in range(n_bins):
+        begin[b + 1] += begin[b]
+    place = begin[:-1].copy()
+    order = np.empty(n, dtype=np.int64)
+    xs, ys, zs = np.empty(n), np.empty(n), np.empty(n)
+    for a in range(n):
+        b = (bin_of[a, 0] * bins[1] + bin_of[a, 1]) * bins[2] + bin_of[a, 2]
+        k = place[b]
+        place[b] = k + 1
+        order[k] = a
+        xs[k], ys[k], zs[k] = inside[a, 0], inside[a, 1], inside[a, 2]
+    return inside, bin_of, begin, order, xs, ys, zs
+
+
+@njit(cache=True, nogil=True)
+def _fill_from_bins(start, sorted_atoms, cell, bins, r_cut, count, i, j, vectors, distances):
+    """Pairs within ``r_cut`` of atoms ``start`` and on, as many as ``count`` has, from their bins and those around.
+
+    ``sorted_atoms`` is from :func:`_sort_into_bins`. Returns the number of pairs, or -1 where there is no room for all.
+    """
+    inside, bin_of, begin, order, xs, ys, zs = sorted_atoms
+    near = np.empty(len(order), dtype=np.int64)
+    limit = r_cut * r_cut
+    used = 0
+    for a in range(start, start + len(count)):
+        before = used
+        for shift_a in range(-1, 2):
+            ka, ia = _wrapped(bin_of[a, 0] + shift_a, bins[0])
+            for shift_b in range(-1, 2):
+                kb, ib = _wrapped(bin_of[a, 1] + shift_b, bins[1])
+                for shift_c in range(-1, 2):
+                    kc, ic = _wrapped(bin_of[a, 2] + shift_c, bins[2])
+                    x0 = inside[a, 0] - ia * cell[0, 0] - ib * cell[1, 0] - ic * cell[2, 0]
+                    y0 = inside[a, 1] - ia * cell[0, 1] - ib * cell[1, 1] - ic * cell[2, 1]
+                    z0 = inside[a, 2] - ia * cell[0, 2] - ib * cell[1, 2] - ic * cell[2, 2]
+                    b = (ka * bins[1] + kb) * bins[2] + kc
+                    found = 0
+                    for k in range(begin[b], begin[b + 1]):  # without a branch: most atoms are too far away
+                        square = (xs[k] - x0) ** 2 + (ys[k] - y0) ** 2 + (zs[k] - z0) ** 2
+                        near[found] = k
+                        found += square < limit
+                    if used + found > len(j):
+                        return -1
+                    for m in range(found):
+                        k = near[m]
+                        if order[k] == a:  # three bins wide: no other image of it is near
+                            continue
+                        x, y, z = xs[k] - x0, ys[k] - y0, zs[k] - z0
+                        i[used], j[used] = a, order[k]
+                        vectors[used, 0], vectors[used, 1], vectors[used, 2] = x, y, z
+                        distances[used] = math.sqrt(x * x + y * y + z * z)
+                        used += 1
+        count[a - start] = used - before
+    return used
+
+
+@njit(cache=True, nogil=True)
+def _wrapped(k, n):
+    """Bin ``k`` of ``n``, at most one beyond either end, within the cell; and the image that it belongs to."""
+    if k < 0:
+        return k + n, -1.0
+    if k >= n:
+        return k - n, 1.0
+    return k, 0.0
 
 
 @njit(cache=True, nogil=True)
