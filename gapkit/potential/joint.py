@@ -78,9 +78,8 @@ def joint_energies(potential: Potential, frames: Sequence[ase.Atoms], noise: boo
     r"""Energies of ``frames`` with their joint error.
 
     The function's covariance is :math:`a \rho + \lambda^2 \omega`, each factor that of the frame's energy group, with
-    the prior's cross kernel in rho; where error bars follow out-of-fold errors its diagonal is that of ``predict``
-    (``noise=False``), with these correlations. A new label's error is mostly what the model cannot express of a frame;
-    two frames share it only where they are nearly the same. With T the standard deviations of new labels and C the
+    the prior's cross kernel in rho. A new label's error is mostly what the model cannot express of a frame; two frames
+    share it only where they are nearly the same. With T the standard deviations of new labels and C the
     function's covariance it is taken as :math:`T_i T_j (C_{ij}/\sqrt{C_{ii} C_{jj}})^{15}`, so that the difference of
     a frame with itself has no error and that of two snapshots nearly the sum of both variances.
 
@@ -108,13 +107,13 @@ def joint_energies(potential: Potential, frames: Sequence[ase.Atoms], noise: boo
     covariance = residual + weights * np.outer(by_weights, by_weights)
     variance = np.diagonal(covariance).copy()
     share = np.divide(np.diagonal(residual), variance, out=np.zeros_like(variance), where=variance > 0)
-    if isinstance(potential, RecalibratedPotential):
-        both = zip(frames, structures, strict=True)
-        std = np.array([potential.spread(a, structure=s, noise=noise, forces=False).energy for a, s in both])
-    else:
+    if noise:
         sigma = np.array([g.noise * np.sqrt(len(a)) for g, a in zip(groups, frames, strict=True)])
-        std = np.sqrt(variance + noise * sigma**2)
-    covariance = np.outer(std, std) * _correlation(covariance) ** (SHARPNESS if noise else 1)
+        std = np.sqrt(variance + sigma**2)
+        if isinstance(potential, RecalibratedPotential):
+            both = zip(frames, structures, strict=True)
+            std = np.array([potential.spread(a, structure=s, forces=False).energy for a, s in both])
+        covariance = np.outer(std, std) * _correlation(covariance) ** SHARPNESS
     return JointEnergies(energy, covariance, share)
 
 

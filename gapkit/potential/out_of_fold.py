@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from gapkit.exceptions import DataError
 from gapkit.models.basis import SparseBasis
+from gapkit.models.levels import kind_of
 from gapkit.models.observations import Targets
 from gapkit.models.posterior import Posterior
 from gapkit.potential.exact_mean import ExactMean
 from gapkit.potential.recalibrated import KINDS, FrameErrors, pooled
 from gapkit.potential.training_set import TrainingSet
 from gapkit.structures.neighbours import Structure
+from gapkit.uncertainty.calibration import Calibration
 from gapkit.uncertainty.recalibration import ErrorModel, Recalibration
 
 #: labels, about, whose rows are made again: three numbers per label kind need no more
 LABELS = 8000
 #: energies, about, that are made again alone, at the cost of a prediction each
 ENERGIES = 1000
+#: share of the sample in which the function's variance is within the part of a new label's that follows the posterior's
+WITHIN = 0.99
 
 
 class OutOfFold:
@@ -86,6 +91,22 @@ class OutOfFold:
             -mean[1:end] - forces.ravel() if len(mean) > 1 and forces is not None else None,
             -mean[end:] - virial if len(mean) > 1 and virial is not None else None,
         )
+
+    def consistent(self, calibration: Calibration, recalibration: Recalibration) -> Calibration:
+        """The calibration with the function's variances shrunk, per label kind, until nearly all of the sample's are
+        within what its errors bear out."""
+        groups = dict(calibration.groups)
+        for kind, model in recalibration.models.items():
+            _, residual, weights = pooled(self.errors, range(len(self.errors)), kind)
+            judged = model.judged(residual, weights)
+            latent = calibration.of(kind).latent(residual, weights)[judged]
+            share = min(1.0, float(np.quantile(model.rise(residual, weights)[judged] / latent, 1 - WITHIN)))
+            for name, group in calibration.groups.items():
+                if kind_of(name) == kind:
+                    groups[name] = replace(
+                        group, residual_scale=share * group.residual_scale, weight_scale=share * group.weight_scale
+                    )
+        return replace(calibration, groups=groups)
 
     def recalibration(self) -> Recalibration:
         """Error models of the label kinds with labels enough; without conformal scores, which need frames apart."""

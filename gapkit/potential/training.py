@@ -220,6 +220,9 @@ def _fit(frames, terms, baseline, e0, noise, sparse, exact, n_folds, n_jobs, ran
             held_out |= {g: replace(s, squared_error=mean.held_out[g] ** 2) for g, s in known.items()}
             account = account | {"exact_noise_factor": mean.noise_factor}
         calibration = calibrate(levels, held_out)
+        recalibration = out_of_fold.recalibration() if out_of_fold.errors else None
+        if recalibration is not None:
+            calibration = out_of_fold.consistent(calibration, recalibration)
         potential = Potential(
             terms=terms,
             basis=basis,
@@ -240,8 +243,8 @@ def _fit(frames, terms, baseline, e0, noise, sparse, exact, n_folds, n_jobs, ran
         domain = domain_sample(data, basis.r_cut)
         metadata = {**potential.metadata, "domain_variance": domain_variance(potential, domain)}
         potential = replace(potential, metadata=metadata, local_forms=local_forms(potential, domain))
-        if out_of_fold.errors:
-            potential = recalibrated(potential, out_of_fold.recalibration())
+        if recalibration is not None:
+            potential = recalibrated(potential, recalibration)
     return Fit(potential, triangles, levels, folds)
 
 
