@@ -46,6 +46,17 @@ def test_pivoted_cholesky_takes_the_largest_residual_each_time():
         assert len(residual)
 
 
+@pytest.mark.parametrize("n", [5, 60])
+def test_the_last_digits_of_unit_vectors_do_not_choose_the_points(n):
+    """Both routes: columns as needed, and the whole matrix."""
+    x, rng = candidates(seed=7), np.random.default_rng(0)
+    index, _ = pivoted_cholesky(x, DotProduct(4), n)
+    assert index[0] == 0
+    for _ in range(5):
+        changed = x * (1 + 2e-16 * rng.integers(-1, 2, size=x.shape))
+        np.testing.assert_array_equal(pivoted_cholesky(changed, DotProduct(4), n)[0][:5], index[:5])
+
+
 def test_it_stops_when_nothing_is_left():
     x = np.repeat(candidates(4), 10, axis=0)
     index, residual = pivoted_cholesky(x, SquaredExponential(0.5), 30)

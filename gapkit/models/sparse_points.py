@@ -13,6 +13,8 @@ from gapkit.kernels import Kernel
 
 #: share of the candidates beyond which the whole kernel matrix is factorised rather than columns made as needed
 WHOLE_MATRIX = 0.15
+#: relative difference of variances that is rounding
+TIE = 1e-12
 #: points by which a large pool is thinned
 PILOT = 300
 
@@ -55,7 +57,7 @@ def pivoted_cholesky(X: np.ndarray, kernel: Kernel, n: int, tolerance: float = 1
     columns = np.empty((n, len(X)))
     indices: list[int] = []
     for k in range(n):
-        pivot = int(np.argmax(residual))
+        pivot = int(np.argmax(residual)) if k else _first_of_equals(residual)
         if residual[pivot] <= floor:
             break
         column = kernel(X, X[pivot : pivot + 1])[:, 0] - columns[:k, pivot] @ columns[:k]
@@ -68,10 +70,18 @@ def pivoted_cholesky(X: np.ndarray, kernel: Kernel, n: int, tolerance: float = 1
     return np.array(indices, dtype=np.int64), residual
 
 
+def _first_of_equals(variance: np.ndarray) -> int:
+    """The first of the candidates whose variance is largest but for rounding: unit vectors all tie, and last digits,
+    which differ from machine to machine, must not choose the points."""
+    return int(np.argmax(variance >= (1.0 - TIE) * variance.max(initial=0.0)))
+
+
 def _pivoted_whole(X: np.ndarray, kernel: Kernel, n: int, tolerance: float) -> tuple[np.ndarray, np.ndarray]:
     """The same from the whole kernel matrix by LAPACK (pstrf, blocked): far faster where ``n`` is near c."""
     K = kernel(X)
     diagonal = K.diagonal().copy()
+    first = _first_of_equals(diagonal)
+    K[first, first] *= 1.0 + TIE
     factor, pivots, rank, info = scipy.linalg.lapack.dpstrf(
         K.T, tol=tolerance * float(diagonal.max(initial=0.0)), lower=1, overwrite_a=1
     )

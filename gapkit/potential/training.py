@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+import ase
 import numpy as np
 from tqdm import tqdm
 
@@ -240,25 +241,34 @@ def _fit(frames, terms, baseline, e0, noise, sparse, exact, n_folds, n_jobs, ran
             },
             n_jobs=n_jobs,
         )
-        domain = domain_sample(data, basis.r_cut)
-        metadata = {**potential.metadata, "domain_variance": domain_variance(potential, domain)}
-        potential = replace(potential, metadata=metadata, local_forms=local_forms(potential, domain))
+        domain = domain_sample(data)
+        structures = [Structure(atoms, basis.r_cut) for atoms in domain]
+        potential = replace(potential, local_forms=local_forms(potential, structures))
+        largest = domain_variance(potential, domain, structures)
+        potential = replace(potential, metadata={**potential.metadata, "domain_variance": largest})
         if recalibration is not None:
             potential = recalibrated(potential, recalibration)
     return Fit(potential, triangles, levels, folds)
 
 
-def domain_sample(data: TrainingSet, r_cut: float) -> list[Structure]:
+def domain_sample(data: TrainingSet) -> list[ase.Atoms]:
     """Every so many training frames, without isolated atoms: almost everything is nearer to the data than they are to
     each other."""
     bonded = [f for f, t in zip(data.frames, data.targets, strict=True) if not t.isolated]
     step = max(1, sum(f.n_atoms for f in bonded) // DOMAIN_SAMPLE)
-    return [Structure(frame.atoms, r_cut) for frame in bonded[::step]]
+    return [frame.atoms for frame in bonded[::step]]
 
 
-def domain_variance(potential: Potential, sample: Sequence[Structure]) -> float:
-    """Largest calibrated variance (eV^2, without noise) of a local energy in a sample of the training frames."""
-    return max((float(potential.local_spread(s, noise=False).max()) ** 2 for s in sample), default=0.0)
+def domain_variance(potential: Potential, sample: Sequence[ase.Atoms], structures: Sequence[Structure]) -> float:
+    """Largest calibrated variance (eV^2, without noise) of a local energy in a sample of the training frames, by the
+    exact formula and by the cheap forms, which may say more: a calculator warns by either."""
+    largest = 0.0
+    for atoms, structure in zip(sample, structures, strict=True):
+        largest = max(largest, float(potential.local_spread(structure, noise=False).max()) ** 2)
+        if potential.has_fast_local_variance(structure.numbers):
+            p = potential.evaluate(atoms, structure=structure, local_variance=True)
+            largest = max(largest, float(p.local_variance.max()))
+    return largest
 
 
 def local_forms(potential: Potential, sample: Sequence[Structure]) -> dict[int, LocalForm]:
