@@ -1,8 +1,10 @@
 """The choice of defaults, by held-out error on training frames alone (docs/ACCURACY.md).
 
-    python benchmarks/selection.py TRAIN.xyz [MORE.xyz ...] [--every 4] [--sparse 1000] [--only objective shape points]
+    python benchmarks/selection.py TRAIN.xyz [MORE.xyz ...] [--every 4] [--sparse 1000]
+        [--only objective shape points exact]
 
-Prints a table per question: which objective of the levels, which shape of the SOAP kernel, how many sparse points.
+Prints a table per question: which objective of the levels, which shape of the SOAP kernel, how many sparse points,
+whether the mean should take every label as a functional (with power two, both ways).
 Every line is one fit; its errors are those of the folds that it held out. Test files are not for this script.
 ``--every n`` takes each n-th frame (and all isolated atoms), for a first look.
 """
@@ -11,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from dataclasses import replace
 
 import numpy as np
 from ase import Atoms
@@ -63,17 +66,25 @@ def points(frames: list[Atoms], terms: list[gapkit.Term]) -> None:
     print(sparse_curve(gap, [m // 16, m // 8, m // 4, m // 2, 3 * m // 4, m]))
 
 
+def exact_mean(frames: list[Atoms], n_sparse: int) -> None:
+    """The exact mean against that of sparse points, all else equal."""
+    pair, soap = candidates(frames)[0].made()
+    soap = replace(soap, kernel=gapkit.DotProduct(2), n_sparse=n_sparse)
+    for name, exact in (("sparse points, zeta 2", False), ("every label, zeta 2", True)):
+        line(name, gapkit.GAP(terms=[pair, soap], exact=exact, random_state=0), frames)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("train", nargs="+")
     parser.add_argument("--every", type=int, default=1)
     parser.add_argument("--sparse", type=int, default=1000)
-    parser.add_argument("--only", nargs="+", choices=("objective", "shape", "points"))
+    parser.add_argument("--only", nargs="+", choices=("objective", "shape", "points", "exact"))
     o = parser.parse_args()
     frames = read_frames(*o.train)
     isolated = [a for a in frames if len(a) == 1 and not a.pbc.any()]
     frames = [a for a in frames if len(a) > 1 or a.pbc.any()][:: o.every] + isolated
-    asked = o.only or ("objective", "shape", "points")
+    asked = o.only or ("objective", "shape", "points", "exact")
     default = candidates(frames)[0]
     fewer = default.made(o.sparse / default.made()[1].n_sparse)
     print(f"{len(frames)} frames")
@@ -83,6 +94,8 @@ def main() -> None:
         shapes(frames, o.sparse)
     if "points" in asked:
         points(frames, default.made())
+    if "exact" in asked:
+        exact_mean(frames, o.sparse)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 from ase import Atoms
@@ -9,8 +11,13 @@ from ase.build import bulk
 from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 from hypothesis import settings
+from threadpoolctl import threadpool_limits
 
 import gapkit
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # as many threads as cores in each of several workers wait for each other
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    threadpool_limits(int(os.environ["OMP_NUM_THREADS"]))
 
 # the first call of a kernel compiles it, and a test that passes today must pass tomorrow
 settings.register_profile("gapkit", deadline=None, derandomize=True)

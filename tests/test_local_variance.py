@@ -34,6 +34,7 @@ def alloy_frames(n, seed):
 def forms_of_full_rank(gap, frames, monkeypatch):
     monkeypatch.setattr(local_variance, "ERROR", -1.0)
     monkeypatch.setattr(local_variance, "WORTHWHILE", 0.0)
+    monkeypatch.setattr(local_variance, "TABLE_POINTS", 10_000)  # the bound is read from the table linearly
     p = gap.potential_
     return replace(p, local_forms=choose_forms(p.basis, p.posterior, p.calibration, [p.structure(a) for a in frames]))
 
@@ -72,7 +73,7 @@ def test_a_form_of_full_rank_gives_the_exact_variance(changes, make, monkeypatch
     for atoms in make(4, seed=2):
         expected = p.local_spread(p.structure(atoms), noise=False) ** 2 + pair_excess(p, atoms)
         found = p.evaluate(atoms, local_variance=True)
-        # the bound is read from a table, linearly, and has corners
+        # of that table, whose bound has corners
         np.testing.assert_allclose(found.local_variance, expected, rtol=1e-3)
         np.testing.assert_allclose(found.forces, p.evaluate(atoms).forces, atol=1e-12)
         assert found.energy == p.evaluate(atoms).energy
