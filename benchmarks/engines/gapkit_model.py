@@ -20,21 +20,31 @@ DIRECTIONS = 128
 
 
 class GivenPoints:
-    """A selection of sparse points: the environments of ``sparse.txt``, which gap_fit reads too."""
+    """A selection of sparse points: the environments of ``sparse.txt``, which gap_fit reads too.
 
-    def __init__(self, work: str, n_environments: int) -> None:
+    They are known by their features: a fit does not keep the order of its frames.
+    """
+
+    def __init__(self, work: str, frames: list, soap) -> None:
         import numpy as np
 
-        self.index = np.loadtxt(Path(work, "sparse.txt"), dtype=int) - 1
-        self.n_environments = n_environments
+        from gapkit.structures.neighbours import Structure
+
+        described = soap.for_species([14])
+        x = [described.environments(Structure(a, soap.r_cut), (14,), derivatives=False).x for a in frames]
+        self.wanted = np.vstack(x)[np.loadtxt(Path(work, "sparse.txt"), dtype=int) - 1]
+        self.n_environments = sum(map(len, x))
 
     def __call__(self, candidates, kernel, n, rng):
-        if len(candidates) == self.n_environments:
-            return self.index
-        return rng.permutation(len(candidates))[:n]  # more environments than gapkit's pool keeps
+        import numpy as np
+
+        if len(candidates) < self.n_environments:
+            return rng.permutation(len(candidates))[:n]  # more environments than gapkit's pool keeps
+        place = {row.tobytes(): k for k, row in enumerate(np.round(candidates, 9) + 0.0)}
+        return np.array(sorted({place[row.tobytes()] for row in np.round(self.wanted, 9) + 0.0}))
 
 
-def _terms(work: str, settings: dict[str, Any], model: str, n_environments: int) -> Any:
+def _terms(work: str, settings: dict[str, Any], model: str, frames: list) -> Any:
     """Terms of one of :data:`MODELS`; None where this gapkit has no such thing."""
     from gapkit import SOAP, DotProduct, Term
 
@@ -45,7 +55,7 @@ def _terms(work: str, settings: dict[str, Any], model: str, n_environments: int)
         soap,
         DotProduct(2 if model == "zeta2" else settings["zeta"]),
         n_sparse=settings["n_sparse"],
-        selection=GivenPoints(work, n_environments),
+        selection=GivenPoints(work, frames, soap),
         signal=settings["signal"],
     )
     # -- compressed kernels: the place that picks them up ---------------------------------------------------------
@@ -71,7 +81,7 @@ def fit(work: str, settings: dict[str, Any], model: str, e0: float, virials: boo
     if not virials:
         for atoms in frames:
             atoms.info.pop("virial", None)
-    terms = _terms(work, settings, model, sum(map(len, frames)))
+    terms = _terms(work, settings, model, frames)
     if terms is None:
         return {"failed": "not in this version of gapkit"}
     given = {"noise": settings["noise"], "e0": {"Si": e0}, "folds": 1} if fixed and model != "default" else {}

@@ -264,7 +264,7 @@ def pair_gradients(slot, begin, size, vectors, distance, led, f, df, y, n_channe
 
     ``led[channel][e]`` is what ``harmonics.lead_down`` makes of dE/dc. With q_l the sums over m of dE/dc Y and q'_l
     those of dE/dc and the gradients of solid harmonics, both still by n,
-    dE/dr = sum_nl (df q_l - l f q_l / r) r/|r| + f q'_l / r. Four neighbours share each load.
+    ``dE/dr = sum_nl (df q_l - l f q_l / r) r/|r| + f q'_l / r``. Four neighbours share each load.
     """
     n_l = l_max + 1
     n_lm = n_l * n_l
@@ -411,8 +411,8 @@ def pair_jacobian(lane, x, y, z, touches, rho, phi, sums, blocks, l_max, n_max, 
 
     ``lane`` is its slot modulo eight; ``x``, ``y``, ``z``: the unit vector; ``touches[channel]``: whether the neighbour
     is part of that density; ``rho``, ``phi``: :func:`radial_factors`; A and B in ``sums``: :func:`neighbour_sums`. In
-    block (a, b), dp_nn' is r/|r| rho_n A^b_n' + phi_n B^b_n' by the change of channel a, and r/|r| A^a_n rho_n' +
-    B^a_n phi_n' by that of b.
+    block (a, b), dp_nn' is ``r/|r|`` rho_n A^b_n' + phi_n B^b_n' by the change of channel a, and ``r/|r|`` A^a_n rho_n'
+    + B^a_n phi_n' by that of b.
     """
     n_l = l_max + 1
     ux, uy, uz = splat(x), splat(y), splat(z)

@@ -135,13 +135,24 @@ def within_reach(data: TrainingSet) -> bool:
     if any(f.atoms.pbc.any() for f in data.frames):
         return False
     n = data.n_rows
-    atoms = np.array([t.n_atoms for t in data.targets], dtype=float)
-    covariances = float(np.sum(atoms * 3 * atoms)) ** 2 * 300.0  # products of derivatives on about 300 directions
     try:
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
         memory = 8e9
-    return n <= MOST_LABELS and covariances + n**3 <= MOST_FLOPS and 8.0 * n * n < 0.4 * memory
+    return n <= MOST_LABELS and _products(data) + n**3 <= MOST_FLOPS and 8.0 * n * n < 0.4 * memory
+
+
+def _products(data: TrainingSet) -> float:
+    """Products of the covariances of all labels, about: of derivatives on 300 directions."""
+    atoms = np.array([t.n_atoms for t in data.targets], dtype=float)
+    return float(np.sum(3 * atoms * atoms)) ** 2 * 300.0
+
+
+def cost(data: TrainingSet) -> tuple[float, float]:
+    """Memory (GB) and processor time (s), about, of an exact mean."""
+    atoms = np.array([t.n_atoms for t in data.targets], dtype=float)
+    memory = 8e-9 * (1.2 * data.n_rows**2 + 300.0 * np.sum(3 * atoms * atoms))
+    return memory, _products(data) / 4e10 + data.n_rows**3 / 1.5e11
 
 
 class LabelCovariances:

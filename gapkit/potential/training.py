@@ -20,7 +20,7 @@ from gapkit.models.observations import Targets, observations
 from gapkit.models.posterior import Posterior
 from gapkit.models.triangles import Triangles
 from gapkit.numerics.threads import blas_threads, limited_threads, map_blocks, thread_count
-from gapkit.potential.exact_mean import LabelCovariances, suits, within_reach
+from gapkit.potential.exact_mean import LabelCovariances, cost, suits, within_reach
 from gapkit.potential.level_choice import SEARCH_COLUMNS, EnergySample, choose_levels, own_groups
 from gapkit.potential.local_variance import LocalForm, choose_forms
 from gapkit.potential.model import Potential
@@ -111,12 +111,14 @@ class Fit:
     folds: np.ndarray
 
 
-def plan_line(data: TrainingSet, basis: SparseBasis, n_folds: int, n_threads: int) -> str:
+def plan_line(data: TrainingSet, basis: SparseBasis, n_folds: int, n_threads: int, exact: bool = False) -> str:
     """One line before the long work: rows, sparse points, memory, time."""
     m = basis.n_columns
     rows = data.n_rows
     kinds = sum(any(getattr(t, k) is not None for t in data.targets) for k in ("energy", "forces", "virial"))
     memory = planned_memory(rows, m, kinds * n_folds)
+    more, longer = cost(data) if exact else (0.0, 0.0)
+    memory += more
     if memory > _physical_memory():
         warnings.warn(
             f"the fit needs about {memory:.0f} GB, more than this machine has ({_physical_memory():.0f} GB); use fewer "
@@ -130,8 +132,10 @@ def plan_line(data: TrainingSet, basis: SparseBasis, n_folds: int, n_threads: in
     per_channel = m / len({b.channel for b in basis.blocks if b.points.shape[1] == features})
     flops = atoms * 2.0 * columns * features * per_channel + 6.0 * rows * m * m + 12 * n_folds * m**3
     seconds = flops / (18e9 * n_threads) + 40 * n_folds * min(m, SEARCH_COLUMNS) ** 3 / 20e9 + 5
+    seconds += longer / n_threads
     return (
-        f"gapkit: {rows} labels of {len(data.frames)} frames ({atoms} atoms), {m} sparse points, "
+        f"gapkit: {rows} labels of {len(data.frames)} frames ({atoms} atoms), {m} sparse points"
+        f"{', the mean by every label' if exact else ''}, "
         f"about {memory:.1f} GB and {seconds:.0f} s"
     )
 
@@ -183,7 +187,7 @@ def _fit(frames, terms, baseline, e0, noise, sparse, exact, n_folds, n_jobs, ran
     basis = choose_sparse_points(pool, terms, rng, bar)
     folds = assign_folds(data, pool.fingerprints, n_folds)
     del pool
-    plan = plan_line(data, basis, n_folds, n_threads)
+    plan = plan_line(data, basis, n_folds, n_threads, bool(exact))
     if progress:
         tqdm.write(plan)
     triangles = Triangles(basis.n_columns, len(terms))
