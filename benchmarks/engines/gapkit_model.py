@@ -40,8 +40,11 @@ class GivenPoints:
 
         if len(candidates) < self.n_environments:
             return rng.permutation(len(candidates))[:n]  # more environments than gapkit's pool keeps
-        place = {row.tobytes(): k for k, row in enumerate(np.round(candidates, 9) + 0.0)}
-        return np.array(sorted({place[row.tobytes()] for row in np.round(self.wanted, 9) + 0.0}))
+        place: dict[bytes, list[int]] = {}
+        for k, row in enumerate(np.round(candidates, 9) + 0.0):
+            place.setdefault(row.tobytes(), []).append(k)
+        # atoms that symmetry makes alike are as many here as there
+        return np.array(sorted(place[row.tobytes()].pop() for row in np.round(self.wanted, 9) + 0.0))
 
 
 def _terms(work: str, settings: dict[str, Any], model: str, frames: list) -> Any:
