@@ -119,10 +119,6 @@ class ExactMean:
     noise_factor: float
     held_out: dict[str, float]
 
-    def errors_of(self, frame: int) -> tuple[float | None, np.ndarray | None, np.ndarray | None]:
-        """Those of one frame."""
-        return self.errors[frame]
-
 
 def suits(terms: Sequence[Term]) -> bool:
     """Whether an exact mean can be made of these terms: one SOAP term, of power two."""

@@ -76,7 +76,7 @@ class OutOfFold:
             rows = self.basis.rows(Structure(self.data.frames[n].atoms, self.basis.r_cut), derivatives=derivatives)
             A = self.basis.whiten(rows.K)
             residual, weights = posterior.variances(A, rows.prior)
-            errors = self._sparse_errors(targets, posterior.mean(A)) if self.exact is None else self.exact.errors_of(n)
+            errors = self._sparse_errors(targets, posterior.mean(A)) if self.exact is None else self.exact.errors[n]
             if not derivatives:
                 errors = errors[0], None, None
             self.errors.append(FrameErrors.of(targets.n_atoms, residual, weights, *errors))
