@@ -51,7 +51,7 @@ def test_the_sample_is_bounded_per_atom_and_of_what_can_be_held_out(monkeypatch)
     sample = EnergySample.of(basis, data)
     assert sample.every == 3
     for n, o in made:
-        sample.offer(o, basis.whiten(o.K), n % 3)
+        sample.offer(o, basis.whiten(o.K), n % 3, n)
     rows = sample.rows()
     energies = [(n, o) for n, o in made if o.group == "energy"][::3]
     np.testing.assert_array_equal(rows.fold, [n % 3 for n, _ in energies])
@@ -59,7 +59,7 @@ def test_the_sample_is_bounded_per_atom_and_of_what_can_be_held_out(monkeypatch)
     np.testing.assert_allclose(rows.A[0], basis.whiten(energies[0][1].K)[0] / energies[0][1].scale)
     before = len(sample.kept)
     isolated = Observations("isolated_atom", made[0][1].K[:1], np.zeros(1), np.zeros((1, 3)), 1.0)
-    sample.offer(isolated, basis.whiten(isolated.K), -1)
+    sample.offer(isolated, basis.whiten(isolated.K), -1, 99)
     assert len(sample.kept) == before
     assert EnergySample.of(basis, data).rows() is None
 

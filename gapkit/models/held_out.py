@@ -17,6 +17,7 @@ decide the levels of all. Its gradient takes one more solve per fold: with :math
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 import scipy.linalg
@@ -64,6 +65,7 @@ class HeldOutError(LevelObjective):
 
     kinds: tuple[str, ...] | None = None
     energies: EnergyRows | None = None
+    scale_free: ClassVar[bool] = True
     _gram: dict = field(init=False)
     _total: dict = field(init=False)
     _count: dict = field(init=False)

@@ -65,6 +65,8 @@ class LevelObjective:
     free_signal: tuple[int, ...]
     #: whether it needs two folds or more
     needs_folds: ClassVar[bool] = True
+    #: whether a common factor of all levels leaves it as it is
+    scale_free: ClassVar[bool] = False
 
     def evaluate(self, levels: Levels) -> tuple[float, dict[str, float], np.ndarray]:
         """Value, and its slopes by the logarithm of each group's noise and of each term's signal (terms,).

@@ -13,6 +13,8 @@ from gapkit.kernels import DotProduct, Kernel, SquaredExponential
 from gapkit.models.sparse_points import Selection, selection
 
 DESCRIPTORS: dict[str, type] = {"soap": SOAP, "pair": PairDistance, "triplet": Triplet}
+#: settings of a term that are neither its descriptor's nor its kernel's
+OF_TERM = ("n_sparse", "selection", "signal", "projection", "stratified")
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,9 @@ class Term:
         Number of directions that unit SOAP vectors are projected on before the fit (``gapkit.models.projection``),
         for each channel; ``"auto"``: as many as leave the errors as they are; None: no projection. For dot-product
         kernels only.
+    stratified
+        Whether every config_type of the training frames gets sparse points of its own, in proportion to the square
+        root of its environments, so that rare ones (surfaces, defects) are not starved.
 
     Examples
     --------
@@ -51,6 +56,7 @@ class Term:
     selection: str | Selection = "greedy"
     signal: float | None = None
     projection: int | str | None = None
+    stratified: bool = False
 
     def __post_init__(self) -> None:
         self._check_projection()
@@ -86,6 +92,7 @@ class Term:
         settings["selection"] = self.selection if isinstance(self.selection, str) else "custom"
         settings["signal"] = self.signal
         settings["projection"] = self.projection
+        settings["stratified"] = self.stratified
         return settings
 
 
@@ -106,7 +113,7 @@ def term_from_settings(settings: Mapping[str, Any]) -> Term:
     name = known.pop("name", None)
     if name not in DESCRIPTORS:
         raise SettingsError(f"a term's name must be one of {', '.join(DESCRIPTORS)}, not {name!r}")
-    of_term = {key: known.pop(key) for key in ("n_sparse", "selection", "signal", "projection") if key in known}
+    of_term = {key: known.pop(key) for key in OF_TERM if key in known}
     if of_term.get("selection") == "custom":
         del of_term["selection"]
     if "zeta" in known and "length_scale" in known:

@@ -75,14 +75,15 @@ class GAP(ErrorBars, BaseEstimator):
         ``"auto"``: from isolated-atom frames, else by least squares; ``"isolated"``, ``"least_squares"``; or a table of
         energies (eV) by symbol.
     noise
-        ``"auto"``: from held-out error; ``"held_out_density"`` or ``"evidence"``: from these objectives; or a table
-        such as ``{"energy": 0.002, "forces": 0.1, "virial": 0.1, "config_types": {"liquid": {"forces": 0.3}},
-        "objective": "evidence"}`` (eV per square root of atoms, eV/A); levels not given, or given as ``"auto"``, are
-        searched. A config_type named there gets noise groups of its own; virials have one for each frequent
-        config_type anyway.
+        ``"auto"``: from held-out error by folds; ``"leave_one_out"``, ``"held_out_density"`` or ``"evidence"``: from
+        these objectives; or a table such as ``{"energy": 0.002, "forces": 0.1, "virial": 0.1, "config_types":
+        {"liquid": {"forces": 0.3}}, "objective": "evidence"}`` (eV per square root of atoms, eV/A); levels not given,
+        or given as ``"auto"``, are searched. A config_type named there gets noise groups of its own; virials have one
+        for each frequent config_type anyway.
     sparse
         ``"auto"``: as the terms say; a number of sparse points for SOAP and triplet terms; the name of a selection
-        (``"greedy"``, ``"leverage"``, ``"cur"``, ``"fps"``, ``"random"``); or ``{"n": 500, "selection": "cur"}``.
+        (``"greedy"``, ``"leverage"``, ``"cur"``, ``"fps"``, ``"random"``); or ``{"n": 500, "selection": "cur",
+        "stratified": True}``, where stratified shares the points among config_types.
     exact
         Whether the mean takes every label as a functional of its own (``gapkit.potential.exact_mean``) rather than
         sparse points, which then carry the error bars alone; True wants one SOAP term with ``DotProduct(2)``.

@@ -12,6 +12,7 @@ import numpy as np
 from gapkit.models.basis import SparseBasis
 from gapkit.models.evidence import Evidence
 from gapkit.models.held_out import EnergyRows, HeldOutError
+from gapkit.models.leave_one_out import KeptRows, LeaveOneOut
 from gapkit.models.level_search import search_levels
 from gapkit.models.levels import PRIOR_WIDTH, LevelObjective, Levels, held_out_statistics, kind_of
 from gapkit.models.observations import ISOLATED, ISOLATED_NOISE, Observations
@@ -66,12 +67,9 @@ class EnergySample:
     def of(cls, basis: SparseBasis, data: TrainingSet) -> EnergySample:
         """An empty sample for a fit."""
         n = sum(t.energy is not None and not t.isolated for t in data.targets)
-        columns = np.arange(basis.n_columns)
-        if basis.n_columns > SEARCH_COLUMNS:
-            columns = basis.leading_columns(SEARCH_COLUMNS)
-        return cls(columns, max(1, -(-n // ENERGY_SAMPLE)))
+        return cls(_searched(basis, SEARCH_COLUMNS), max(1, -(-n // ENERGY_SAMPLE)))
 
-    def offer(self, observed: Observations, A: np.ndarray, fold: int) -> None:
+    def offer(self, observed: Observations, A: np.ndarray, fold: int, frame: int) -> None:
         """Whitened rows ``A`` of one frame; kept if they are of an energy that can be held out."""
         if kind_of(observed.group) != "energy" or fold < 0:
             return
@@ -88,6 +86,18 @@ class EnergySample:
         return EnergyRows(np.array(A), np.array(y), np.array(fold))
 
 
+def _searched(basis: SparseBasis, n_columns: int) -> np.ndarray:
+    """The whitened columns that a search on ``n_columns`` uses."""
+    return basis.leading_columns(n_columns) if basis.n_columns > n_columns else np.arange(basis.n_columns)
+
+
+def kept_rows(given: NoiseSettings, basis: SparseBasis, data: TrainingSet) -> EnergySample | KeptRows:
+    """The empty store of the rows that the objective needs as they are: some energies, or all."""
+    if OBJECTIVES[given.objective] is LeaveOneOut:
+        return KeptRows(_searched(basis, SEARCH_COLUMNS), data.n_rows)
+    return EnergySample.of(basis, data)
+
+
 def choose_levels(
     triangles: Triangles,
     basis: SparseBasis,
@@ -95,7 +105,7 @@ def choose_levels(
     terms: Sequence[Term],
     given: NoiseSettings,
     bar: Callable[..., Any],
-    sample: EnergySample | None = None,
+    sample: EnergySample | KeptRows | None = None,
 ) -> tuple[Levels, dict[str, Any]]:
     """Levels of the least objective, on the leading columns of the model where it is large, and what is known of them.
 
@@ -122,15 +132,15 @@ def choose_levels(
         progress.update()
 
     def objective(n_columns: int) -> LevelObjective:
-        columns = np.arange(basis.n_columns)
-        smaller = triangles
-        if basis.n_columns > n_columns:
-            columns = basis.leading_columns(n_columns)
-            smaller = triangles.select(columns)
+        columns = _searched(basis, n_columns)
+        smaller = triangles.select(columns) if basis.n_columns > n_columns else triangles
         made = OBJECTIVES[given.objective](smaller, basis.column_terms()[columns], start, free_noise, free_signal)
-        rows = sample.rows() if sample is not None else None
-        if isinstance(made, HeldOutError) and rows is not None and "energy" in (made.kinds or ()):
-            made.energies = replace(rows, A=rows.A[:, np.searchsorted(sample.columns, columns)])
+        if isinstance(made, LeaveOneOut) and isinstance(sample, KeptRows):
+            made.rows = sample.select(columns)
+        if isinstance(made, HeldOutError) and isinstance(sample, EnergySample) and "energy" in (made.kinds or ()):
+            rows = sample.rows()
+            if rows is not None:
+                made.energies = replace(rows, A=rows.A[:, np.searchsorted(sample.columns, columns)])
         return made
 
     rough = objective(ROUGH_COLUMNS)
@@ -192,7 +202,7 @@ def relative_errors(objective: LevelObjective, levels: Levels, step: float = 0.0
     precision = (vectors * np.maximum(values, PRIOR_WIDTH**-2)) @ vectors.T
     groups = set(objective.triangles.groups) - {ISOLATED}
     everything = groups <= set(objective.free_noise) and len(objective.free_signal) == len(levels.signal)
-    if isinstance(objective, HeldOutError) and everything and len(x) > 1:
+    if objective.scale_free and everything and len(x) > 1:
         precision += PRIOR_WIDTH**2 * np.full((len(x), len(x)), float(np.trace(precision)) / len(x))
     return [float(np.sqrt(v)) for v in np.diag(np.linalg.inv(precision))] if len(x) else []
 

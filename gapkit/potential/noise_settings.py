@@ -11,12 +11,14 @@ import numpy as np
 from gapkit.exceptions import SettingsError
 from gapkit.models.evidence import Evidence, HeldOutDensity
 from gapkit.models.held_out import HeldOutError
+from gapkit.models.leave_one_out import LeaveOneOut
 from gapkit.models.levels import LevelObjective
 
 #: what a search for levels may minimise, by the name that ``noise`` takes
 OBJECTIVES: dict[str, type[LevelObjective]] = {
     "held_out_error": HeldOutError,
     "held_out_density": HeldOutDensity,
+    "leave_one_out": LeaveOneOut,
     "evidence": Evidence,
 }
 

@@ -109,6 +109,10 @@ def _check_numbers(settings: Mapping[str, Any], where: str) -> None:
     for key, value in settings.items():
         if (value is None and key in ("signal", "projection")) or (key, value) == ("projection", "auto"):
             continue
+        if key == "stratified":
+            if not isinstance(value, bool | np.bool_):
+                raise SettingsError(f"{where}: stratified must be true or false, not {value!r}")
+            continue
         if key in _WORDS:
             if not isinstance(value, str) and not (key == "selection" and callable(value)):
                 raise SettingsError(f"{where}: {key} must be a word, not {value!r}")
@@ -169,6 +173,8 @@ def _sparse(sparse: Any) -> Any:
         )
     if not (isinstance(selected, str) or callable(selected)):
         raise SettingsError(f"sparse: selection must be a name or a callable, not {selected!r}")
+    if not isinstance(table.get("stratified", False), bool | np.bool_):
+        raise SettingsError(f"sparse: stratified must be true or false, not {table['stratified']!r}")
     if isinstance(sparse, str) and sparse != "auto":
         selected = sparse
     selection(selected)

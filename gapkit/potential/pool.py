@@ -14,7 +14,7 @@ from gapkit.exceptions import SettingsError
 from gapkit.kernels import Kernel
 from gapkit.models.basis import SparseBasis
 from gapkit.models.projection import principal_directions
-from gapkit.models.sparse_points import selection
+from gapkit.models.sparse_points import pivoted_cholesky, selection
 from gapkit.models.terms import Term
 from gapkit.potential.defaults import default_terms
 from gapkit.potential.training_set import TrainingSet
@@ -54,9 +54,11 @@ def choose_terms(terms: Any, data: TrainingSet, sparse: Any = "auto", exact: boo
 def sparse_settings(sparse: Any) -> dict[str, Any]:
     """``sparse`` of ``gapkit.GAP`` as changes to a term."""
     if isinstance(sparse, Mapping):
-        unknown = set(sparse) - {"n", "selection"}
+        unknown = set(sparse) - {"n", "selection", "stratified"}
         if unknown:
-            raise SettingsError(f"sparse has the keys n and selection, not {', '.join(sorted(map(str, unknown)))}")
+            raise SettingsError(
+                f"sparse has the keys n, selection and stratified, not {', '.join(sorted(map(str, unknown)))}"
+            )
         return {"n_sparse" if k == "n" else k: v for k, v in sparse.items()}
     if isinstance(sparse, str):
         return {} if sparse == "auto" else {"selection": sparse}
@@ -91,17 +93,32 @@ class Reservoir:
 
 @dataclass(frozen=True)
 class Pool:
-    """Candidates for sparse points, per term and channel, and a fingerprint per frame."""
+    """Candidates for sparse points, and a fingerprint per frame.
 
-    candidates: dict[tuple[int, Channel], np.ndarray]
-    seen: dict[tuple[int, Channel], int]
+    Attributes
+    ----------
+    reservoirs : dict
+        By term and channel; there by config_type where the term is stratified, else under the empty string.
+    fingerprints : (frames, FINGERPRINT)
+    """
+
+    reservoirs: dict[tuple[int, Channel], dict[str, Reservoir]]
     fingerprints: np.ndarray
+
+    def seen(self, key: tuple[int, Channel]) -> int:
+        """Environments of a term and channel."""
+        return sum(r.seen for r in self.reservoirs[key].values())
+
+    def candidates(self, key: tuple[int, Channel]) -> np.ndarray:
+        """All candidates of a term and channel (c, f)."""
+        return np.vstack([r.features() for _, r in sorted(self.reservoirs[key].items())])
 
 
 def gather_pool(data: TrainingSet, terms: Sequence[Term], rng: np.random.Generator, bar: Callable[..., Any]) -> Pool:
     """One pass over the frames: a bounded sample of environments and each frame's mean descriptor."""
     r_cut = max(t.descriptor.r_cut for t in terms)
-    reservoirs: dict[tuple[int, Channel], Reservoir] = {}
+    n_types = max(1, len({str(t.config_type) for t in data.targets}))
+    reservoirs: dict[tuple[int, Channel], dict[str, Reservoir]] = {}
     widest = max(range(len(terms)), key=lambda k: isinstance(terms[k].descriptor, SOAP))
     projections: dict[Channel, np.ndarray] = {}
     fingerprints = np.zeros((len(data.frames), FINGERPRINT))
@@ -114,19 +131,18 @@ def gather_pool(data: TrainingSet, terms: Sequence[Term], rng: np.random.Generat
                 x = term.descriptor.environments(structure, channel, derivatives=False).x
                 if len(x) == 0:
                     continue
-                if (k, channel) not in reservoirs:
-                    reservoirs[k, channel] = Reservoir(max(1000, min(POOL, POOL_BYTES // (8 * x.shape[1]))), rng)
-                reservoirs[k, channel].add(x)
+                mine = reservoirs.setdefault((k, channel), {})
+                stratum = str(data.targets[n].config_type) if term.stratified else ""
+                if stratum not in mine:
+                    size = min(POOL, POOL_BYTES // (8 * x.shape[1])) // (n_types if term.stratified else 1)
+                    mine[stratum] = Reservoir(max(1000, size), rng)
+                mine[stratum].add(x)
                 if k == widest:
                     if channel not in projections:
                         seed = [20, *channel]  # by channel, not by order of appearance
                         projections[channel] = np.random.default_rng(seed).normal(size=(x.shape[1], FINGERPRINT))
                     fingerprints[n] += x.sum(axis=0) @ projections[channel] / frame.n_atoms
-    return Pool(
-        {key: r.features() for key, r in reservoirs.items()},
-        {key: r.seen for key, r in reservoirs.items()},
-        fingerprints,
-    )
+    return Pool(reservoirs, fingerprints)
 
 
 def choose_sparse_points(
@@ -135,16 +151,34 @@ def choose_sparse_points(
     """Sparse points of every channel, in proportion to the square root of its environments, at least ten each."""
     chosen: list[tuple[int, Descriptor, Kernel, Channel, np.ndarray]] = []
     directions: dict[tuple[int, Channel], np.ndarray] = {}
-    for key in bar(sorted(pool.candidates), desc="sparse points", unit="channel"):
+    for key in bar(sorted(pool.reservoirs), desc="sparse points", unit="channel"):
         k, channel = key
         term = terms[k]
-        share = {c: np.sqrt(n) for (other, c), n in pool.seen.items() if other == k}
-        n = max(10, round(term.n_sparse * share[channel] / sum(share.values())))
-        candidates = pool.candidates[key]
-        index = selection(term.selection)(candidates, term.kernel, n, rng)
-        chosen.append((k, term.descriptor, term.kernel, channel, candidates[index]))
+        whole = sum(np.sqrt(pool.seen(other)) for other in pool.reservoirs if other[0] == k)
+        n = max(10, round(term.n_sparse * np.sqrt(pool.seen(key)) / whole))
+        chosen.append((k, term.descriptor, term.kernel, channel, _choose(pool.reservoirs[key], term, n, rng)))
         if term.projection is not None:
-            onto = principal_directions(candidates, term.projection)
+            onto = principal_directions(pool.candidates(key), term.projection)
             if onto is not None:
                 directions[key] = onto
     return SparseBasis.build(chosen, len(terms), directions=directions)
+
+
+def _choose(strata: Mapping[str, Reservoir], term: Term, n: int, rng: np.random.Generator) -> np.ndarray:
+    """Features of about ``n`` sparse points (n, f), best first.
+
+    Of several strata each has its share; their points together are then taken in the order of pivoted Cholesky, which
+    leaves out what two strata have in common.
+    """
+    choose = selection(term.selection)
+    if len(strata) == 1:
+        (only,) = (r.features() for r in strata.values())
+        return only[choose(only, term.kernel, n, rng)]
+    whole = sum(np.sqrt(r.seen) for r in strata.values())
+    parts = []
+    for _, reservoir in sorted(strata.items()):
+        features = reservoir.features()
+        share = max(1, round(n * np.sqrt(reservoir.seen) / whole))
+        parts.append(features[choose(features, term.kernel, share, rng)])
+    union = np.vstack(parts)
+    return union[pivoted_cholesky(union, term.kernel, len(union))[0]]

@@ -15,13 +15,14 @@ from tqdm import tqdm
 
 from gapkit.exceptions import DataError, GapkitWarning, SettingsError
 from gapkit.models.basis import SparseBasis
+from gapkit.models.leave_one_out import KeptRows
 from gapkit.models.levels import Levels, held_out_statistics
 from gapkit.models.observations import Targets, observations
 from gapkit.models.posterior import Posterior
 from gapkit.models.triangles import Triangles
 from gapkit.numerics.threads import blas_threads, limited_threads, map_blocks, thread_count
 from gapkit.potential.exact_mean import LabelCovariances, cost, suits, within_reach
-from gapkit.potential.level_choice import SEARCH_COLUMNS, EnergySample, choose_levels, own_groups
+from gapkit.potential.level_choice import SEARCH_COLUMNS, EnergySample, choose_levels, kept_rows, own_groups
 from gapkit.potential.local_variance import LocalForm, choose_forms
 from gapkit.potential.model import Potential
 from gapkit.potential.noise_settings import NoiseSettings
@@ -59,9 +60,9 @@ def accumulate_rows(
     own_groups: Sequence[str],
     n_threads: int,
     bar: Callable[..., Any],
-    sample: EnergySample | None = None,
+    sample: EnergySample | KeptRows | None = None,
 ) -> None:
-    """Make, whiten and reduce the rows of all frames, a batch at a time; ``sample`` keeps some energy rows."""
+    """Make, whiten and reduce the rows of all frames, a batch at a time; ``sample`` keeps some rows."""
 
     def frame_rows(n: int):
         targets = data.targets[n]
@@ -82,7 +83,7 @@ def accumulate_rows(
                 log_scale = len(o.y) * float(np.log(o.scale))
                 triangles.update(part, o.y, o.prior, o.group, int(folds[n]), log_scale)
                 if sample is not None:
-                    sample.offer(o, part, int(folds[n]))
+                    sample.offer(o, part, int(folds[n]), n)
         progress.update(len(batch))
     progress.close()
 
@@ -191,7 +192,7 @@ def _fit(frames, terms, baseline, e0, noise, sparse, exact, n_folds, n_jobs, ran
     if progress:
         tqdm.write(plan)
     triangles = Triangles(basis.n_columns, len(terms))
-    sample = EnergySample.of(basis, data)
+    sample = kept_rows(given, basis, data)
     own = own_groups(data, given)
     accumulate_rows(triangles, data, basis, folds, own, n_threads, bar, sample)
     with blas_threads(n_threads):
