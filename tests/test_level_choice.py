@@ -102,6 +102,20 @@ def test_an_updated_model_keeps_the_virial_groups(train):
     assert np.isfinite(again.predict(frames[:1]).energy).all()
 
 
+def test_an_update_by_an_unknown_config_type_takes_the_largest_virial_noise(train):
+    frames = [a for a in copper_frames(24, seed=11) if a.info["config_type"] == "bulk"]
+    for k, atoms in enumerate(frames):
+        atoms.info["config_type"] = f"bulk {k % 2}"
+    gap = small_gap().fit(frames)
+    noise = dict(gap._fit.levels.noise)
+    assert "virial" not in noise
+    new = copper_frames(1, seed=12)
+    new[0].info["config_type"] = "melt"
+    gap.update(new)
+    assert gap._fit.levels.noise == noise | {"virial": max(noise["virial:bulk 0"], noise["virial:bulk 1"])}
+    assert gap._fit.triangles.count("virial") == 6
+
+
 def test_errors_of_levels_are_those_of_a_known_curvature():
     start = Levels({"energy": 0.1, "forces": 0.2}, np.array([1.0]))
     frames = systems.frames(9)

@@ -82,6 +82,7 @@ def iron_solver(structure):
             swapped = solve(coarse.make_rdm1(coarse.mo_coeff, occupation), 0, 1e-6)
             if swapped.converged and swapped.e_tot < coarse.e_tot - 1e-5:
                 coarse = swapped
+    coarse = solve(coarse.make_rdm1(), 0, 1e-10)  # nearly equal orbitals mix slowly: on the grid that costs little
     solver = solve(coarse.make_rdm1(), 3, 1e-8)
     _LAST_DENSITY[structure.spin] = solver.make_rdm1()
     return solver

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -16,7 +16,7 @@ from tqdm import tqdm
 from gapkit.exceptions import DataError, GapkitWarning, SettingsError
 from gapkit.models.basis import SparseBasis
 from gapkit.models.leave_one_out import KeptRows
-from gapkit.models.levels import Levels, held_out_statistics
+from gapkit.models.levels import Levels, held_out_statistics, kind_of
 from gapkit.models.observations import Targets, observations
 from gapkit.models.posterior import Posterior
 from gapkit.models.triangles import Triangles
@@ -317,19 +317,15 @@ def _update(fit: Fit, frames: Sequence[LabelledFrame], progress: bool) -> Fit:
     added = Triangles(potential.basis.n_columns, potential.basis.n_terms)
     bar = partial(tqdm, disable=not progress, leave=False)
     accumulate_rows(added, data, potential.basis, new, own, n_threads, bar)
-    missing = [g for g in added.groups if g not in fit.levels.noise]
-    if missing:
-        raise DataError(
-            f"the new frames have labels of kind {', '.join(missing)}, which the model was not fitted to: fit again"
-        )
+    levels = _levels_with(fit.levels, added.groups)
     with blas_threads(n_threads):
         triangles = fit.triangles.merge(added)
-        posterior = Posterior.solve(triangles, fit.levels.noise, fit.levels.signal, potential.basis.column_terms())
+        posterior = Posterior.solve(triangles, levels.noise, levels.signal, potential.basis.column_terms())
     weights = posterior.weights
     if potential.extra:
         errors = Triangles(potential.basis.n_columns, potential.basis.n_terms)
         accumulate_rows(errors, errors_of(potential, data), potential.basis, new, own, n_threads, bar)
-        weights = posterior.correction(errors, fit.levels.noise)
+        weights = posterior.correction(errors, levels.noise)
     with blas_threads(n_threads):
         alpha = potential.basis.unwhiten(weights)
         changed = replace(
@@ -339,4 +335,18 @@ def _update(fit: Fit, frames: Sequence[LabelledFrame], progress: bool) -> Fit:
             metadata=updated_description(potential.metadata, data),
             local_forms={},  # of the old posterior; without them variances of local energies are exact, and slower
         )
-    return Fit(changed, triangles, fit.levels, np.concatenate([fit.folds, new]))
+    return Fit(changed, triangles, levels, np.concatenate([fit.folds, new]))
+
+
+def _levels_with(levels: Levels, groups: Iterable[str]) -> Levels:
+    """Levels that have these noise groups too: those of a config_type that no training frame had take the largest noise
+    of their label kind, as predictions do (``Calibration.of``)."""
+    noise = dict(levels.noise)
+    for group in groups:
+        known = [s for g, s in levels.noise.items() if kind_of(g) == kind_of(group)]
+        if not known:
+            raise DataError(
+                f"the new frames have labels of kind {kind_of(group)}, which the model was not fitted to: fit again"
+            )
+        noise.setdefault(group, max(known))
+    return replace(levels, noise=noise)
