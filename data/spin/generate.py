@@ -60,30 +60,37 @@ def iron_solver(structure):
     """Converged UB3LYP of the complex; of the quintet the lowest of three places for its sixth d electron.
 
     A coarse grid finds the state, from the density of the last frame in this spin state where there is one; a fine grid
-    finishes. The closed shell of the singlet (<S^2> = 0) is solved restricted: the same energy and forces in half the
-    time.
+    finishes, for the quintet by second-order steps. The closed shell of the singlet (<S^2> = 0) is solved restricted:
+    the same energy and forces in half the time.
     """
     from pyscf import dft
 
-    def solve(density, level, tolerance):
+    def prepared(level, tolerance):
         solver = (dft.UKS if structure.spin else dft.RKS)(structure, xc="b3lyp").density_fit()
         solver.grids.level = level
         solver.conv_tol = tolerance
         solver.max_cycle = 200
+        return solver
+
+    def solve(density, level, tolerance):
+        solver = prepared(level, tolerance)
         solver.kernel(dm0=density)
         return solver
 
-    coarse = solve(_LAST_DENSITY.get(structure.spin), 0, 1e-6)
-    if structure.spin:
+    if not structure.spin:
+        coarse = solve(_LAST_DENSITY.get(0), 0, 1e-6)
+        solver = solve(coarse.make_rdm1(), 3, 1e-8)
+    else:
+        coarse = solve(_LAST_DENSITY.get(structure.spin), 0, 1e-5)
         hole = coarse.nelec[1] - 1  # the highest of the minority spin, in one of three nearly equal orbitals
         for other in (hole + 1, hole + 2):
             occupation = coarse.mo_occ.copy()
             occupation[1, [hole, other]] = 0.0, 1.0
-            swapped = solve(coarse.make_rdm1(coarse.mo_coeff, occupation), 0, 1e-6)
+            swapped = solve(coarse.make_rdm1(coarse.mo_coeff, occupation), 0, 1e-5)
             if swapped.converged and swapped.e_tot < coarse.e_tot - 1e-5:
                 coarse = swapped
-    coarse = solve(coarse.make_rdm1(), 0, 1e-10)  # nearly equal orbitals mix slowly: on the grid that costs little
-    solver = solve(coarse.make_rdm1(), 3, 1e-8)
+        solver = prepared(3, 1e-8).newton()  # nearly equal orbitals mix slowly under DIIS
+        solver.kernel(coarse.mo_coeff, coarse.mo_occ)
     _LAST_DENSITY[structure.spin] = solver.make_rdm1()
     return solver
 

@@ -16,7 +16,7 @@ from gapkit.exceptions import SettingsError
 from gapkit.models.levels import kind_of
 from gapkit.plotting import card_figures
 from gapkit.potential.atomic_file import replacing
-from gapkit.potential.gap import GAP
+from gapkit.potential.gap import GAP, shape_lines
 from gapkit.potential.modelfile import gapkit_version
 from gapkit.potential.report import Report
 
@@ -107,6 +107,7 @@ def _objective_lines(m: dict[str, Any]) -> tuple[str, ...]:
         lines.append(f"chosen by {account['objective'].replace('_', ' ')}; relative errors from its curvature")
         if account.get("log_evidence_per_label") is not None:
             lines.append(f"log evidence per label at these levels: {account['log_evidence_per_label']:.4f}")
+        lines += shape_lines(account.get("shapes") or [])
     return tuple(lines)
 
 

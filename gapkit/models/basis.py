@@ -8,8 +8,8 @@ weights have the prior :math:`w \sim N(0, 1)`; :math:`K_{mm}` is block-diagonal 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -172,15 +172,22 @@ class SparseBasis:
 
         ``directions`` (d, f) by term and channel: orthonormal rows to project on, for dot-product kernels.
         """
-        blocks, begin = [], 0
+        blocks = []
         for term, descriptor, kernel, channel, features in chosen:
             onto = (directions or {}).get((term, channel))
             points = np.ascontiguousarray(projected(kernel.scale(features), onto))
             factor, added = whitening_factor(kernel.of_scaled(points), jitter)
-            columns = slice(begin, begin + len(features))
-            blocks.append(SparseBlock(term, descriptor, kernel, channel, points, factor, added, columns, onto))
-            begin = columns.stop
-        return cls(blocks, n_terms)
+            blocks.append(SparseBlock(term, descriptor, kernel, channel, points, factor, added, slice(0), onto))
+        return cls.of_blocks(blocks, n_terms)
+
+    @classmethod
+    def of_blocks(cls, blocks: Iterable[SparseBlock], n_terms: int) -> SparseBasis:
+        """From blocks whose columns are numbered anew, each block's after those of the one before."""
+        numbered, begin = [], 0
+        for block in blocks:
+            numbered.append(replace(block, columns=slice(begin, begin + len(block.points))))
+            begin += len(block.points)
+        return cls(numbered, n_terms)
 
     def predictors(
         self, alpha: np.ndarray, extra: Mapping[int, tuple[np.ndarray, np.ndarray]] | None = None

@@ -51,16 +51,15 @@ def extended_basis(basis: SparseBasis, structures: Sequence[Structure], most: in
     most
         Largest number of points to add, over all blocks.
     """
-    blocks, begin, added = [], 0, 0
+    blocks, added = [], 0
     for b in basis.blocks:
         grown = b
         for s in structures:
             x = b.project(b.kernel.scale(b.descriptor.environments(s, b.channel, derivatives=False).x))
             grown = _with_points(grown, x, most - added - (len(grown.points) - len(b.points)))
         added += len(grown.points) - len(b.points)
-        blocks.append(replace(grown, columns=slice(begin, begin + len(grown.points))))
-        begin += len(grown.points)
-    return SparseBasis(blocks, basis.n_terms), added
+        blocks.append(grown)
+    return SparseBasis.of_blocks(blocks, basis.n_terms), added
 
 
 def added_columns(old: SparseBasis, new: SparseBasis) -> np.ndarray:

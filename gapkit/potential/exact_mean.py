@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -174,7 +174,9 @@ class LabelCovariances:
         self.labels = [Labels.of(t, own_groups) for t in data.targets]
         self.soap = {k: b for k, b in enumerate(basis.blocks) if isinstance(b.descriptor, SOAP)}
         self.others = [k for k in range(len(basis.blocks)) if k not in self.soap]
-        self.other_basis = _of_blocks(basis, self.others) if self.others else None
+        self.other_basis = (
+            SparseBasis.of_blocks([basis.blocks[k] for k in self.others], basis.n_terms) if self.others else None
+        )
         self.columns = np.concatenate(
             [np.arange(basis.blocks[k].columns.start, basis.blocks[k].columns.stop) for k in self.others] or [[]]
         ).astype(np.int64)
@@ -325,16 +327,6 @@ class LabelCovariances:
         groups = np.array([g for n in held for g in self.labels[n].groups])
         errors = np.concatenate(list(held.values()))
         return {str(g): float(np.sqrt(np.mean(errors[groups == g] ** 2))) for g in np.unique(groups)}
-
-
-def _of_blocks(basis: SparseBasis, which: Sequence[int]) -> SparseBasis:
-    """A basis of some of the blocks, their columns following each other."""
-    blocks, begin = [], 0
-    for k in which:
-        place = slice(begin, begin + len(basis.blocks[k].points))
-        blocks.append(replace(basis.blocks[k], columns=place))
-        begin = place.stop
-    return SparseBasis(blocks, basis.n_terms)
 
 
 def _gathered(environments: Sequence[tuple]) -> tuple[np.ndarray, ...]:

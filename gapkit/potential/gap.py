@@ -296,6 +296,7 @@ class GAP(ErrorBars, BaseEstimator):
         dropped = m.get("levels", {}).get("dropped_terms")
         if dropped:
             lines.append(f"dropped, because their signal vanished: {', '.join(dropped)}")
+        lines += shape_lines(m.get("levels", {}).get("shapes") or [])
         lines.append(f"baseline: {type(p.baseline).__name__ if p.baseline is not None else 'none'}")
         return "\n".join([*lines, held_out_table(p)])
 
@@ -320,6 +321,13 @@ class GAP(ErrorBars, BaseEstimator):
         noise = self.noise if self.noise is None or isinstance(self.noise, str) else dict(self.noise)
         seed = int(seed) if isinstance(seed, int | np.integer) else None
         return settings | {"e0": e0, "noise": noise, "sparse": sparse, "random_state": seed}
+
+
+def shape_lines(shapes: Sequence[Sequence[Any]]) -> list[str]:
+    """The shapes of SOAP that a fit compared, best first."""
+    ranked = sorted(shapes, key=lambda shape: shape[1])
+    words = "; ".join(f"{name}: {score:.3f}" for name, score in ranked)
+    return [f"SOAP by held-out error (log energy + log force) on a part of the frames: {words}"] if words else []
 
 
 def held_out_table(potential: Potential) -> str:

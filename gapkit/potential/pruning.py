@@ -49,17 +49,12 @@ def without_terms(
     """The model of the other terms: their columns of the triangles, exactly as if it had been made without these."""
     kept = [t for t in range(len(terms)) if t not in set(gone)]
     columns = np.flatnonzero(np.isin(basis.column_terms(), kept))
-    blocks, begin = [], 0
-    for block in basis.blocks:
-        if block.term in kept:
-            place = slice(begin, begin + len(block.points))
-            blocks.append(replace(block, term=kept.index(block.term), columns=place))
-            begin = place.stop
+    blocks = [replace(b, term=kept.index(b.term)) for b in basis.blocks if b.term in kept]
     selected = triangles.select(columns)
     fewer = Triangles(len(columns), len(kept))
     fewer.items = {key: Triangle(t.R, t.n_rows, t.log_scale, t.prior[kept]) for key, t in selected.items.items()}
     own = Levels(levels.noise, np.asarray(levels.signal)[kept], levels.objective)
-    return SparseBasis(blocks, len(kept)), fewer, own, tuple(terms[t] for t in kept)
+    return SparseBasis.of_blocks(blocks, len(kept)), fewer, own, tuple(terms[t] for t in kept)
 
 
 def account_without(account: dict[str, Any], terms: Sequence[Term]) -> dict[str, Any]:

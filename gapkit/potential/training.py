@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -15,14 +15,13 @@ from tqdm import tqdm
 
 from gapkit.exceptions import DataError, GapkitWarning, SettingsError
 from gapkit.models.basis import SparseBasis
-from gapkit.models.leave_one_out import KeptRows
 from gapkit.models.levels import Levels, held_out_statistics, kind_of
-from gapkit.models.observations import Targets, observations
 from gapkit.models.posterior import Posterior
 from gapkit.models.triangles import Triangles
-from gapkit.numerics.threads import blas_threads, limited_threads, map_blocks, thread_count
+from gapkit.numerics.threads import blas_threads, limited_threads, thread_count
+from gapkit.potential.design import accumulate_rows
 from gapkit.potential.exact_mean import LabelCovariances, cost, suits, within_reach
-from gapkit.potential.level_choice import SEARCH_COLUMNS, EnergySample, choose_levels, kept_rows, own_groups
+from gapkit.potential.level_choice import SEARCH_COLUMNS, choose_levels, kept_rows, own_groups
 from gapkit.potential.local_variance import LocalForm, choose_forms
 from gapkit.potential.model import Potential
 from gapkit.potential.noise_settings import NoiseSettings
@@ -30,6 +29,7 @@ from gapkit.potential.out_of_fold import OutOfFold
 from gapkit.potential.pool import choose_sparse_points, choose_terms, gather_pool
 from gapkit.potential.pruning import account_without, without_terms
 from gapkit.potential.recalibrated import recalibrated
+from gapkit.potential.shape_choice import Shape, choose_shape, worthwhile
 from gapkit.potential.training_set import (
     ALWAYS,
     TrainingSet,
@@ -44,62 +44,10 @@ from gapkit.structures.labels import LabelledFrame
 from gapkit.structures.neighbours import Structure
 from gapkit.uncertainty.calibration import calibrate
 
-#: labels per batch of rows at most: enough for the matrix products, and no more memory for many sparse points
-LARGEST_BATCH = 4000
 #: beyond this many sparse points the cheap form of local variances would cost more than the fit
 LARGEST_FORM = 4000
 #: training environments, about, whose variance sets the domain limit
 DOMAIN_SAMPLE = 4000
-
-
-def accumulate_rows(
-    triangles: Triangles,
-    data: TrainingSet,
-    basis: SparseBasis,
-    folds: np.ndarray,
-    own_groups: Sequence[str],
-    n_threads: int,
-    bar: Callable[..., Any],
-    sample: EnergySample | KeptRows | None = None,
-) -> None:
-    """Make, whiten and reduce the rows of all frames, a batch at a time; ``sample`` keeps some rows."""
-
-    def frame_rows(n: int):
-        targets = data.targets[n]
-        structure = Structure(data.frames[n].atoms, basis.r_cut)
-        rows = basis.rows(structure, derivatives=targets.derivatives)
-        return list(observations(targets, rows, own_groups))
-
-    progress = bar(total=len(data.frames), desc="rows", unit="frame")
-    for batch in _batches(data.targets, min(max(2000, basis.n_columns), LARGEST_BATCH)):
-        made = map_blocks(frame_rows, batch, n_threads)
-        flat = [(n, o) for n, per_frame in zip(batch, made, strict=True) for o in per_frame]
-        with blas_threads(n_threads):
-            A = basis.whiten(np.vstack([o.K for _, o in flat]))
-            begin = 0
-            for n, o in flat:
-                part = A[begin : begin + len(o.y)]
-                begin += len(o.y)
-                log_scale = len(o.y) * float(np.log(o.scale))
-                triangles.update(part, o.y, o.prior, o.group, int(folds[n]), log_scale)
-                if sample is not None:
-                    sample.offer(o, part, int(folds[n]), n)
-        progress.update(len(batch))
-    progress.close()
-
-
-def _batches(targets: Sequence[Targets], rows: int) -> Iterator[list[int]]:
-    """Consecutive frames with about ``rows`` labels together."""
-    batch: list[int] = []
-    held = 0
-    for n, t in enumerate(targets):
-        batch.append(n)
-        held += 3 * t.n_atoms + 7
-        if held >= rows:
-            yield batch
-            batch, held = [], 0
-    if batch:
-        yield batch
 
 
 @dataclass(frozen=True)
@@ -181,7 +129,10 @@ def _fit(frames, terms, baseline, e0, noise, sparse, exact, n_folds, n_jobs, ran
     data = in_order(training_set(frames, e0, baseline))
     if exact == "auto":
         exact = (terms, sparse) == ("auto", "auto") and within_reach(data)
-    terms = choose_terms(terms, data, sparse, bool(exact))
+    asked, terms = terms, choose_terms(terms, data, sparse, bool(exact))
+    shapes: list[Shape] = []
+    if isinstance(asked, str) and not exact and n_folds > 1 and worthwhile(data):
+        terms, shapes = choose_shape(terms, data, given, n_folds, n_threads, bar)
     if exact and not suits(terms):
         raise SettingsError("exact=True needs one SOAP term, with the kernel DotProduct(2)")
     pool = gather_pool(data, terms, rng, bar)
@@ -198,6 +149,7 @@ def _fit(frames, terms, baseline, e0, noise, sparse, exact, n_folds, n_jobs, ran
     with blas_threads(n_threads):
         levels, account = choose_levels(triangles, basis, data, terms, given, bar, sample)
         gone, account = account["vanished"], account_without(account, terms)
+        account["shapes"] = [[str(s), s.score] for s in shapes]
         if gone:
             basis, triangles, levels, terms = without_terms(basis, triangles, levels, terms, gone)
         posterior = Posterior.solve(

@@ -1,0 +1,122 @@
+"""The shape of the default SOAP: cutoff and resolution of least held-out error, on a part of the training frames.
+
+No one cutoff and resolution is best for every element (docs/ACCURACY.md). A few shapes about the default are fitted to
+a part of the frames with few sparse points, levels searched anew for each, and judged by the objective of the levels
+over the same folds. Only an improvement that the noise of so small a comparison does not explain counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from sklearn.base import clone
+
+from gapkit.descriptors import SOAP, PairDistance
+from gapkit.exceptions import NumericsError
+from gapkit.models.terms import Term
+from gapkit.models.triangles import Triangles
+from gapkit.numerics.threads import blas_threads
+from gapkit.potential.design import accumulate_rows
+from gapkit.potential.level_choice import choose_levels, kept_rows, own_groups
+from gapkit.potential.noise_settings import NoiseSettings
+from gapkit.potential.pool import choose_sparse_points, gather_pool
+from gapkit.potential.training_set import TrainingSet, assign_folds
+
+#: atoms and sparse points of the comparison, about
+PILOT_ATOMS, PILOT_SPARSE = 5000, 500
+#: training sets of fewer frames or labels keep the default shape: their folds say too little
+FEWEST_FRAMES, FEWEST_LABELS = 60, 6000
+#: what is tried: factor of the cutoff, (n_max, l_max), sigma (A)
+SHAPES = ((1.0, (8, 6), 0.5), (0.85, (8, 6), 0.5), (0.93, (10, 8), 0.4), (0.85, (10, 8), 0.4))
+#: least improvement of the objective (the log of energy error times force error) for another shape than the default
+WORTH = 0.03
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A SOAP that was tried, and the objective of its levels: log energy error (eV/atom) + log force error (eV/A)."""
+
+    soap: SOAP
+    score: float
+
+    def __str__(self) -> str:
+        s = self.soap
+        return f"r_cut {s.r_cut} n_max {s.n_max} l_max {s.l_max} sigma {s.sigma}"
+
+
+def worthwhile(data: TrainingSet) -> bool:
+    """Whether there are frames and labels enough for a comparison, both energies and forces among them."""
+    kinds = [any(getattr(t, kind) is not None for t in data.targets) for kind in ("energy", "forces")]
+    return len(data.frames) >= FEWEST_FRAMES and data.n_rows >= FEWEST_LABELS and all(kinds)
+
+
+def pilot(data: TrainingSet) -> TrainingSet:
+    """About ``PILOT_ATOMS`` atoms: of every config_type its share, at least five frames; all isolated atoms."""
+    atoms = sum(t.n_atoms for t in data.targets)
+    share = min(1.0, PILOT_ATOMS / atoms)
+    kept: list[int] = []
+    for name in sorted({str(t.config_type) for t in data.targets}):
+        mine = [k for k, t in enumerate(data.targets) if str(t.config_type) == name and not t.isolated]
+        n = min(len(mine), max(5, round(share * len(mine))))
+        kept += [mine[k] for k in np.linspace(0, len(mine), n, endpoint=False).astype(int)]
+    kept = sorted(kept + [k for k, t in enumerate(data.targets) if t.isolated])
+    return replace(data, frames=tuple(data.frames[k] for k in kept), targets=tuple(data.targets[k] for k in kept))
+
+
+def choose_shape(
+    terms: Sequence[Term],
+    data: TrainingSet,
+    given: NoiseSettings,
+    n_folds: int,
+    n_threads: int,
+    bar: Callable[..., Any],
+) -> tuple[tuple[Term, ...], list[Shape]]:
+    """The terms with the best shape of SOAP for these frames, and what was tried (first the default)."""
+    small = pilot(data)
+    folds: np.ndarray | None = None
+    tried: list[Shape] = []
+    best = tuple(terms)
+    for changed in bar(list(_shapes(terms, data)), desc="shape", unit="fit"):
+        soap = next(t.descriptor for t in changed if isinstance(t.descriptor, SOAP))
+        assert isinstance(soap, SOAP)
+        fewer = [t if isinstance(t.descriptor, PairDistance) else replace(t, n_sparse=PILOT_SPARSE) for t in changed]
+        rng = np.random.default_rng(0)
+        quiet = _quiet(bar)
+        pool = gather_pool(small, fewer, rng, quiet)
+        if folds is None:
+            folds = assign_folds(small, pool.fingerprints, n_folds)
+        basis = choose_sparse_points(pool, fewer, rng, quiet)
+        triangles = Triangles(basis.n_columns, len(fewer))
+        rows = kept_rows(given, basis, small)
+        accumulate_rows(triangles, small, basis, folds, own_groups(small, given), n_threads, quiet, rows)
+        try:
+            with blas_threads(n_threads):
+                levels, _ = choose_levels(triangles, basis, small, fewer, given, quiet, rows)
+        except NumericsError:
+            continue
+        score = levels.objective if np.isfinite(levels.objective) else np.inf
+        tried.append(Shape(soap, float(score)))
+        if len(tried) > 1 and score < tried[0].score - WORTH and score <= min(t.score for t in tried):
+            best = changed
+    return best, tried
+
+
+def _quiet(bar: Callable[..., Any]) -> Callable[..., Any]:
+    """The bar without output: one line for each small fit would be many."""
+    return lambda *args, **settings: bar(*args, **{**settings, "disable": True})
+
+
+def _shapes(terms: Sequence[Term], data: TrainingSet) -> Iterator[tuple[Term, ...]]:
+    """The terms with each shape of their SOAP."""
+    for factor, (n_max, l_max), sigma in SHAPES:
+        changed = []
+        for term in terms:
+            if isinstance(term.descriptor, SOAP):
+                r_cut = round(factor * term.descriptor.r_cut, 1)
+                soap = clone(term.descriptor).set_params(r_cut=r_cut, n_max=n_max, l_max=l_max, sigma=sigma)
+                term = term.with_descriptor(soap.for_species(data.species))
+            changed.append(term)
+        yield tuple(changed)

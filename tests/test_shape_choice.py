@@ -1,0 +1,122 @@
+"""The shape of the default SOAP: what is compared, by what, and when it changes."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+from tqdm import tqdm
+
+import gapkit
+from gapkit.potential import shape_choice
+from gapkit.potential.noise_settings import NoiseSettings
+from gapkit.potential.pool import choose_terms
+from gapkit.potential.shape_choice import SHAPES, choose_shape, pilot, worthwhile
+from gapkit.potential.training_set import in_order, training_set
+from gapkit.structures.labels import labelled_frames
+from tests.conftest import copper_frames, small_gap
+
+QUIET = partial(tqdm, disable=True)
+POOR, GOOD = (1.0, (2, 1), 0.9), (1.5, (6, 4), 0.5)
+
+
+def data_of(frames):
+    return in_order(training_set(labelled_frames(frames), "auto", None))
+
+
+def terms_for(data, r_cut=2.8):
+    terms = [
+        gapkit.Term(gapkit.PairDistance(r_cut=3.5), gapkit.SquaredExponential(0.6), n_sparse=10),
+        gapkit.Term(gapkit.SOAP(r_cut=r_cut, n_max=2, l_max=1, sigma=0.9), gapkit.DotProduct(4), n_sparse=40),
+    ]
+    return choose_terms(terms, data)
+
+
+def choose(monkeypatch, shapes, data, terms):
+    monkeypatch.setattr(shape_choice, "SHAPES", shapes)
+    return choose_shape(terms, data, NoiseSettings.parse("auto"), 3, 1, QUIET)
+
+
+def settings(term):
+    s = term.descriptor
+    return s.r_cut, s.n_max, s.l_max, s.sigma
+
+
+def test_a_better_shape_is_found_and_the_rest_of_the_terms_stays(monkeypatch, train):
+    data = data_of(train)
+    terms = terms_for(data)
+    chosen, tried = choose(monkeypatch, (POOR, GOOD), data, terms)
+    assert settings(chosen[1]) == (4.2, 6, 4, 0.5)
+    assert chosen[1].n_sparse == 40 and chosen[1].kernel == terms[1].kernel and chosen[0] == terms[0]
+    assert chosen[1].descriptor.basis_.species == (29,)
+    assert tried[1].score < tried[0].score - shape_choice.WORTH
+    assert str(tried[1]) == "r_cut 4.2 n_max 6 l_max 4 sigma 0.5"
+
+
+def test_a_worse_one_or_one_within_the_noise_is_not(monkeypatch, train):
+    data = data_of(train)
+    good = choose_terms([gapkit.Term(gapkit.SOAP(r_cut=4.2, n_max=6, l_max=4), gapkit.DotProduct(4))], data)
+    worse = (1.0, (6, 4), 0.5), (0.65, (2, 1), 0.9)
+    chosen, tried = choose(monkeypatch, worse, data, good)
+    assert chosen == good and tried[1].score > tried[0].score
+    monkeypatch.setattr(shape_choice, "WORTH", 10.0)
+    chosen, tried = choose(monkeypatch, (POOR, GOOD), data, terms_for(data))
+    assert settings(chosen[1]) == (2.8, 2, 1, 0.9) and tried[1].score < tried[0].score
+
+
+def test_the_score_is_the_objective_of_a_fit_with_that_shape(monkeypatch, train):
+    data = data_of(train)
+    monkeypatch.setattr(shape_choice, "PILOT_SPARSE", 25)
+    _, tried = choose(monkeypatch, (POOR,), data, terms_for(data))
+    pair, soap = terms_for(data)
+    gap = gapkit.GAP([pair, soap], sparse=25, folds=3, random_state=0, exact=False).fit(train)
+    assert tried[0].score == pytest.approx(gap.potential_.metadata["objective"], abs=1e-6)
+
+
+def test_the_pilot_has_every_config_type_and_all_isolated_atoms(monkeypatch):
+    monkeypatch.setattr(shape_choice, "PILOT_ATOMS", 60)
+    frames = copper_frames(40, seed=5)
+    alone = Atoms("Cu", positions=[(0, 0, 0)])
+    alone.calc = SinglePointCalculator(alone, energy=0.0)
+    data = data_of([*frames, alone])
+    small = pilot(data)
+    names = [t.config_type for t in small.targets if not t.isolated]
+    share = 60 / sum(t.n_atoms for t in data.targets)
+    for name in ("bulk", "cluster"):
+        whole = sum(a.info["config_type"] == name for a in frames)
+        assert names.count(name) == max(5, round(share * whole))
+    assert sum(t.isolated for t in small.targets) == 1
+    assert [f.index for f in small.frames] == sorted([f.index for f in small.frames], key=order_in(data))
+
+
+def order_in(data):
+    place = {f.index: k for k, f in enumerate(data.frames)}
+    return place.__getitem__
+
+
+def test_small_sets_and_given_terms_keep_their_shape(monkeypatch, train):
+    assert not worthwhile(data_of(train))
+    called = []
+    monkeypatch.setattr("gapkit.potential.training.choose_shape", lambda *a: called.append(a) or (a[0], []))
+    monkeypatch.setattr(shape_choice, "FEWEST_FRAMES", 5)
+    monkeypatch.setattr(shape_choice, "FEWEST_LABELS", 50)
+    assert worthwhile(data_of(train))
+    small_gap().fit(train)
+    assert not called
+    gapkit.GAP(sparse=20, folds=2).fit(train)
+    assert len(called) == 1
+
+
+def test_a_fit_says_what_it_compared(monkeypatch, train):
+    monkeypatch.setattr(shape_choice, "FEWEST_FRAMES", 5)
+    monkeypatch.setattr(shape_choice, "FEWEST_LABELS", 50)
+    monkeypatch.setattr(shape_choice, "SHAPES", ((0.6, (3, 2), 0.5), (0.7, (4, 3), 0.5)))
+    gap = gapkit.GAP(sparse=20, folds=2).fit(train)
+    shapes = gap.potential_.metadata["levels"]["shapes"]
+    assert len(shapes) == 2 and all(np.isfinite(score) for _, score in shapes)
+    assert f"{shapes[0][0]}: {shapes[0][1]:.3f}" in gap.describe()
+
+
+def test_the_first_shape_is_the_default_itself():
+    assert SHAPES[0] == (1.0, (8, 6), 0.5)
