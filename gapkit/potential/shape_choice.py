@@ -26,11 +26,13 @@ from gapkit.potential.pool import choose_sparse_points, gather_pool
 from gapkit.potential.training_set import TrainingSet, assign_folds
 
 #: atoms and sparse points of the comparison, about
-PILOT_ATOMS, PILOT_SPARSE = 5000, 500
+PILOT_ATOMS, PILOT_SPARSE = 10_000, 500
 #: training sets of fewer frames or labels keep the default shape: their folds say too little
 FEWEST_FRAMES, FEWEST_LABELS = 60, 6000
-#: what is tried: factor of the cutoff, (n_max, l_max), sigma (A)
-SHAPES = ((1.0, (8, 6), 0.5), (0.85, (8, 6), 0.5), (0.93, (10, 8), 0.4), (0.85, (10, 8), 0.4))
+#: what is tried: factor of the cutoff, what is added to n_max and l_max, factor of sigma; first the default itself
+SHAPES = ((1.0, 0, 1.0), (0.85, 0, 1.0), (0.93, 2, 0.8), (0.85, 2, 0.8))
+#: n_max and l_max are not raised beyond this
+FINEST = 12
 #: least improvement of the objective (the log of energy error times force error) for another shape than the default
 WORTH = 0.03
 
@@ -111,12 +113,17 @@ def _quiet(bar: Callable[..., Any]) -> Callable[..., Any]:
 
 def _shapes(terms: Sequence[Term], data: TrainingSet) -> Iterator[tuple[Term, ...]]:
     """The terms with each shape of their SOAP."""
-    for factor, (n_max, l_max), sigma in SHAPES:
+    for cutoff, finer, width in SHAPES:
         changed = []
         for term in terms:
-            if isinstance(term.descriptor, SOAP):
-                r_cut = round(factor * term.descriptor.r_cut, 1)
-                soap = clone(term.descriptor).set_params(r_cut=r_cut, n_max=n_max, l_max=l_max, sigma=sigma)
+            d = term.descriptor
+            if isinstance(d, SOAP):
+                soap = clone(d).set_params(
+                    r_cut=round(cutoff * d.r_cut, 1),
+                    n_max=min(d.n_max + finer, FINEST),
+                    l_max=min(d.l_max + finer, FINEST),
+                    sigma=round(width * d.sigma, 2),
+                )
                 term = term.with_descriptor(soap.for_species(data.species))
             changed.append(term)
         yield tuple(changed)
