@@ -9,6 +9,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from tqdm import tqdm
 
 import gapkit
+from gapkit.models.posterior import Posterior
 from gapkit.potential import shape_choice
 from gapkit.potential.noise_settings import NoiseSettings
 from gapkit.potential.pool import choose_terms
@@ -65,13 +66,24 @@ def test_a_worse_one_or_one_within_the_noise_is_not(monkeypatch, train):
     assert settings(chosen[1]) == (2.8, 2, 1, 0.9) and tried[1].score < tried[0].score
 
 
-def test_the_score_is_the_objective_of_a_fit_with_that_shape(monkeypatch, train):
+def test_the_score_is_the_held_out_error_of_a_fit_with_that_shape(monkeypatch, train):
     data = data_of(train)
     monkeypatch.setattr(shape_choice, "PILOT_SPARSE", 25)
     _, tried = choose(monkeypatch, (SAME,), data, terms_for(data))
-    pair, soap = terms_for(data)
-    gap = gapkit.GAP([pair, soap], sparse=25, folds=3, random_state=0, exact=False).fit(train)
-    assert tried[0].score == pytest.approx(gap.potential_.metadata["objective"], abs=1e-6)
+    gap = gapkit.GAP(list(terms_for(data)), sparse=25, folds=3, random_state=0, exact=False).fit(train)
+    fit, basis = gap._fit, gap.potential_.basis
+    errors = []
+    for fold in fit.triangles.folds:
+        posterior = Posterior.solve(
+            fit.triangles, fit.levels.noise, fit.levels.signal, basis.column_terms(), leave_out=fold
+        )
+        for k in np.flatnonzero(fit.folds == fold):
+            row = basis.whiten(basis.rows(basis.structure(data.frames[k].atoms), derivatives=False).K)
+            errors.append((posterior.mean(row)[0] - data.targets[k].energy) / data.targets[k].n_atoms)
+    rounding = 1e-3 * np.std([t.energy / t.n_atoms for t in data.targets])
+    energy = np.mean(np.sqrt(np.square(errors) + rounding**2))
+    force = gap.potential_.metadata["held_out_rmse"]["forces"]
+    assert tried[0].score == pytest.approx(np.log(energy) + np.log(force), abs=1e-6)
 
 
 def test_the_pilot_has_every_config_type_and_all_isolated_atoms(monkeypatch):
@@ -103,8 +115,9 @@ def test_small_sets_and_given_terms_keep_their_shape(monkeypatch, train):
     monkeypatch.setattr(shape_choice, "FEWEST_LABELS", 50)
     assert worthwhile(data_of(train))
     small_gap().fit(train)
-    assert not called
     gapkit.GAP(sparse=20, folds=2).fit(train)
+    assert not called
+    gapkit.GAP(folds=2).fit(train)
     assert len(called) == 1
 
 
@@ -112,7 +125,7 @@ def test_a_fit_says_what_it_compared(monkeypatch, train):
     monkeypatch.setattr(shape_choice, "FEWEST_FRAMES", 5)
     monkeypatch.setattr(shape_choice, "FEWEST_LABELS", 50)
     monkeypatch.setattr(shape_choice, "SHAPES", ((1.0, 0, 1.0), (0.7, 0, 1.0)))
-    gap = gapkit.GAP(sparse=20, folds=2).fit(train)
+    gap = gapkit.GAP(folds=2).fit(train)
     shapes = gap.potential_.metadata["levels"]["shapes"]
     assert len(shapes) == 2 and all(np.isfinite(score) for _, score in shapes)
     assert f"{shapes[0][0]}: {shapes[0][1]:.3f}" in gap.describe()

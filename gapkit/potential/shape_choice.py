@@ -14,23 +14,25 @@ from typing import Any
 import numpy as np
 from sklearn.base import clone
 
-from gapkit.descriptors import SOAP, PairDistance
+from gapkit.descriptors import SOAP
 from gapkit.exceptions import NumericsError
+from gapkit.models.basis import SparseBasis
+from gapkit.models.held_out import HeldOutError
 from gapkit.models.terms import Term
 from gapkit.models.triangles import Triangles
 from gapkit.numerics.threads import blas_threads
 from gapkit.potential.design import accumulate_rows
-from gapkit.potential.level_choice import choose_levels, kept_rows, own_groups
+from gapkit.potential.level_choice import EnergySample, choose_levels, own_groups
 from gapkit.potential.noise_settings import NoiseSettings
 from gapkit.potential.pool import choose_sparse_points, gather_pool
 from gapkit.potential.training_set import TrainingSet, assign_folds
 
-#: atoms and sparse points of the comparison, about
-PILOT_ATOMS, PILOT_SPARSE = 10_000, 500
+#: atoms and sparse points of the comparison, about: with fewer points shorter cutoffs look better than they are
+PILOT_ATOMS, PILOT_SPARSE = 15_000, 1200
 #: training sets of fewer frames or labels keep the default shape: their folds say too little
 FEWEST_FRAMES, FEWEST_LABELS = 60, 6000
 #: what is tried: factor of the cutoff, what is added to n_max and l_max, factor of sigma; first the default itself
-SHAPES = ((1.0, 0, 1.0), (0.85, 0, 1.0), (0.93, 2, 0.8), (0.85, 2, 0.8))
+SHAPES = ((1.0, 0, 1.0), (1.0, 2, 1.0), (0.93, 2, 0.8), (0.85, 2, 0.8))
 #: n_max and l_max are not raised beyond this
 FINEST = 12
 #: least improvement of the objective (the log of energy error times force error) for another shape than the default
@@ -82,28 +84,41 @@ def choose_shape(
     tried: list[Shape] = []
     best = tuple(terms)
     for changed in bar(list(_shapes(terms, data)), desc="shape", unit="fit"):
-        soap = next(t.descriptor for t in changed if isinstance(t.descriptor, SOAP))
-        assert isinstance(soap, SOAP)
-        fewer = [t if isinstance(t.descriptor, PairDistance) else replace(t, n_sparse=PILOT_SPARSE) for t in changed]
-        rng = np.random.default_rng(0)
-        quiet = _quiet(bar)
+        fewer = [replace(t, n_sparse=min(t.n_sparse, PILOT_SPARSE)) for t in changed]
+        rng, quiet = np.random.default_rng(0), _quiet(bar)
         pool = gather_pool(small, fewer, rng, quiet)
         if folds is None:
             folds = assign_folds(small, pool.fingerprints, n_folds)
         basis = choose_sparse_points(pool, fewer, rng, quiet)
-        triangles = Triangles(basis.n_columns, len(fewer))
-        rows = kept_rows(given, basis, small)
-        accumulate_rows(triangles, small, basis, folds, own_groups(small, given), n_threads, quiet, rows)
         try:
-            with blas_threads(n_threads):
-                levels, _ = choose_levels(triangles, basis, small, fewer, given, quiet, rows)
+            score = _judge(basis, fewer, small, folds, given, n_threads, quiet)
         except NumericsError:
             continue
-        score = levels.objective if np.isfinite(levels.objective) else np.inf
-        tried.append(Shape(soap, float(score)))
+        soap = next(t.descriptor for t in changed if isinstance(t.descriptor, SOAP))
+        tried.append(Shape(soap, score))
         if len(tried) > 1 and score < tried[0].score - WORTH and score <= min(t.score for t in tried):
             best = changed
     return best, tried
+
+
+def _judge(
+    basis: SparseBasis,
+    terms: Sequence[Term],
+    data: TrainingSet,
+    folds: np.ndarray,
+    given: NoiseSettings,
+    n_threads: int,
+    bar: Callable[..., Any],
+) -> float:
+    """Held-out error by all columns at the levels that the search on fewer of them finds."""
+    triangles = Triangles(basis.n_columns, len(terms))
+    sample = replace(EnergySample.of(basis, data), columns=np.arange(basis.n_columns))
+    accumulate_rows(triangles, data, basis, folds, own_groups(data, given), n_threads, bar, sample)
+    judged = replace(given, objective="held_out_error")
+    with blas_threads(n_threads):
+        levels, _ = choose_levels(triangles, basis, data, terms, judged, bar, sample)
+        error = HeldOutError(triangles, basis.column_terms(), levels, (), (), energies=sample.rows())
+        return float(error.evaluate(levels)[0])
 
 
 def _quiet(bar: Callable[..., Any]) -> Callable[..., Any]:

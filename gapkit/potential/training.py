@@ -127,11 +127,12 @@ def _fit(frames, terms, baseline, e0, noise, sparse, exact, n_folds, n_jobs, ran
     given = NoiseSettings.parse(noise)
     bar = partial(tqdm, disable=not progress, leave=False)
     data = in_order(training_set(frames, e0, baseline))
+    untouched = all(isinstance(setting, str) and setting == "auto" for setting in (terms, sparse))
     if exact == "auto":
-        exact = (terms, sparse) == ("auto", "auto") and within_reach(data)
-    asked, terms = terms, choose_terms(terms, data, sparse, bool(exact))
+        exact = untouched and within_reach(data)
+    terms = choose_terms(terms, data, sparse, bool(exact))
     shapes: list[Shape] = []
-    if isinstance(asked, str) and not exact and n_folds > 1 and worthwhile(data):
+    if untouched and not exact and n_folds > 1 and worthwhile(data):
         terms, shapes = choose_shape(terms, data, given, n_folds, n_threads, bar)
     if exact and not suits(terms):
         raise SettingsError("exact=True needs one SOAP term, with the kernel DotProduct(2)")
