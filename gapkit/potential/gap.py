@@ -68,7 +68,9 @@ class GAP(ErrorBars, BaseEstimator):
     Parameters
     ----------
     terms
-        ``"auto"``: a pair term and SOAP, sized by the data; or a list of :class:`gapkit.Term` (or tables of settings).
+        ``"auto"``: a pair term and SOAP, sized by the data, whose cutoff and resolution are judged by held-out error
+        where there are frames enough and ``sparse`` is ``"auto"`` too; or a list of :class:`gapkit.Term` (or tables of
+        settings).
     baseline
         None, ``"zbl"``, or any ASE calculator: subtracted before the fit and added after it.
     e0

@@ -1,8 +1,8 @@
 """The shape of the default SOAP: cutoff and resolution of least held-out error, on a part of the training frames.
 
 No one cutoff and resolution is best for every element (docs/ACCURACY.md). A few shapes about the default are fitted to
-a part of the frames with few sparse points, levels searched anew for each, and judged by the objective of the levels
-over the same folds. Only an improvement that the noise of so small a comparison does not explain counts.
+a part of the frames with fewer sparse points, levels searched anew for each, and judged by held-out error over the same
+folds. Only an improvement that the noise of such a comparison does not explain counts.
 """
 
 from __future__ import annotations
@@ -29,8 +29,9 @@ from gapkit.potential.training_set import TrainingSet, assign_folds
 
 #: atoms and sparse points of the comparison, about: with fewer points shorter cutoffs look better than they are
 PILOT_ATOMS, PILOT_SPARSE = 15_000, 1200
-#: training sets of fewer frames or labels keep the default shape: their folds say too little
-FEWEST_FRAMES, FEWEST_LABELS = 60, 6000
+#: training sets of fewer frames or labels keep the default shape (their folds say too little), and those of more
+#: species (their finer descriptors are long)
+FEWEST_FRAMES, FEWEST_LABELS, MOST_SPECIES = 60, 6000, 2
 #: what is tried: factor of the cutoff, what is added to n_max and l_max, factor of sigma; first the default itself
 SHAPES = ((1.0, 0, 1.0), (1.0, 2, 1.0), (0.93, 2, 0.8), (0.85, 2, 0.8))
 #: n_max and l_max are not raised beyond this
@@ -52,9 +53,10 @@ class Shape:
 
 
 def worthwhile(data: TrainingSet) -> bool:
-    """Whether there are frames and labels enough for a comparison, both energies and forces among them."""
+    """Whether there are frames and labels enough for a comparison, energies and forces, of few species."""
     kinds = [any(getattr(t, kind) is not None for t in data.targets) for kind in ("energy", "forces")]
-    return len(data.frames) >= FEWEST_FRAMES and data.n_rows >= FEWEST_LABELS and all(kinds)
+    enough = len(data.frames) >= FEWEST_FRAMES and data.n_rows >= FEWEST_LABELS
+    return enough and all(kinds) and len(data.species) <= MOST_SPECIES
 
 
 def pilot(data: TrainingSet) -> TrainingSet:
