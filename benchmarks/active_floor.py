@@ -2,8 +2,8 @@
 
     python benchmarks/active_floor.py FRAMES.xyz [--sparse 900] [--seeds 3] [--labels 72] [--batch 4]
 
-A fifth of the frames tests, the others are the pool. Sparse points come from the pool's structures and levels from a fit
-to all of it, so that only the choice of labels differs. ``random``; ``variance``: largest mean variance of forces;
+A fifth of the frames tests, the others are the pool. Sparse points come from all structures and levels from a fit
+to all frames, so that only the choice of labels differs. ``random``; ``variance``: largest mean variance of forces;
 ``error``: largest true force error of the model so far (needs the labels of the pool); ``clairvoyant``: each frame is
 tried, and those that lower the force error on the *test* frames most are taken. No strategy that knows structures alone
 can be expected to beat the last two by much, so they say how few labels a pool could be learnt with.
