@@ -21,7 +21,6 @@ upper bound, and their size follows the out-of-fold errors of the exact mean.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -36,7 +35,7 @@ from gapkit.models.levels import Levels, kind_of
 from gapkit.models.observations import ISOLATED, Targets, group_name
 from gapkit.models.terms import Term
 from gapkit.numerics.label_covariances import block_row
-from gapkit.numerics.threads import blas_threads, map_blocks
+from gapkit.numerics.threads import blas_threads, map_blocks, physical_memory
 from gapkit.potential.training_set import TrainingSet
 from gapkit.structures.neighbours import Structure
 
@@ -131,10 +130,7 @@ def within_reach(data: TrainingSet) -> bool:
     if any(f.atoms.pbc.any() for f in data.frames):
         return False
     n = data.n_rows
-    try:
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        memory = 8e9
+    memory = physical_memory() or 8e9  # a system that does not say is taken for a small one
     return n <= MOST_LABELS and _products(data) + n**3 <= MOST_FLOPS and 8.0 * n * n < 0.4 * memory
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +17,7 @@ from gapkit.models.basis import SparseBasis
 from gapkit.models.levels import Levels, held_out_statistics, kind_of
 from gapkit.models.posterior import Posterior
 from gapkit.models.triangles import Triangles
-from gapkit.numerics.threads import blas_threads, limited_threads, thread_count
+from gapkit.numerics.threads import blas_threads, limited_threads, physical_memory, thread_count
 from gapkit.potential.design import accumulate_rows
 from gapkit.potential.exact_mean import LabelCovariances, cost, suits, within_reach
 from gapkit.potential.level_choice import SEARCH_COLUMNS, choose_levels, kept_rows, own_groups
@@ -68,9 +67,10 @@ def plan_line(data: TrainingSet, basis: SparseBasis, n_folds: int, n_threads: in
     memory = planned_memory(rows, m, kinds * n_folds)
     more, longer = cost(data) if exact else (0.0, 0.0)
     memory += more
-    if memory > _physical_memory():
+    there = physical_memory()
+    if there is not None and memory > 1e-9 * there:
         warnings.warn(
-            f"the fit needs about {memory:.0f} GB, more than this machine has ({_physical_memory():.0f} GB); use fewer "
+            f"the fit needs about {memory:.0f} GB, more than this machine has ({1e-9 * there:.0f} GB); use fewer "
             f"sparse points, for example sparse={m // 2}",
             GapkitWarning,
             stacklevel=5,
@@ -93,14 +93,6 @@ def planned_memory(rows: int, m: int, triangles: int) -> float:
     """Peak memory (GB), about, of a fit with m columns: triangles (at most as many rows as there are labels) with two
     copies on the way, and Gram matrices."""
     return 8e-9 * m * (3 * min(rows, triangles * m) + 9 * m) + 0.3
-
-
-def _physical_memory() -> float:
-    """GB; infinite where the system does not say."""
-    try:
-        return 1e-9 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return float("inf")
 
 
 def fit_potential(
