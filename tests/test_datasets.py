@@ -6,6 +6,7 @@ from functools import cache
 import numpy as np
 import pytest
 from ase.neighborlist import neighbor_list
+from scipy.interpolate import CubicSpline
 
 from gapkit import datasets
 from gapkit.exceptions import DataError
@@ -177,3 +178,31 @@ def test_absent_set_says_how_to_make_it(monkeypatch, tmp_path):
 def test_everything_is_the_three_splits():
     together = datasets.load_silicon()
     assert len(together) == sum(len(datasets.load_silicon(s)) for s in ("train", "calibration", "test"))
+
+
+@pytest.mark.parametrize("name", ["H2", "N2", "HF"])
+def test_dissociation_curves_are_one_state(name):
+    """Energies are the integral of the forces: a frame in another electronic state would be a step between two others
+    (four of N2 once were, by 0.6 eV)."""
+    frames = sorted(datasets.load_molecules(name), key=lambda a: a.get_distance(0, 1))
+    r = np.array([a.get_distance(0, 1) for a in frames])
+    along = np.array([a.get_forces()[1] @ a.get_distance(0, 1, vector=True) for a in frames])  # r F
+    energy = np.array([a.get_potential_energy() for a in frames])
+    work = CubicSpline(np.log(r), -along).antiderivative()(np.log(r))
+    np.testing.assert_allclose(np.diff(energy), np.diff(work), atol=1e-3)
+
+
+@pytest.mark.parametrize("name", AVAILABLE["spin"])
+def test_spin_pairs_are_whole_and_in_their_states(name):
+    pairs = {}
+    for atoms in datasets.load_spin(name):
+        pairs.setdefault(atoms.info["pair"], {})[atoms.info["spin_state"]] = atoms
+    for pair, states in pairs.items():
+        assert set(states) == {"low", "high"}, pair
+        low, high = states["low"], states["high"]
+        np.testing.assert_allclose(low.positions, high.positions, atol=1e-8)
+        spin = high.info["unpaired"] / 2
+        # unrestricted orbitals contaminate the high state by little, the low one is closed or of pure spin
+        assert spin * (spin + 1) - 1e-6 <= high.info["s_squared"] < spin * (spin + 1) + 0.01, pair
+        assert abs(low.info["s_squared"]) < 1e-6, pair
+        assert low.info["unpaired"] == 0 and low.info["charge"] == high.info["charge"]
