@@ -401,7 +401,7 @@ PARAMETERS = [
     ({"sparse": True}, "sparse must be 'auto', a number of at least 1"),
     ({"sparse": [10]}, "sparse must be 'auto', a number of at least 1"),
     ({"sparse": "best"}, "selection must be one of greedy"),
-    ({"sparse": {"m": 10}}, "sparse has the keys n and selection, not m"),
+    ({"sparse": {"m": 10}}, "sparse has the keys n, selection and stratified, not m"),
     ({"sparse": {"n": "ten"}}, "sparse must be 'auto', a number of at least 1"),
     ({"sparse": {"selection": 3}}, "sparse: selection must be a name or a callable"),
     ({"folds": 0}, "folds must be an integer of at least 1, not 0"),
