@@ -3,6 +3,7 @@
     python benchmarks/uncertainty.py calibration FRAMES.xyz [MORE.xyz ...] [--always ISOLATED.xyz] [--splits 7]
     python benchmarks/uncertainty.py domain FRAMES.xyz ... --coordination 4 --bond 2.85
     python benchmarks/uncertainty.py pool FRAMES.xyz [--seeds 5] [--generations 10] [--batch 5]
+    python benchmarks/uncertainty.py live [--seeds 5] [--generations 10] [--batch 4] [--rare 0.1]
     python benchmarks/uncertainty.py update FRAMES.xyz [--frames 1000] [--sparse 1000]
     python benchmarks/uncertainty.py negative FRAMES.xyz [--queries 1000000]
 
@@ -11,6 +12,8 @@ frames are pooled, intervals are cluster bootstraps over frames. Components that
 zero) are left out of the shares and counted. ``domain``: a model of the bulk solid alone (more than 80 % of the atoms
 with the given coordination, no surface or vacancy) against surfaces and the liquid (fewer than half). ``pool``: force
 error on a held-out fifth against the number of labels, for each strategy, with levels from a fit to every n-th frame.
+``live``: copper with the oracle (EMT) in the loop; each generation explores 60 new frames, displaced crystals but for a
+share of vacancies, interstitials and slabs, and the test frames are of all four kinds alike.
 Measured numbers: docs/UNCERTAINTY.md.
 """
 
@@ -23,12 +26,18 @@ import warnings
 from functools import partial
 
 import numpy as np
+from ase import Atoms
+from ase.build import bulk
+from ase.calculators.emt import EMT
+from ase.calculators.singlepoint import SinglePointCalculator
 
 import gapkit
 import gapkit.exceptions
+from gapkit import generation
 from gapkit.active import (
     ActiveLearning,
     DOptimal,
+    GeneratorExplorer,
     MaximumVariance,
     PoolExplorer,
     RandomChoice,
@@ -46,8 +55,6 @@ from gapkit.uncertainty import metrics
 
 def frames_with_calculators(*paths):
     """Frames whose labels are ASE results, whatever the file calls them."""
-    from ase.calculators.singlepoint import SinglePointCalculator
-
     out = []
     for f in labelled_frames(read_frames(*paths), None, None, None, True):
         atoms = f.atoms.copy()
@@ -151,15 +158,17 @@ def domain(o) -> None:
         print(f"{name}: {len(frames)} frames, AUROC of the largest deviation {frame:.3f}, per atom {atom:.3f}")
 
 
+STRATEGIES = {
+    "random": RandomChoice(),
+    "variance": MaximumVariance(),
+    "d-optimal": DOptimal(),
+    "reduction": VarianceReduction(),
+}
+
+
 def pool(o) -> None:
     frames = frames_with_calculators(*o.frames)
-    strategies = {
-        "random": RandomChoice(),
-        "variance": MaximumVariance(),
-        "d-optimal": DOptimal(),
-        "reduction": VarianceReduction(),
-    }
-    strategies = {n: s for n, s in strategies.items() if n in (o.strategies or strategies)}
+    strategies = {n: s for n, s in STRATEGIES.items() if n in (o.strategies or STRATEGIES)}
     curves = {name: [] for name in strategies}
     whole = gapkit.GAP(random_state=0, sparse=o.sparse).fit(frames[:: o.every])
     frozen = frozen_levels(whole, seed=0)  # a search of levels on a few frames is noisier than what is compared
@@ -176,14 +185,79 @@ def pool(o) -> None:
                 ).run()  # fmt: skip
             curves[name].append([r.force_rmse for r in log])
             print(f"seed {seed} {name:<10} " + " ".join(f"{r.labels}:{r.force_rmse:.4f}" for r in log), flush=True)
-    labels = np.array([r.labels for r in log])
+    report_curves(np.array([r.labels for r in log]), curves)
+
+
+def copper(kind: str, n: int, rng: np.random.Generator) -> list[Atoms]:
+    """Frames of copper, 28 to 36 atoms: displaced and strained crystal, or one of three kinds of defect."""
+    cell = bulk("Cu", "fcc", a=3.61, cubic=True)
+    seed = int(rng.integers(2**31))
+    if kind == "crystal":
+        std = float(rng.uniform(0.05, 0.12))
+        return list(generation.cell_strains(cell * 2, 0.02, n, displacement=std, random_state=seed))
+    if kind == "vacancy":
+        return list(generation.vacancies(cell * 2, n, temperatures=(900.0,), random_state=seed))
+    if kind == "interstitial":
+        return list(generation.interstitials(cell * 2, n, temperatures=(900.0,), random_state=seed))
+    slabs = [(1, 0, 0), (1, 1, 0), (1, 1, 1)]
+    made = [
+        generation.surfaces(
+            cell, [slabs[int(k)]], 1, layers=2, repeat=(2, 2), temperatures=(900.0,), random_state=seed + i
+        )
+        for i, k in enumerate(rng.integers(3, size=n))
+    ]
+    return [next(iter(frames)) for frames in made]
+
+
+DEFECTS = ("vacancy", "interstitial", "slab")
+
+
+def live(o) -> None:
+    def stream(gap, rng):
+        """Sixty frames of a simulation that meets a defect now and then."""
+        for _ in range(60):
+            kind = str(rng.choice(DEFECTS)) if rng.random() < o.rare else "crystal"
+            yield from copper(kind, 1, rng)
+
+    def labelled(frames):
+        for atoms in frames:
+            atoms.calc = EMT()
+            results = {"energy": atoms.get_potential_energy(), "forces": atoms.get_forces()}
+            atoms.calc = SinglePointCalculator(atoms, **results)
+        return frames
+
+    rng = np.random.default_rng(1000)
+    terms = [
+        gapkit.Term(gapkit.PairDistance(r_cut=5.0), gapkit.SquaredExponential(0.6), n_sparse=15),
+        gapkit.Term(gapkit.SOAP(r_cut=5.0, n_max=6, l_max=4), gapkit.DotProduct(4), n_sparse=o.sparse),
+    ]
+    some = labelled([a for k in ("crystal", *DEFECTS) for a in copper(k, 8, rng)])
+    frozen = frozen_levels(gapkit.GAP(terms, e0={"Cu": 0.0}, random_state=0, folds=4).fit(some), seed=0)
+    test = labelled([a for k in ("crystal", *DEFECTS) for a in copper(k, 10, rng)])
+    strategies = {n: s for n, s in STRATEGIES.items() if n in (o.strategies or STRATEGIES)}
+    curves = {name: [] for name in strategies}
+    for seed in range(o.seeds):
+        start = labelled(copper("crystal", o.batch, np.random.default_rng([7, seed])))
+        for name, strategy in strategies.items():
+            with tempfile.TemporaryDirectory() as folder:
+                log = ActiveLearning(
+                    folder, frozen, start, GeneratorExplorer(stream, 60), EMT, strategy, o.batch,
+                    Stop(generations=o.generations), test=test, workers=0, seed=seed,
+                ).run()  # fmt: skip
+            curves[name].append([r.force_rmse for r in log])
+            print(f"seed {seed} {name:<10} " + " ".join(f"{r.labels}:{r.force_rmse:.4f}" for r in log), flush=True)
+    report_curves(np.array([r.labels for r in log]), curves)
+
+
+def report_curves(labels: np.ndarray, curves: dict[str, list]) -> None:
+    """Means over seeds with standard errors, and with how many labels each strategy reaches the last random error."""
     mean = {n: np.mean(c, axis=0) for n, c in curves.items()}
     print("labels      " + " ".join(f"{n:>8}" for n in labels))
     for name, c in curves.items():
         error = np.std(c, axis=0, ddof=1) / np.sqrt(len(c)) if len(c) > 1 else np.zeros(len(labels))
         print(f"{name:<11} " + " ".join(f"{m:8.4f}" for m in mean[name]))
         print(f"{'':<11} " + " ".join(f"±{e:7.4f}" for e in error))
-    for name in set(strategies) - {"random"}:
+    for name in sorted(set(curves) - {"random"}):
         reached = labels[mean[name] <= mean["random"][-1]]
         when = f"with {reached[0]} labels" if len(reached) else "not within these labels"
         print(f"{name} reaches the error of {labels[-1]} random labels {when}")
@@ -234,11 +308,13 @@ def main() -> None:
         (calibration, {"--always": str, "--splits": 7, "--most": 10**9, "--method": "variance"}),
         (domain, {"--coordination": 4, "--bond": 2.85}),
         (pool, {"--seeds": 5, "--generations": 10, "--batch": 5, "--sparse": 300, "--every": 1, "--strategies": str}),
+        (live, {"--seeds": 5, "--generations": 10, "--batch": 4, "--sparse": 200, "--rare": 0.1, "--strategies": str}),
         (update, {"--n": 1000, "--sparse": 1000}),
         (negative, {"--queries": 10**6, "--sparse": 1000}),
     ):
         command = commands.add_parser(function.__name__)
-        command.add_argument("frames", nargs="+")
+        if function is not live:
+            command.add_argument("frames", nargs="+")
         for name, value in options.items():
             if value is str:
                 command.add_argument(name, nargs="+")
