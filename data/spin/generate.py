@@ -89,7 +89,7 @@ def iron_solver(structure):
             swapped = solve(coarse.make_rdm1(coarse.mo_coeff, occupation), 0, 1e-5)
             if swapped.converged and swapped.e_tot < coarse.e_tot - 1e-5:
                 coarse = swapped
-        solver = prepared(3, 1e-8).newton()  # nearly equal orbitals mix slowly under DIIS
+        solver = prepared(3, 1e-10).newton()  # nearly equal orbitals mix slowly under DIIS
         solver.kernel(coarse.mo_coeff, coarse.mo_occ)
     _LAST_DENSITY[structure.spin] = solver.make_rdm1()
     return solver
