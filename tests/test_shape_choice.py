@@ -102,6 +102,19 @@ def test_the_pilot_has_every_config_type_and_all_isolated_atoms(monkeypatch):
     assert [f.index for f in small.frames] == sorted([f.index for f in small.frames], key=order_in(data))
 
 
+def test_a_shape_that_cannot_be_fitted_is_not_taken(monkeypatch, train):
+    def judge(basis, terms, *rest):
+        if settings(terms[-1])[1] == 5:
+            raise np.linalg.LinAlgError("not positive definite")
+        return -5.0
+
+    monkeypatch.setattr(shape_choice, "_judge", judge)
+    data = data_of(train)
+    chosen, tried = choose(monkeypatch, (SAME, GOOD), data, terms_for(data))
+    assert settings(chosen[1]) == (2.8, 2, 1, 0.9)
+    assert [t.score for t in tried] == [-5.0, np.inf]
+
+
 def order_in(data):
     place = {f.index: k for k, f in enumerate(data.frames)}
     return place.__getitem__

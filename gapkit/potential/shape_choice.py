@@ -91,11 +91,11 @@ def choose_shape(
         pool = gather_pool(small, fewer, rng, quiet)
         if folds is None:
             folds = assign_folds(small, pool.fingerprints, n_folds)
-        basis = choose_sparse_points(pool, fewer, rng, quiet)
         try:
+            basis = choose_sparse_points(pool, fewer, rng, quiet)
             score = _judge(basis, fewer, small, folds, given, n_threads, quiet)
-        except NumericsError:
-            continue
+        except (NumericsError, np.linalg.LinAlgError):
+            score = np.inf
         soap = next(t.descriptor for t in changed if isinstance(t.descriptor, SOAP))
         tried.append(Shape(soap, score))
         if len(tried) > 1 and score < tried[0].score - WORTH and score <= min(t.score for t in tried):

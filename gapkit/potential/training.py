@@ -142,7 +142,7 @@ def _fit(frames, terms, baseline, e0, noise, sparse, exact, n_folds, n_jobs, ran
     with blas_threads(n_threads):
         levels, account = choose_levels(triangles, basis, data, terms, given, bar, sample)
         gone, account = account["vanished"], account_without(account, terms)
-        account["shapes"] = [[str(s), s.score] for s in shapes]
+        account["shapes"] = [[str(s), s.score] for s in shapes if np.isfinite(s.score)]
         if gone:
             basis, triangles, levels, terms = without_terms(basis, triangles, levels, terms, gone)
         posterior = Posterior.solve(
