@@ -28,6 +28,23 @@ from gapkit.models.levels import LevelObjective, Levels, kind_of
 ROUNDED = 1e-3
 
 
+def rounding_of(energies: np.ndarray) -> float:
+    """Error below which an absolute error is rounded off, from energies per atom (eV)."""
+    return max(ROUNDED * float(np.std(energies)), 1e-12)
+
+
+def rounded_absolute(error: np.ndarray, rounding: float) -> tuple[float, np.ndarray]:
+    """Sum of sqrt(error^2 + rounding^2), and its slope by each error."""
+    rounded = np.sqrt(error**2 + rounding**2)
+    return float(rounded.sum()), error / rounded
+
+
+def log_of_mean(total: float, n: int, power: float) -> tuple[float, float]:
+    """power log(total / n), and its slope by the total; finite where the total vanishes."""
+    total = max(total, 1e-20 * n)
+    return float(power * np.log(total / n)), power / total
+
+
 @dataclass(frozen=True)
 class EnergyRows:
     """Energy rows of a sample of frames, per atom, kept as they are.
@@ -48,7 +65,7 @@ class EnergyRows:
     @property
     def rounding(self) -> float:
         """Error (eV per atom) below which an absolute error is rounded off."""
-        return max(ROUNDED * float(np.std(self.y)), 1e-12)
+        return rounding_of(self.y)
 
 
 @dataclass
@@ -103,9 +120,8 @@ class HeldOutError(LevelObjective):
         value, weight = 0.0, {}
         for kind, total in sums.items():
             n, power = self._size(kind)
-            total = max(total, 1e-20 * n)
-            value += power * np.log(total / n)
-            weight[kind] = power / total
+            add, weight[kind] = log_of_mean(total, n, power)
+            value += add
         noise_slopes = dict.fromkeys(self._total, 0.0)
         signal_slopes = np.zeros(len(levels.signal))
         for held, factor, u, slopes in solved:
@@ -128,8 +144,8 @@ class HeldOutError(LevelObjective):
         if kind == "energy" and self.energies is not None:
             mine = self.energies.fold == fold
             A, error = self.energies.A[mine], self.energies.A[mine] @ u - self.energies.y[mine]
-            rounded = np.sqrt(error**2 + self.energies.rounding**2)
-            return float(rounded.sum()), A.T @ (error / rounded)
+            loss, by_error = rounded_absolute(error, self.energies.rounding)
+            return loss, A.T @ by_error
         total, slope, extended = 0.0, np.zeros_like(u), np.append(u, -1.0)
         for g, G in held.items():
             if kind_of(g) == kind:

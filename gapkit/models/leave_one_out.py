@@ -28,7 +28,7 @@ from typing import ClassVar
 import numpy as np
 import scipy.linalg
 
-from gapkit.models.held_out import ROUNDED
+from gapkit.models.held_out import log_of_mean, rounded_absolute, rounding_of
 from gapkit.models.levels import LevelObjective, Levels, kind_of
 from gapkit.models.observations import Observations
 
@@ -91,10 +91,11 @@ class KeptRows:
             yield self.rows[begin:end, :-1], self.rows[begin:end, -1], here
 
     @cached_property
-    def energy_spread(self) -> float:
-        """Standard deviation of the energies (eV per atom)."""
-        energies = [y[at][0] / scale for _, y, parts in self for at, g, scale in parts if kind_of(g) == "energy"]
-        return float(np.std(energies)) if energies else 0.0
+    def rounding(self) -> float:
+        """Energy error (eV per atom) below which an absolute error is rounded off."""
+        return rounding_of(
+            np.array([y[at][0] / scale for _, y, parts in self for at, g, scale in parts if kind_of(g) == "energy"])
+        )
 
 
 @dataclass
@@ -128,14 +129,13 @@ class LeaveOneOut(LevelObjective):
         H = both[:-1, :-1] + np.diag(inverse_signal2)
         L = scipy.linalg.cholesky(H, lower=True, check_finite=False)
         u = scipy.linalg.cho_solve((L, True), both[:-1, -1], check_finite=False)
-        rounding = max(ROUNDED * self.rows.energy_spread, 1e-12)
+        rounding = self.rows.rounding if "energy" in kinds else 0.0
         left = [_leave_out(A, y, parts, s, L, u, kinds, rounding) for A, y, parts in self.rows]
         value, weight = 0.0, {}
         for kind in kinds:
             n, power = sum(f.counts.get(kind, 0) for f in left), 1.0 if kind == "energy" else 0.5
-            total = max(sum(f.losses.get(kind, 0.0) for f in left), 1e-20 * n)
-            value += power * np.log(total / n)
-            weight[kind] = power / total
+            add, weight[kind] = log_of_mean(sum(f.losses.get(kind, 0.0) for f in left), n, power)
+            value += add
         U = np.array([f.u for f in left])
         V = np.array([sum(weight[k] * v for k, v in f.v.items()) + np.zeros(len(u)) for f in left])
         noise_slopes = dict.fromkeys(self._total, 0.0)
@@ -187,6 +187,5 @@ def _loss(kind: str, error: np.ndarray, scale: float, rounding: float) -> tuple[
     """Sum of absolute energy errors per atom, or of squared errors, and its slope by each error."""
     if kind != "energy":
         return float(error @ error), 2 * error
-    per_atom = error / scale
-    rounded = np.sqrt(per_atom**2 + rounding**2)
-    return float(rounded.sum()), per_atom / rounded / scale
+    loss, slope = rounded_absolute(error / scale, rounding)
+    return loss, slope / scale

@@ -98,7 +98,17 @@ def kept_rows(given: NoiseSettings, basis: SparseBasis, data: TrainingSet) -> En
     return EnergySample.of(basis, data)
 
 
-def choose_levels(
+@dataclass(frozen=True)
+class LevelSearch:
+    """Levels, and what they were found with: objectives on few and on more columns, and lower bounds of the noise."""
+
+    levels: Levels
+    rough: LevelObjective
+    final: LevelObjective
+    lower: dict[str, float]
+
+
+def find_levels(
     triangles: Triangles,
     basis: SparseBasis,
     data: TrainingSet,
@@ -106,17 +116,10 @@ def choose_levels(
     given: NoiseSettings,
     bar: Callable[..., Any],
     sample: EnergySample | KeptRows | None = None,
-) -> tuple[Levels, dict[str, Any]]:
-    """Levels of the least objective, on the leading columns of the model where it is large, and what is known of them.
+) -> LevelSearch:
+    """Levels of the least objective, on the leading columns of the model where it is large.
 
     The rough stage starts from several levels on few columns (whitened columns nest), the last stage from the best.
-
-    Returns
-    -------
-    levels
-    account : dict
-        JSON-ready: objective, log evidence per label, relative standard errors of the levels, held-out errors against
-        the number of sparse points, and the terms whose signal vanished.
     """
     start, lower = starting_levels(data.targets, terms, triangles.groups)
     fixed = {g: given.given(g) for g in triangles.groups}
@@ -148,12 +151,36 @@ def choose_levels(
     final = objective(SEARCH_COLUMNS)
     levels = search_levels(final, lower, [levels], callback=report)
     progress.close()
+    return LevelSearch(levels, rough, final, lower)
+
+
+def choose_levels(
+    triangles: Triangles,
+    basis: SparseBasis,
+    data: TrainingSet,
+    terms: Sequence[Term],
+    given: NoiseSettings,
+    bar: Callable[..., Any],
+    sample: EnergySample | KeptRows | None = None,
+) -> tuple[Levels, dict[str, Any]]:
+    """Levels as :func:`find_levels` finds them, and what is known of them.
+
+    Returns
+    -------
+    levels
+    account : dict
+        JSON-ready: objective, log evidence per label, relative standard errors of the levels, held-out errors against
+        the number of sparse points, and the terms whose signal vanished.
+    """
+    search = find_levels(triangles, basis, data, terms, given, bar, sample)
+    levels, rough, final = search.levels, search.rough, search.final
     account = account_of(levels, given.objective, final)
     if np.isfinite(levels.objective):
-        near = search_levels(rough, lower, [levels], 10)  # the curvature is that of its own minimum
+        near = search_levels(rough, search.lower, [levels], 10)  # the curvature is that of its own minimum
         errors = relative_errors(rough, near)
-        account["noise_errors"] = dict(zip(free_noise, errors[: len(free_noise)], strict=True))
-        account["signal_errors"] = dict(zip(map(str, free_signal), errors[len(free_noise) :], strict=True))
+        n = len(rough.free_noise)
+        account["noise_errors"] = dict(zip(rough.free_noise, errors[:n], strict=True))
+        account["signal_errors"] = dict(zip(map(str, rough.free_signal), errors[n:], strict=True))
     if len(final.triangles.folds) > 1:
         account["sparse_curve"] = sparse_curve(basis, levels, final)
     account["vanished"] = list(vanished_terms(final, levels)) if np.isfinite(levels.objective) else []

@@ -22,7 +22,7 @@ from gapkit.models.terms import Term
 from gapkit.models.triangles import Triangles
 from gapkit.numerics.threads import blas_threads
 from gapkit.potential.design import accumulate_rows
-from gapkit.potential.level_choice import EnergySample, choose_levels, own_groups
+from gapkit.potential.level_choice import EnergySample, find_levels, own_groups
 from gapkit.potential.noise_settings import NoiseSettings
 from gapkit.potential.pool import choose_sparse_points, gather_pool
 from gapkit.potential.training_set import TrainingSet, assign_folds
@@ -118,7 +118,7 @@ def _judge(
     accumulate_rows(triangles, data, basis, folds, own_groups(data, given), n_threads, bar, sample)
     judged = replace(given, objective="held_out_error")
     with blas_threads(n_threads):
-        levels, _ = choose_levels(triangles, basis, data, terms, judged, bar, sample)
+        levels = find_levels(triangles, basis, data, terms, judged, bar, sample).levels
         error = HeldOutError(triangles, basis.column_terms(), levels, (), (), energies=sample.rows())
         return float(error.evaluate(levels)[0])
 
