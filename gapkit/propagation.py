@@ -168,7 +168,7 @@ def _sampler(potential: Potential, recorder: RecordingCalculator, residual: bool
         raise DataError("the function did not use its calculator: set atoms.calc to what it is given")
     pick = np.unique(np.linspace(0, len(recorder.visited) - 1, MOST_FRAMES).round().astype(int))
     frames = [recorder.visited[k] for k in pick]
-    sampler = Sampler.of(potential, frames if residual else (), kind)
+    sampler = Sampler.of(potential, frames, kind, residual=residual)
     worst = 0.0
     for k in np.unique(pick[np.linspace(0, len(pick) - 1, 4).round().astype(int)]):
         carried, stated = sampler.variance(potential.structure(recorder.visited[k]))

@@ -10,7 +10,7 @@ from gapkit.potential.recalibrated import RecalibratedPotential, frame_errors
 from gapkit.structures.labels import labelled_frames
 from gapkit.uncertainty import metrics
 from gapkit.uncertainty.calibration import GroupCalibration
-from gapkit.uncertainty.recalibration import ErrorModel, Recalibration, SplitConformal
+from gapkit.uncertainty.recalibration import POWER, ErrorModel, Recalibration, SplitConformal, power_of
 from tests.conftest import copper_frames, small_gap
 
 RNG = np.random.default_rng(0)
@@ -128,6 +128,16 @@ def test_a_few_labels_are_enough_and_the_variance_is_above_its_floor():
         ErrorModel.fit(error[:7], rho[:7], omega[:7])
     with pytest.raises(DataError, match="at least 8 labels"):
         ErrorModel.fit(np.zeros(20), np.ones(20), np.ones(20))
+
+
+def test_few_labels_keep_to_the_power_of_forces():
+    error, rho, omega, _ = made_up(40, 1e-5, 4e-3, 1.0, np.random.default_rng(4))
+    low, high = (ErrorModel.fit(error, rho, omega, power) for power in (0.5, 1.4))
+    assert high.power > low.power + 0.1
+    many, rho, omega, _ = made_up(20_000, 1e-5, 4e-3, 1.0, np.random.default_rng(5))
+    low, high = (ErrorModel.fit(many, rho, omega, power) for power in (0.5, 1.4))
+    assert high.power == pytest.approx(low.power, abs=0.01)
+    assert power_of({"forces": high}) == high.power and power_of({"energy": high}) == POWER
 
 
 def test_labels_fixed_by_symmetry_play_no_part():

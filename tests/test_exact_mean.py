@@ -1,5 +1,6 @@
 """The exact mean: dense algebra, out-of-fold errors against refits, derivatives, files, updates, samples."""
 
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -9,11 +10,12 @@ from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 
 import gapkit
-from gapkit.exceptions import NumericsError, SettingsError
+from gapkit.exceptions import NumericsError, OutOfDomainWarning, SettingsError
 from gapkit.models.exact_gp import cholesky_in_place, solve_exact
 from gapkit.models.observations import observations
 from gapkit.numerics.label_covariances import add_covariances
 from gapkit.potential.exact_mean import LabelCovariances, Labels, within_reach
+from gapkit.potential.samples import sampled_energies
 from gapkit.potential.training_set import training_set
 from gapkit.structures.labels import labelled_frames
 from gapkit.structures.neighbours import Structure
@@ -258,6 +260,62 @@ def test_error_bars_follow_the_errors_of_the_mean():
     train, held_out = molecules(40, 6), molecules(40, 7)
     report = model(folds=5).fit(train).evaluate(held_out)
     assert 0.6 < report.summary["force_z_std"] < 1.5
+
+
+@pytest.fixture(scope="module")
+def thermal():
+    """A fit of thermal methanol, and the hydroxyl bond pulled apart."""
+    train = molecules(60, 8)
+    soap = gapkit.SOAP(r_cut=3.5, n_max=6, l_max=4, sigma=0.4)
+    terms = [model().terms[0], gapkit.Term(soap, gapkit.DotProduct(2), n_sparse=150, signal=10.0)]
+    gap = model(folds=5, noise="auto", terms=terms).fit(train)
+    pulled = []
+    for distance in (0.0, 0.3, 0.6, 1.0):
+        atoms = molecule("CH3OH")
+        bond = atoms.get_distance(1, 3, vector=True)
+        atoms.positions[3] += distance * bond / np.linalg.norm(bond)
+        pulled.append(labelled(atoms))
+    return gap, train, pulled
+
+
+def test_error_bars_grow_where_a_bond_breaks(thermal):
+    gap, _, pulled = thermal
+    p = gap.predict(pulled, uncertainty="energy")
+    error = np.abs(p.energy - [a.get_potential_energy() for a in pulled])
+    assert error[2] > 100 * error[0]
+    assert np.all(np.diff(p.energy_std) > 0)
+    assert np.all(error < 5 * p.energy_std)
+    difference = gap.energy_difference(pulled[-1], pulled[0])
+    assert abs(difference.value - (pulled[-1].get_potential_energy() - pulled[0].get_potential_energy())) < (
+        5 * difference.std
+    )
+
+
+@pytest.mark.parametrize("uncertainty", ["local", "full"])
+def test_a_broken_bond_is_out_of_the_domain(thermal, uncertainty):
+    gap, train, pulled = thermal
+    calculator = gap.calculator(uncertainty)
+    excess = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", OutOfDomainWarning)
+        for atoms in [*train[:10], *molecules(20, 9)]:
+            calculator.calculate(atoms)
+            excess.append(calculator.results["domain_excess"])
+    assert max(excess) < 1
+    for atoms in pulled[2:]:
+        with pytest.warns(OutOfDomainWarning, match="the deviation of its energy"):
+            gap.calculator(uncertainty).calculate(atoms)
+
+
+def test_the_function_is_as_uncertain_everywhere(thermal):
+    """Standard deviations, joint covariances and samples of the function agree, near the data and far."""
+    gap, _, pulled = thermal
+    alone = gap.predict(pulled, uncertainty="energy", noise=False).energy_std
+    joint = gap.joint_energies(pulled, noise=False)
+    np.testing.assert_allclose(joint.std, alone, rtol=1e-6)
+    drawn = [sampled_energies(gap.potential_, [a], 2000, np.random.default_rng(0))[:, 0] for a in pulled]
+    np.testing.assert_allclose(np.std(drawn, axis=1), alone, rtol=0.1)
+    assert np.all(alone <= gap.predict(pulled, uncertainty="energy").energy_std)
 
 
 def test_default_terms_take_it_for_molecules_alone():

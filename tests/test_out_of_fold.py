@@ -6,7 +6,8 @@ import pytest
 import gapkit
 from gapkit.potential import training
 from gapkit.potential.out_of_fold import OutOfFold
-from gapkit.potential.recalibrated import RecalibratedPotential
+from gapkit.potential.recalibrated import RecalibratedPotential, pooled
+from gapkit.uncertainty.recalibration import ErrorModel
 from tests.conftest import copper_frames, small_gap
 
 
@@ -59,6 +60,14 @@ def test_the_models_are_fitted_to_these_errors(seen):
     error, rho, omega = (np.concatenate([e.kinds["forces"][k] for e in out_of_fold.errors]) for k in range(3))
     z = error / np.sqrt(models["forces"].variance(rho, omega))
     assert 0.7 < np.std(z[models["forces"].judged(rho, omega)]) < 1.2
+
+
+def test_energies_expect_the_power_of_forces(seen):
+    out_of_fold, gap, _ = seen
+    models = gap.potential_.recalibration.models
+    labels = pooled(out_of_fold.errors, range(len(out_of_fold.errors)), "energy")
+    assert models["energy"] == ErrorModel.fit(*labels, power=models["forces"].power)
+    assert models["energy"] != ErrorModel.fit(*labels)
 
 
 def test_a_sample_keeps_the_cost_bounded(seen, monkeypatch):

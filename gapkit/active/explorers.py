@@ -66,9 +66,10 @@ class DynamicsExplorer:
     every
         Steps between candidates.
     stop_factor
-        A run ends, with a last candidate, when an atom's deviation passes this multiple of the domain limit ...
+        A run ends, with a last candidate, when it is out of the domain by this factor (``gapkit.potential.domain``) ...
     stop_std
-        ... or this many eV. A model of few frames has a wide domain and little to say in it: then give this one.
+        ... or a local deviation passes this many eV. A model of few frames has a wide domain and little to say in
+        it: then give this one.
     """
 
     starts: Sequence[ase.Atoms]
@@ -101,7 +102,6 @@ class DynamicsExplorer:
             moving, self.timestep * units.fs, temperature_K=self.temperature, friction=0.01 / units.fs, rng=rng,
             fixcm=False,
         )  # fmt: skip
-        limit = min(self.stop_factor * gap.potential_.domain_limit(noise=False), self.stop_std)
         frames: list[ase.Atoms] = []
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", OutOfDomainWarning)  # leaving the domain is what this run is for
@@ -109,9 +109,10 @@ class DynamicsExplorer:
                 try:
                     dynamics.run(self.every)
                     worst = float(np.max(moving.calc.results["energies_std"]))
+                    excess = moving.calc.results["domain_excess"]
                 except (GapkitError, ArithmeticError, KeyError):
                     break  # the model's atoms fell into each other: what came before is of use
                 frames.append(fresh(moving, "dynamics", moving.info["trajectory"]))
-                if worst > limit:
+                if excess > self.stop_factor or worst > self.stop_std:
                     break
         return frames

@@ -10,6 +10,7 @@ import numpy as np
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
 
 from gapkit.exceptions import OutOfDomainWarning, SettingsError
+from gapkit.potential.domain import excess
 from gapkit.potential.model import Potential
 from gapkit.structures.labels import cell_volume
 from gapkit.structures.neighbours import VerletList
@@ -21,16 +22,17 @@ class GAPCalculator(Calculator):
     Properties: ``energy`` and ``free_energy`` (eV), ``forces`` (eV/A), ``stress`` (eV/A^3, Voigt, tension positive;
     only for frames with a cell volume), ``energies`` (local, eV), ``stresses`` (n, 6; eV/A^3: the strain derivative of
     each atom's own local energy, divided by the cell volume, so that they sum to the stress). With uncertainties also
-    ``energy_std``, ``energies_std``, ``forces_std``, ``stress_std`` in ``calc.results``.
+    ``energy_std``, ``energies_std``, ``forces_std``, ``stress_std`` in ``calc.results``, and ``domain_excess``: above 1
+    the frame is out of the domain of the training data (:mod:`gapkit.potential.domain`).
 
     Parameters
     ----------
     potential
         The fitted potential.
     uncertainty
-        ``None``; ``"local"``: standard deviations of local energies at each step, and a warning, once, when one leaves
-        the domain of the training data, by a quadratic form of low rank where the model allows one (1 to 5 % too
-        large for most environments like the training data's, 15 % in the root mean square; see
+        ``None``; ``"local"``: standard deviations of local energies at each step, and a warning, once, when the
+        frame leaves the domain of the training data; by a quadratic form of low rank where the model allows one (1 to
+        5 % too large for most environments like the training data's, 15 % in the root mean square; see
         ``gapkit.potential.local_variance``); ``"full"``: exact ones, and those of energy, forces and stress too.
     noise
         Whether standard deviations predict a new label (function, noise and misfit) or the function alone.
@@ -101,13 +103,13 @@ class GAPCalculator(Calculator):
         else:
             local = self.potential.local_spread(structure, noise=self.noise)
         results["energies_std"] = local
-        limit = self.potential.domain_limit(self.noise)
-        worst = int(np.argmax(local))
-        if local[worst] > limit and not self._warned:
+        beyond = excess(self.potential, structure, local, self.noise)
+        results["domain_excess"] = beyond.value
+        if beyond.value > 1 and not self._warned:
             self._warned = True
             warnings.warn(
-                f"atom {worst} is out of the domain of the training data: the standard deviation of its local energy, "
-                f"{local[worst]:.3g} eV, is above {limit:.3g} eV; add frames like this one to the training set",
+                f"this frame is out of the domain of the training data: {beyond.reason}; add frames like this one to "
+                "the training set",
                 OutOfDomainWarning,
                 stacklevel=2,
             )

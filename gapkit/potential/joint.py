@@ -78,10 +78,11 @@ def joint_energies(potential: Potential, frames: Sequence[ase.Atoms], noise: boo
     r"""Energies of ``frames`` with their joint error.
 
     The function's covariance is :math:`a \rho + \lambda^2 \omega`, each factor that of the frame's energy group, with
-    the prior's cross kernel in rho. A new label's error is mostly what the model cannot express of a frame; two frames
-    share it only where they are nearly the same. With T the standard deviations of new labels and C the
-    function's covariance it is taken as :math:`T_i T_j (C_{ij}/\sqrt{C_{ii} C_{jj}})^{15}`, so that the difference of
-    a frame with itself has no error and that of two snapshots nearly the sum of both variances.
+    the prior's cross kernel in rho; that of an exact mean has the variances of its error model. A new label's error is
+    mostly what the model cannot express of a frame; two frames share it only where they are nearly the same. With T the
+    standard deviations of new labels and C the function's covariance it is taken as
+    :math:`T_i T_j (C_{ij}/\sqrt{C_{ii} C_{jj}})^{15}`, so that the difference of a frame with itself has no error and
+    that of two snapshots nearly the sum of both variances.
 
     Raises
     ------
@@ -101,8 +102,10 @@ def joint_energies(potential: Potential, frames: Sequence[ase.Atoms], noise: boo
             potential.basis.whiten(K), energy_covariances(potential.basis, structures)
         )
     groups = [potential.calibration.of("energy", _config_type(a)) for a in frames]
-    by_residual = np.sqrt([g.residual_scale for g in groups])
-    by_weights = np.sqrt([g.weight_scale for g in groups])
+    n_atoms = np.array([len(a) for a in frames])
+    growth = potential.growth("energy", np.diagonal(residual) / n_atoms, np.diagonal(weights) / n_atoms)
+    by_residual = np.sqrt([g.residual_scale for g in groups] * growth)
+    by_weights = np.sqrt([g.weight_scale for g in groups] * growth)
     residual = residual * np.outer(by_residual, by_residual)
     covariance = residual + weights * np.outer(by_weights, by_weights)
     variance = np.diagonal(covariance).copy()

@@ -18,6 +18,7 @@ from gapkit.models.posterior import Posterior
 from gapkit.models.terms import Term
 from gapkit.numerics.threads import blas_threads, limited_threads, thread_count
 from gapkit.potential.baseline import baseline_labels
+from gapkit.potential.domain import MARGIN
 from gapkit.potential.local_variance import LocalForm, LocalVariance
 from gapkit.structures.labels import cell_volume, check_distances
 from gapkit.structures.neighbours import Structure, VerletList
@@ -287,10 +288,17 @@ class Potential:
         """Standard deviations (eV) of local energies from the variance of the function, with the noise if asked for."""
         return np.sqrt(variance + (self.calibration.of("energy", config_type).noise ** 2 if noise else 0.0))
 
+    def growth(self, kind: str, residual: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """Factors on the function's variances that the levels state: 1, but for an exact mean.
+
+        ``residual``, ``weights``: the parts of posterior variances, of energies and virials per atom.
+        """
+        return np.ones_like(weights)
+
     def domain_limit(self, noise: bool = True) -> float:
         """Standard deviation of a local energy (eV) beyond which an environment counts as out of domain.
 
-        One and a half times the largest among a sample of training environments.
+        One and a half times the largest among a sample of training environments (``gapkit.potential.domain``).
         """
         energy = self.calibration.of("energy")
-        return float(np.sqrt(2.25 * self.metadata["domain_variance"] + (energy.noise**2 if noise else 0.0)))
+        return float(np.sqrt(MARGIN**2 * self.metadata["domain_variance"] + (energy.noise**2 if noise else 0.0)))

@@ -18,7 +18,7 @@ from gapkit.potential.recalibrated import KINDS, FrameErrors, pooled
 from gapkit.potential.training_set import TrainingSet
 from gapkit.structures.neighbours import Structure
 from gapkit.uncertainty.calibration import Calibration
-from gapkit.uncertainty.recalibration import ErrorModel, Recalibration
+from gapkit.uncertainty.recalibration import ErrorModel, Recalibration, power_of
 
 #: labels, about, whose rows are made again: three numbers per label kind need no more
 LABELS = 8000
@@ -94,13 +94,17 @@ class OutOfFold:
 
     def consistent(self, calibration: Calibration, recalibration: Recalibration) -> Calibration:
         """The calibration with the function's variances shrunk, per label kind, until nearly all of the sample's are
-        within what its errors bear out."""
+        within what its errors bear out; of an exact mean, which leaves no misfit, as large as they are on average."""
         groups = dict(calibration.groups)
         for kind, model in recalibration.models.items():
             _, residual, weights = pooled(self.errors, range(len(self.errors)), kind)
             judged = model.judged(residual, weights)
             latent = calibration.of(kind).latent(residual, weights)[judged]
-            share = min(1.0, float(np.quantile(model.rise(residual, weights)[judged] / latent, 1 - WITHIN)))
+            rise = model.rise(residual, weights)[judged]
+            if self.exact is None:
+                share = min(1.0, float(np.quantile(rise / latent, 1 - WITHIN)))
+            else:
+                share = float(rise.sum() / latent.sum())
             for name, group in calibration.groups.items():
                 if kind_of(name) == kind:
                     groups[name] = replace(
@@ -108,12 +112,18 @@ class OutOfFold:
                     )
         return replace(calibration, groups=groups)
 
+    def largest_energy_variance(self) -> float | None:
+        """Largest variance left in the weights of a frame's energy, per atom (eV^2), under the posterior without its
+        fold; None where no frame has an energy."""
+        variances = [float(e.kinds["energy"][2][0]) for e in self.errors if "energy" in e.kinds]
+        return max(variances, default=None)
+
     def recalibration(self) -> Recalibration:
         """Error models of the label kinds with labels enough; without conformal scores, which need frames apart."""
-        models = {}
+        models: dict[str, ErrorModel] = {}
         for kind in KINDS:
             try:
-                models[kind] = ErrorModel.fit(*pooled(self.errors, range(len(self.errors)), kind))
+                models[kind] = ErrorModel.fit(*pooled(self.errors, range(len(self.errors)), kind), power_of(models))
             except DataError:
                 continue  # too few labels: error bars stay as the levels give them
         return Recalibration(models, {}, {}, len(self.errors))

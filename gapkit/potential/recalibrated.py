@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,11 +13,12 @@ from gapkit.exceptions import DataError, SettingsError
 from gapkit.potential.model import Potential, Spread
 from gapkit.structures.labels import LabelledFrame, cell_volume
 from gapkit.structures.neighbours import Structure
-from gapkit.uncertainty.recalibration import ErrorModel, Recalibration, SplitConformal
+from gapkit.uncertainty.recalibration import ErrorModel, Recalibration, SplitConformal, power_of
 
 #: where a model file keeps a recalibration: in the potential's metadata
 KEY = "recalibration"
-KINDS = ("energy", "forces", "virial")
+#: forces first: their error model says what to expect of the others
+KINDS = ("forces", "energy", "virial")
 
 
 @dataclass(frozen=True)
@@ -105,9 +106,9 @@ def fit_recalibration(
     for kind in KINDS:
         if not any(kind in e.kinds for e in errors):
             continue
-        models[kind] = _model(method, potential, kind, pooled(errors, range(len(errors)), kind))
+        models[kind] = _model(method, potential, kind, pooled(errors, range(len(errors)), kind), models)
         try:
-            model = _model(method, potential, kind, pooled(errors, first, kind))
+            model = _model(method, potential, kind, pooled(errors, first, kind), interval_models)
             scores = _scores(model, errors, second, kind)
         except DataError:
             continue  # too few labels of this kind for intervals: asking for one says so
@@ -131,10 +132,14 @@ def pooled(errors: Sequence[FrameErrors], pick: Iterable[int], kind: str) -> tup
 
 
 def _model(
-    method: str, potential: Potential, kind: str, labels: tuple[np.ndarray, np.ndarray, np.ndarray]
+    method: str,
+    potential: Potential,
+    kind: str,
+    labels: tuple[np.ndarray, np.ndarray, np.ndarray],
+    others: Mapping[str, ErrorModel],
 ) -> ErrorModel:
     if method == "variance":
-        return ErrorModel.fit(*labels)
+        return ErrorModel.fit(*labels, power_of(others))
     known = potential.recalibration.models if isinstance(potential, RecalibratedPotential) else {}
     return (known.get(kind) or ErrorModel.stated(potential.calibration.of(kind))).rescaled(*labels)
 
@@ -151,7 +156,8 @@ class RecalibratedPotential(Potential):
     """A potential whose standard deviations of new labels come from a :class:`Recalibration`.
 
     Those of local energies, for which there are no labels, stay. The function alone (``noise=False``) is as the levels
-    state it, but never more uncertain than the part of the label's variance that follows the posterior variance.
+    state it, but never more uncertain than the part of the label's variance that follows the posterior variance. An
+    exact mean has that part itself: what its levels state is of its sparse twin, which knows less.
     """
 
     @property
@@ -175,9 +181,17 @@ class RecalibratedPotential(Potential):
         stated = super().spread(atoms, where, structure, noise, forces, config_type, parts)
         new = self.label_std(structure, self.recalibration.models, cell_volume(atoms), parts, noise)
         known = {name: std for name, std in new.items() if std is not None}
-        if not noise:
+        if not noise and not self.extra:
             known = {name: np.minimum(std, getattr(stated, name)) for name, std in known.items()}
         return replace(stated, **known)
+
+    def growth(self, kind: str, residual: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """As :meth:`Potential.growth`."""
+        if not self.extra or kind not in self.recalibration.models:
+            return super().growth(kind, residual, weights)
+        latent = self.calibration.of(kind).latent(residual, weights)
+        rise = self.recalibration.models[kind].rise(residual, weights)
+        return np.divide(rise, latent, out=np.ones_like(latent), where=latent > 0)
 
     def label_std(
         self,

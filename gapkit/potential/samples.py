@@ -53,25 +53,37 @@ class Sampler:
         That of the potential, or one that also spans environments where the Nystrom residual is to be sampled.
     kind
         Label kind whose calibration scales the samples: ``"energy"``, ``"forces"`` or ``"virial"``.
+    scale
+        A further factor on their variance: how much more of it an exact mean has at the frames that they are for
+        (:meth:`Potential.growth`) than on average over its training frames.
     """
 
     potential: Potential
     basis: SparseBasis
     kind: str = "energy"
+    scale: float = 1.0
 
     @classmethod
     def of(
-        cls, potential: Potential, frames: Sequence[ase.Atoms] = (), kind: str = "energy", most: int = MOST_POINTS
+        cls,
+        potential: Potential,
+        frames: Sequence[ase.Atoms] = (),
+        kind: str = "energy",
+        most: int = MOST_POINTS,
+        residual: bool = True,
     ) -> Sampler:
-        """A sampler whose functions carry the Nystrom residual at the environments of ``frames``, jointly."""
+        """A sampler of functions for ``frames``, which carry the Nystrom residual at their environments, jointly, where
+        ``residual`` is set."""
         if kind not in ("energy", "forces", "virial"):
             raise SettingsError(f"kind must be 'energy', 'forces' or 'virial', not {kind!r}")
-        basis = potential.basis
+        basis, scale = potential.basis, 1.0
         if len(frames):
             structures = [potential.structure(a, f"frame {k}") for k, a in enumerate(frames)]
-            with limited_threads(potential.n_jobs), blas_threads(thread_count()):
-                basis, _ = extended_basis(basis, structures, most)
-        return cls(potential, basis, kind)
+            scale = _mean_growth(potential, structures, kind)
+            if residual:
+                with limited_threads(potential.n_jobs), blas_threads(thread_count()):
+                    basis, _ = extended_basis(basis, structures, most)
+        return cls(potential, basis, kind, scale)
 
     def weights(self, n: int, rng: np.random.Generator) -> np.ndarray:
         """Whitened weights (n, m) on the columns of ``basis``.
@@ -83,9 +95,11 @@ class Sampler:
         posterior = self.potential.posterior
         fresh = added_columns(self.potential.basis, self.basis)
         weights = np.empty((n, self.basis.n_columns))
-        weights[:, ~fresh] = posterior.sample_weights(n, rng, np.sqrt(scales.weight_scale))
+        weights[:, ~fresh] = posterior.sample_weights(n, rng, np.sqrt(self.scale * scales.weight_scale))
         signal = posterior.signal[self.basis.column_terms()[fresh]]
-        weights[:, fresh] = np.sqrt(scales.residual_scale) * signal * rng.normal(size=(n, int(fresh.sum())))
+        weights[:, fresh] = (
+            np.sqrt(self.scale * scales.residual_scale) * signal * rng.normal(size=(n, int(fresh.sum())))
+        )
         return weights
 
     def samples(self, n: int, rng: np.random.Generator) -> list[SampledPotential]:
@@ -111,8 +125,25 @@ class Sampler:
             residual, weights = posterior.variances(np.asfortranarray(A[:, ~fresh]), rows.prior)
         signal = posterior.signal[self.basis.column_terms()[fresh]]
         spanned = np.einsum("nm,m->n", A[:, fresh] ** 2, signal**2)
-        carried = scales.residual_scale * spanned + scales.weight_scale * weights
-        return carried, np.maximum(scales.latent(residual, weights), carried)
+        carried = self.scale * (scales.residual_scale * spanned + scales.weight_scale * weights)
+        return carried, np.maximum(self.scale * scales.latent(residual, weights), carried)
+
+
+def _mean_growth(potential: Potential, structures: Sequence[Structure], kind: str) -> float:
+    """Mean variance of the frames' labels of one kind by the potential's error model, over that by its levels."""
+    if not potential.extra:
+        return 1.0
+    grown = stated = 0.0
+    for structure in structures:
+        n = structure.n_atoms
+        rows = {"energy": slice(0, 1), "forces": slice(1, 1 + 3 * n), "virial": slice(1 + 3 * n, None)}[kind]
+        residual, weights = potential.variance_parts(structure, kind != "energy")
+        per_atom = 1 if kind == "forces" else n
+        residual, weights = residual[rows] / per_atom, weights[rows] / per_atom
+        latent = potential.calibration.of(kind).latent(residual, weights)
+        grown += per_atom * float(latent @ potential.growth(kind, residual, weights))
+        stated += per_atom * float(latent.sum())
+    return grown / stated if stated > 0 else 1.0
 
 
 def sampled_energies(
@@ -122,7 +153,7 @@ def sampled_energies(
 
     ``residual``: with the Nystrom residual, joint over the frames; it is drawn at their environments.
     """
-    sampler = Sampler.of(potential, frames if residual else ())
+    sampler = Sampler.of(potential, frames, residual=residual)
     structures = [potential.structure(a, f"frame {k}") for k, a in enumerate(frames)]
     weights = sampler.weights(n, rng)
     with limited_threads(potential.n_jobs), blas_threads(thread_count()):

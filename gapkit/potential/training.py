@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-import ase
 import numpy as np
 from tqdm import tqdm
 
@@ -19,6 +18,7 @@ from gapkit.models.posterior import Posterior
 from gapkit.models.triangles import Triangles
 from gapkit.numerics.threads import blas_threads, limited_threads, physical_memory, thread_count
 from gapkit.potential.design import accumulate_rows
+from gapkit.potential.domain import domain_sample, domain_variance, frame_limit
 from gapkit.potential.exact_mean import LabelCovariances, cost, suits, within_reach
 from gapkit.potential.level_choice import SEARCH_COLUMNS, choose_levels, kept_rows, own_groups
 from gapkit.potential.local_variance import LocalForm, choose_forms
@@ -41,12 +41,10 @@ from gapkit.potential.training_set import (
 from gapkit.potential.validity import training_domain
 from gapkit.structures.labels import LabelledFrame
 from gapkit.structures.neighbours import Structure
-from gapkit.uncertainty.calibration import calibrate
+from gapkit.uncertainty.calibration import EXACT_SHARE, calibrate
 
 #: beyond this many sparse points the cheap form of local variances would cost more than the fit
 LARGEST_FORM = 4000
-#: training environments, about, whose variance sets the domain limit
-DOMAIN_SAMPLE = 4000
 
 
 @dataclass(frozen=True)
@@ -170,7 +168,7 @@ def _fit(frames, terms, baseline, e0, noise, sparse, exact, n_folds, n_jobs, ran
             known = {g: s for g, s in held_out.items() if g in mean.held_out}
             held_out |= {g: replace(s, squared_error=mean.held_out[g] ** 2) for g, s in known.items()}
             account = account | {"exact_noise_factor": mean.noise_factor}
-        calibration = calibrate(levels, held_out)
+        calibration = calibrate(levels, held_out) if mean is None else calibrate(levels, held_out, EXACT_SHARE)
         recalibration = out_of_fold.recalibration() if out_of_fold.errors else None
         if recalibration is not None:
             calibration = out_of_fold.consistent(calibration, recalibration)
@@ -195,30 +193,11 @@ def _fit(frames, terms, baseline, e0, noise, sparse, exact, n_folds, n_jobs, ran
         structures = [Structure(atoms, basis.r_cut) for atoms in domain]
         potential = replace(potential, local_forms=local_forms(potential, structures))
         largest = domain_variance(potential, domain, structures)
-        potential = replace(potential, metadata={**potential.metadata, "domain_variance": largest})
+        limits = {"domain_variance": largest, "domain_energy_variance": frame_limit(data, out_of_fold)}
+        potential = replace(potential, metadata={**potential.metadata, **limits})
         if recalibration is not None:
             potential = recalibrated(potential, recalibration)
     return Fit(potential, triangles, levels, folds)
-
-
-def domain_sample(data: TrainingSet) -> list[ase.Atoms]:
-    """Every so many training frames, without isolated atoms: almost everything is nearer to the data than they are to
-    each other."""
-    bonded = [f for f, t in zip(data.frames, data.targets, strict=True) if not t.isolated]
-    step = max(1, sum(f.n_atoms for f in bonded) // DOMAIN_SAMPLE)
-    return [frame.atoms for frame in bonded[::step]]
-
-
-def domain_variance(potential: Potential, sample: Sequence[ase.Atoms], structures: Sequence[Structure]) -> float:
-    """Largest calibrated variance (eV^2, without noise) of a local energy in a sample of the training frames, by the
-    exact formula and by the cheap forms, which may say more: a calculator warns by either."""
-    largest = 0.0
-    for atoms, structure in zip(sample, structures, strict=True):
-        largest = max(largest, float(potential.local_spread(structure, noise=False).max()) ** 2)
-        if potential.has_fast_local_variance(structure.numbers):
-            p = potential.evaluate(atoms, structure=structure, local_variance=True)
-            largest = max(largest, float(p.local_variance.max()))
-    return largest
 
 
 def local_forms(potential: Potential, sample: Sequence[Structure]) -> dict[int, LocalForm]:

@@ -28,8 +28,10 @@ from gapkit.models.levels import HeldOutStatistics, Levels, kind_of
 #: noise never falls below this share of the held-out root-mean-square error: posterior variances of a few strange
 #: frames can alone make up the mean held-out error, which would leave ordinary frames with far too narrow error bars
 NOISE_FLOOR = 0.5
-#: largest share of the held-out squared error that the Nystrom residual may claim
+#: largest share of the held-out squared error that the Nystrom residual may claim, where the mean has it
 RESIDUAL_SHARE = 0.5
+#: and where it is that of a sparse twin, which the mean does not have
+EXACT_SHARE = 0.02
 
 
 @dataclass(frozen=True)
@@ -80,8 +82,13 @@ class Calibration:
         return max(own, key=lambda c: c.noise) if own else GroupCalibration(0.0, self.residual_scale, self.weight_scale)
 
 
-def calibrate(levels: Levels, held_out: Mapping[str, HeldOutStatistics]) -> Calibration:
-    """Calibration from held-out statistics; the levels of the fit as they are where a group has none."""
+def calibrate(
+    levels: Levels, held_out: Mapping[str, HeldOutStatistics], residual_share: float = RESIDUAL_SHARE
+) -> Calibration:
+    """Calibration from held-out statistics; the levels of the fit as they are where a group has none.
+
+    ``residual_share``: the largest share of the held-out squared error that the Nystrom residual may claim.
+    """
     reference = next((k for k in ("forces", "energy", "virial") if any(kind_of(g) == k for g in held_out)), None)
     residual_scale = weight_scale = 1.0
     if reference is not None:
@@ -91,8 +98,8 @@ def calibrate(levels: Levels, held_out: Mapping[str, HeldOutStatistics]) -> Cali
         rest = sum(s.n_rows * (s.weight_variance + levels.noise[g] ** 2) for g, s in mine.items())
         if error > 0:
             residual_scale = error / (rho + rest)
-            if residual_scale * rho > RESIDUAL_SHARE * error:
-                residual_scale = RESIDUAL_SHARE * error / rho
+            if residual_scale * rho > residual_share * error:
+                residual_scale = residual_share * error / rho
             weight_scale = (error - residual_scale * rho) / rest
     groups = {}
     for group, noise in levels.noise.items():

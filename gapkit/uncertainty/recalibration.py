@@ -9,7 +9,8 @@ a power of omega. Hence, for one kind of label,
 
 with the Nystrom residual rho given so small a weight kappa that it plays no part among the calibration frames, and
 grows in where an environment is unlike all sparse points. :math:`\sigma_0, c, p` maximise the likelihood of the errors,
-with a weak prior on p and :math:`\sigma_0` for calibration sets of a few dozen labels (energies).
+with a weak prior on p and :math:`\sigma_0` for calibration sets of a few dozen labels (energies). Forces are many and
+derivatives of the same function: their p is where the prior on that of energies and virials is centred.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from gapkit.uncertainty.metrics import z_scores
 
 #: share of the Nystrom residual in v at a typical calibration label
 RESIDUAL_SHARE = 0.02
-#: prior of the power: mean and standard deviation; and of log(sigma_0^2 / mean square error)
+#: prior of the power of forces: mean and standard deviation; and of log(sigma_0^2 / mean square error)
 POWER, POWER_WIDTH = 0.9, 0.3
 FLOOR, FLOOR_WIDTH = -3.0, 2.0
 #: power allowed: none at all would lose what the variance knows, more than 1.5 would make rare environments absurd
@@ -71,13 +72,15 @@ class ErrorModel:
     n: int
 
     @classmethod
-    def fit(cls, error: np.ndarray, residual: np.ndarray, weights: np.ndarray) -> ErrorModel:
+    def fit(cls, error: np.ndarray, residual: np.ndarray, weights: np.ndarray, power: float = POWER) -> ErrorModel:
         """By maximum likelihood with weak priors.
 
         Parameters
         ----------
         error, residual, weights : (n,)
             Errors of labels that were not fitted, and the two parts of their posterior variance.
+        power
+            Mean of the prior on p.
 
         Raises
         ------
@@ -99,11 +102,11 @@ class ErrorModel:
         v = np.maximum(weights + kappa * residual, symmetry)
         reference = float(np.exp(np.mean(np.log(v))))
         u, e2 = np.log(v / reference), error**2 / mean_square
-        floor, factor, power = _most_likely(u, e2)
-        widen = np.log(_optimism(u, e2)) if len(e2) < FEW else 0.0
+        floor, factor, found = _most_likely(u, e2, power)
+        widen = np.log(_optimism(u, e2, power)) if len(e2) < FEW else 0.0
         floor, factor = floor + widen, factor + widen
         return cls(
-            float(mean_square * np.exp(floor)), float(mean_square * np.exp(factor)), float(power), reference,
+            float(mean_square * np.exp(floor)), float(mean_square * np.exp(factor)), float(found), reference,
             float(kappa), symmetry, len(error),
         )  # fmt: skip
 
@@ -141,8 +144,14 @@ class ErrorModel:
         return np.asarray(residual) + np.asarray(weights) > self.symmetry
 
 
-def _most_likely(u: np.ndarray, e2: np.ndarray) -> tuple[float, float, float]:
-    """log floor, log factor and power that minimise the negative log posterior; ``u`` = log v, ``e2`` = error^2."""
+def power_of(models: Mapping[str, ErrorModel]) -> float:
+    """Where the prior on the power of another label kind is centred: the power of forces, where that is known."""
+    return models["forces"].power if "forces" in models else POWER
+
+
+def _most_likely(u: np.ndarray, e2: np.ndarray, power: float) -> tuple[float, float, float]:
+    """log floor, log factor and power that minimise the negative log posterior; ``u`` = log v, ``e2`` = error^2,
+    ``power`` the mean of the prior."""
 
     def objective(x: np.ndarray) -> tuple[float, np.ndarray]:
         floor, rise = np.exp(x[0]), np.exp(x[1] + x[2] * u)
@@ -150,17 +159,17 @@ def _most_likely(u: np.ndarray, e2: np.ndarray) -> tuple[float, float, float]:
         pull = 0.5 * (1.0 / variance - e2 / variance**2)
         value = 0.5 * float(np.sum(np.log(variance) + e2 / variance))
         gradient = np.array([np.sum(pull) * floor, pull @ rise, pull @ (rise * u)])
-        away = np.array([(x[0] - FLOOR) / FLOOR_WIDTH, 0.0, (x[2] - POWER) / POWER_WIDTH])
+        away = np.array([(x[0] - FLOOR) / FLOOR_WIDTH, 0.0, (x[2] - power) / POWER_WIDTH])
         value += 0.5 * float(away @ away)
         return value, gradient + away / np.array([FLOOR_WIDTH, 1.0, POWER_WIDTH])
 
     result = scipy.optimize.minimize(
-        objective, np.array([FLOOR, -0.5, POWER]), jac=True, method="L-BFGS-B", bounds=[(-12, 2), (-12, 5), POWERS]
+        objective, np.array([FLOOR, -0.5, power]), jac=True, method="L-BFGS-B", bounds=[(-12, 2), (-12, 5), POWERS]
     )
     return float(result.x[0]), float(result.x[1]), float(result.x[2])
 
 
-def _optimism(u: np.ndarray, e2: np.ndarray, n_folds: int = 10) -> float:
+def _optimism(u: np.ndarray, e2: np.ndarray, power: float, n_folds: int = 10) -> float:
     """Mean of z^2 of labels that were left out of the fit of the error model; at least 1.
 
     Three numbers that were fitted to a few dozen labels are too sure of themselves.
@@ -170,8 +179,8 @@ def _optimism(u: np.ndarray, e2: np.ndarray, n_folds: int = 10) -> float:
     for k in range(n_folds):
         out = fold == k
         if out.any():
-            floor, factor, power = _most_likely(u[~out], e2[~out])
-            z2[out] = e2[out] / (np.exp(floor) + np.exp(factor + power * u[out]))
+            floor, factor, found = _most_likely(u[~out], e2[~out], power)
+            z2[out] = e2[out] / (np.exp(floor) + np.exp(factor + found * u[out]))
     return max(1.0, float(np.mean(z2)))
 
 
