@@ -66,8 +66,8 @@ def excess(potential: Potential, structure: Structure, local_std: np.ndarray, no
     ratio = float(np.sqrt(weights[0] / structure.n_atoms / largest)) / ENERGY_MARGIN
     if ratio <= found.value:
         return found
-    reason = f"the deviation of its energy is {ENERGY_MARGIN * ratio:.3g} times the largest of a held-out training frame"
-    return Excess(ratio, reason)
+    times = ENERGY_MARGIN * ratio
+    return Excess(ratio, f"the deviation of its energy is {times:.3g} times the largest of a held-out training frame")
 
 
 def domain_sample(data: TrainingSet) -> list[ase.Atoms]:

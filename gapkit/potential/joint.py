@@ -101,9 +101,10 @@ def joint_energies(potential: Potential, frames: Sequence[ase.Atoms], noise: boo
         residual, weights = potential.posterior.covariances(
             potential.basis.whiten(K), energy_covariances(potential.basis, structures)
         )
-    groups = [potential.calibration.of("energy", _config_type(a)) for a in frames]
-    n_atoms = np.array([len(a) for a in frames])
-    growth = potential.growth("energy", np.diagonal(residual) / n_atoms, np.diagonal(weights) / n_atoms)
+    config_types = [_config_type(a) for a in frames]
+    groups = [potential.calibration.of("energy", name) for name in config_types]
+    parts = zip(np.diagonal(residual), np.diagonal(weights), frames, config_types, strict=True)
+    growth = np.array([potential.growth("energy", r / len(a), w / len(a), name) for r, w, a, name in parts])
     by_residual = np.sqrt([g.residual_scale for g in groups] * growth)
     by_weights = np.sqrt([g.weight_scale for g in groups] * growth)
     residual = residual * np.outer(by_residual, by_residual)

@@ -288,8 +288,10 @@ class Potential:
         """Standard deviations (eV) of local energies from the variance of the function, with the noise if asked for."""
         return np.sqrt(variance + (self.calibration.of("energy", config_type).noise ** 2 if noise else 0.0))
 
-    def growth(self, kind: str, residual: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        """Factors on the function's variances that the levels state: 1, but for an exact mean.
+    def growth(
+        self, kind: str, residual: np.ndarray, weights: np.ndarray, config_type: str | None = None
+    ) -> np.ndarray:
+        """Factors on the function's variances that the levels (of ``config_type``) state: 1, but for an exact mean.
 
         ``residual``, ``weights``: the parts of posterior variances, of energies and virials per atom.
         """

@@ -185,11 +185,13 @@ class RecalibratedPotential(Potential):
             known = {name: np.minimum(std, getattr(stated, name)) for name, std in known.items()}
         return replace(stated, **known)
 
-    def growth(self, kind: str, residual: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    def growth(
+        self, kind: str, residual: np.ndarray, weights: np.ndarray, config_type: str | None = None
+    ) -> np.ndarray:
         """As :meth:`Potential.growth`."""
         if not self.extra or kind not in self.recalibration.models:
             return super().growth(kind, residual, weights)
-        latent = self.calibration.of(kind).latent(residual, weights)
+        latent = self.calibration.of(kind, config_type).latent(residual, weights)
         rise = self.recalibration.models[kind].rise(residual, weights)
         return np.divide(rise, latent, out=np.ones_like(latent), where=latent > 0)
 
