@@ -10,6 +10,7 @@ from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 
 import gapkit
+import gapkit.model_selection
 from gapkit.exceptions import NumericsError, OutOfDomainWarning, SettingsError
 from gapkit.models.exact_gp import cholesky_in_place, solve_exact
 from gapkit.models.observations import observations
@@ -305,6 +306,13 @@ def test_a_broken_bond_is_out_of_the_domain(thermal, uncertainty):
     for atoms in pulled[2:]:
         with pytest.warns(OutOfDomainWarning, match="the deviation of its energy"):
             gap.calculator(uncertainty).calculate(atoms)
+
+
+def test_the_card_says_where_the_domain_of_molecules_ends(thermal):
+    assert "2 times the largest in held-out frames" in gapkit.model_selection.model_card(thermal[0])
+    crystal = model(exact=False).fit(crystals(8, 1))
+    assert crystal.potential_.metadata["domain_energy_variance"] is None
+    assert "held-out frames" not in gapkit.model_selection.model_card(crystal)
 
 
 def test_the_function_is_as_uncertain_everywhere(thermal):

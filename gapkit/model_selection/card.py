@@ -16,6 +16,7 @@ from gapkit.exceptions import SettingsError
 from gapkit.models.levels import kind_of
 from gapkit.plotting import card_figures
 from gapkit.potential.atomic_file import replacing
+from gapkit.potential.domain import ENERGY_MARGIN
 from gapkit.potential.gap import GAP, shape_lines
 from gapkit.potential.modelfile import gapkit_version
 from gapkit.potential.report import Report
@@ -134,6 +135,10 @@ def _domain_lines(gap: GAP) -> tuple[str, ...]:
         lines.append(f"density of periodic training frames: {low:.5f} to {high:.5f} atoms/A^3")
     limit = p.domain_limit(noise=False)
     lines.append(f"an environment counts as out of domain above {limit:.4g} eV standard deviation of its local energy")
+    if p.metadata.get("domain_energy_variance") is not None:
+        lines.append(
+            f"and a frame where its energy's deviation is {ENERGY_MARGIN:g} times the largest in held-out frames"
+        )
     return tuple(lines)
 
 
