@@ -91,8 +91,10 @@ class GAPCalculator(Calculator):
         self.results = results
 
     def _add_spread(self, frame, structure, local_variance, results: dict[str, Any]) -> None:
+        parts = None
         if self.uncertainty == "full":
-            spread = self.potential.spread(frame, structure=structure, noise=self.noise)
+            parts = self.potential.variance_parts(structure, derivatives=True)
+            spread = self.potential.spread(frame, structure=structure, noise=self.noise, parts=parts)
             results["energy_std"] = spread.energy
             results["forces_std"] = spread.forces
             if spread.stress is not None:
@@ -103,7 +105,7 @@ class GAPCalculator(Calculator):
         else:
             local = self.potential.local_spread(structure, noise=self.noise)
         results["energies_std"] = local
-        beyond = excess(self.potential, structure, local, self.noise)
+        beyond = excess(self.potential, structure, local, self.noise, parts)
         results["domain_excess"] = beyond.value
         if beyond.value > 1 and not self._warned:
             self._warned = True

@@ -46,13 +46,21 @@ class Excess:
     reason: str
 
 
-def excess(potential: Potential, structure: Structure, local_std: np.ndarray, noise: bool) -> Excess:
+def excess(
+    potential: Potential,
+    structure: Structure,
+    local_std: np.ndarray,
+    noise: bool,
+    parts: tuple[np.ndarray, np.ndarray] | None = None,
+) -> Excess:
     """That of one frame.
 
     Parameters
     ----------
     local_std : (n,)
         Standard deviations of local energies (eV), with or without ``noise``.
+    parts
+        What :meth:`Potential.variance_parts` gave for this frame, where it is known already.
     """
     limit, worst = potential.domain_limit(noise), int(np.argmax(local_std))
     found = Excess(
@@ -62,7 +70,7 @@ def excess(potential: Potential, structure: Structure, local_std: np.ndarray, no
     largest = potential.metadata.get("domain_energy_variance")
     if largest is None:
         return found
-    _, weights = potential.variance_parts(structure, derivatives=False)
+    _, weights = parts if parts is not None else potential.variance_parts(structure, derivatives=False)
     ratio = float(np.sqrt(weights[0] / structure.n_atoms / largest)) / ENERGY_MARGIN
     if ratio <= found.value:
         return found
