@@ -7,11 +7,12 @@
     python benchmarks/uncertainty.py update FRAMES.xyz [--frames 1000] [--sparse 1000]
     python benchmarks/uncertainty.py negative FRAMES.xyz [--queries 1000000]
 
-``calibration``: random splits of all frames into 60 % training, 20 % calibration and 20 % test; errors of all test
-frames are pooled, intervals are cluster bootstraps over frames. Components that vanish by symmetry (posterior variance
-zero) are left out of the shares and counted. ``domain``: a model of the bulk solid alone (more than 80 % of the atoms
-with the given coordination, no surface or vacancy) against surfaces and the liquid (fewer than half). ``pool``: force
-error on a held-out fifth against the number of labels, for each strategy, with levels from a fit to every n-th frame.
+``calibration``: random splits of all frames into 60 % training, 20 % calibration and 20 % test, and the last two the
+other way round with the same fit; errors of all test frames are pooled, intervals are cluster bootstraps over frames.
+Components that vanish by symmetry (posterior variance zero) are left out of the shares and counted. ``domain``: a model
+of the bulk solid alone (more than 80 % of the atoms with the given coordination, no surface or vacancy) against
+surfaces and the liquid (fewer than half). ``pool``: force error on a held-out fifth against the number of labels, for
+each strategy, with levels from a fit to every n-th frame.
 ``live``: copper with the oracle (EMT) in the loop; each generation explores 60 new frames, displaced crystals but for a
 share of vacancies, interstitials and slabs, and the test frames are of all four kinds alike.
 Measured numbers: docs/UNCERTAINTY.md.
@@ -74,29 +75,34 @@ def calibration(o) -> None:
     for split in range(o.splits):
         order = np.random.default_rng(100 + split).permutation(len(frames))[: o.most]
         a, b = int(0.6 * len(order)), int(0.8 * len(order))
-        train, cal, test = ([frames[k] for k in part] for part in (order[:a], order[a:b], order[b:]))
+        train, one, two = ([frames[k] for k in part] for part in (order[:a], order[a:b], order[b:]))
         gap = gapkit.GAP(random_state=0).fit(train + always)
-        gap.recalibrate(cal, method=o.method, random_state=split)
-        found, stated = gap.potential_.recalibration, gap.potential_.calibration
-        for f in labelled_frames(test, None, None, None, True):
-            for kind, (error, rho, omega) in frame_errors(gap.potential_, f).kinds.items():
-                if kind not in pooled:
-                    continue
-                group = stated.of(kind, f.config_type)
-                row = {
-                    "error": error, "std": np.sqrt(found.models[kind].variance(rho, omega)),
-                    "stated": np.sqrt(group.latent(rho, omega) + group.noise**2),
-                    "half": found.conformal[kind].factor(0.9)
-                    * np.sqrt(found.interval_models[kind].variance(rho, omega)),
-                    "frame": np.full(len(error), count), "type": np.full(len(error), str(f.config_type)),
-                    "judged": found.models[kind].judged(rho, omega),
-                }  # fmt: skip
-                for name, values in row.items():
-                    pooled[kind][name].append(values)
-            count += 1
-        print(f"split {split}: {len(train)} training, {len(cal)} calibration, {len(test)} test frames", flush=True)
+        for cal, test in ((one, two), (two, one)):
+            gap.recalibrate(cal, method=o.method, random_state=split)
+            for f in labelled_frames(test, None, None, None, True):
+                for kind, labels in frame_errors(gap.potential_, f).kinds.items():
+                    if kind in pooled:
+                        for name, values in judgement(gap.potential_, f, kind, labels, count).items():
+                            pooled[kind][name].append(values)
+                count += 1
+        print(f"split {split}: {len(train)} training frames, {len(one)} and {len(two)} to judge by", flush=True)
     for kind, table in pooled.items():
         report_calibration(kind, {n: np.concatenate(v) for n, v in table.items()}, count)
+
+
+def judgement(potential, frame, kind: str, labels: tuple, number: int) -> dict[str, np.ndarray]:
+    """Errors of one kind of label of a frame, and what was said of them."""
+    error, *parts = labels
+    found, group = potential.recalibration, potential.calibration.of(kind, frame.config_type)
+    return {
+        "error": error,
+        "std": np.sqrt(found.models[kind].variance(*parts)),
+        "stated": np.sqrt(group.latent(parts[0], parts[1]) + group.noise**2),
+        "half": found.conformal[kind].factor(0.9) * np.sqrt(found.interval_models[kind].variance(*parts)),
+        "frame": np.full(len(error), number),
+        "type": np.full(len(error), str(frame.config_type)),
+        "judged": found.models[kind].judged(*parts),
+    }
 
 
 def report_calibration(kind: str, t: dict, n_frames: int) -> None:

@@ -132,12 +132,29 @@ def test_a_few_labels_are_enough_and_the_variance_is_above_its_floor():
 
 def test_few_labels_keep_to_the_power_of_forces():
     error, rho, omega, _ = made_up(40, 1e-5, 4e-3, 1.0, np.random.default_rng(4))
-    low, high = (ErrorModel.fit(error, rho, omega, power) for power in (0.5, 1.4))
+    low, high = (ErrorModel.fit(error, rho, omega, power=power) for power in (0.5, 1.4))
     assert high.power > low.power + 0.1
     many, rho, omega, _ = made_up(20_000, 1e-5, 4e-3, 1.0, np.random.default_rng(5))
-    low, high = (ErrorModel.fit(many, rho, omega, power) for power in (0.5, 1.4))
+    low, high = (ErrorModel.fit(many, rho, omega, power=power) for power in (0.5, 1.4))
     assert high.power == pytest.approx(low.power, abs=0.01)
     assert power_of({"forces": high}) == high.power and power_of({"energy": high}) == POWER
+
+
+def test_what_projections_hide_counts_in_full():
+    error, rho, omega, variance = made_up(20_000, 1e-3, 4e-3, 0.7, np.random.default_rng(6))
+    share = np.random.default_rng(7).uniform(size=len(omega))
+    model = ErrorModel.fit(error, rho, share * omega, (1 - share) * omega)
+    assert model.power == pytest.approx(0.7, abs=0.05)
+    ratio = model.variance(rho, share * omega, (1 - share) * omega) / variance
+    assert np.quantile(np.abs(ratio - 1), 0.9) < 0.15
+    assert (
+        np.quantile(np.abs(ErrorModel.fit(error, rho, share * omega).variance(rho, share * omega) / variance - 1), 0.9)
+        > 0.3
+    )
+    far = model.variance(np.full(2, 1e-3), np.full(2, 1e-4), np.array([0.0, 1.0]))
+    assert far[1] > 100 * far[0]
+    # an older file's model does not know it
+    assert ErrorModel(**{**model.__dict__, "hidden_weight": 0.0}).variance(1e-3, 1e-4, 1.0) == pytest.approx(far[0])
 
 
 def test_labels_fixed_by_symmetry_play_no_part():
@@ -211,7 +228,7 @@ def test_standard_deviations_are_those_of_the_error_model(recalibrated, held_out
     for k, frame in enumerate(labelled_frames(held_out, None, None, None, True)):
         kinds = frame_errors(recalibrated.potential_, frame).kinds
         root = np.sqrt(frame.n_atoms)
-        std = {kind: np.sqrt(models[kind].variance(rho, omega)) for kind, (_, rho, omega) in kinds.items()}
+        std = {kind: np.sqrt(models[kind].variance(*parts)) for kind, (_, *parts) in kinds.items()}
         np.testing.assert_allclose(p.energy_std[k], root * std["energy"][0], rtol=1e-10)
         np.testing.assert_allclose(p.forces_std[k].ravel(), std["forces"], rtol=1e-10)
         if "virial" in std:

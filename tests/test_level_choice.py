@@ -7,10 +7,11 @@ import gapkit
 from gapkit.exceptions import SettingsError
 from gapkit.models.evidence import Evidence
 from gapkit.models.held_out import HeldOutError
+from gapkit.models.level_search import search_levels
 from gapkit.models.levels import Levels
 from gapkit.models.observations import Observations, Targets, group_name
 from gapkit.potential import level_choice
-from gapkit.potential.level_choice import EnergySample, own_groups, relative_errors
+from gapkit.potential.level_choice import EnergySample, last_columns, own_groups, relative_errors
 from gapkit.potential.noise_settings import OBJECTIVES, NoiseSettings
 from gapkit.potential.training_set import TrainingSet
 from tests import systems
@@ -144,3 +145,37 @@ def test_a_fixed_level_leaves_the_scale_free_to_be_known(train):
     pinned = relative_errors(objective, fit.levels)
     assert max(pinned) < 10.0
     assert gapkit.GAP().get_params()["noise"] == "auto"
+
+
+def test_the_last_stage_searches_on_the_whole_model(train, monkeypatch):
+    calls = []
+
+    def recording(objective, lower, starts=None, *arguments, **more):
+        found = search_levels(objective, lower, starts, *arguments, **more)
+        before = objective(objective.point((starts or [objective.start])[0]))[0]
+        calls.append((objective.triangles.n_columns, objective.energies.A.shape[1], before - found.objective))
+        return found
+
+    monkeypatch.setattr(level_choice, "search_levels", recording)
+    monkeypatch.setattr(level_choice, "ROUGH_COLUMNS", 6)
+    monkeypatch.setattr(level_choice, "SEARCH_COLUMNS", 12)
+    gap = small_gap().fit(train)
+    m = gap.potential_.basis.n_columns
+    assert [c[:2] for c in calls[:3]] == [(6, 6), (12, 12), (m, m)] and m > 24
+    assert calls[2][2] > 1e-3  # levels of a part are not the best ones of the whole
+    assert gap._fit.levels.objective == pytest.approx(gap.potential_.metadata["objective"])
+    monkeypatch.setattr(level_choice, "LAST_BYTES", 8 * 20**2 * 10)  # no memory for all columns, nor for twice as many
+    calls.clear()
+    small_gap().fit(train)
+    assert max(c[0] for c in calls) == 12
+
+
+def test_columns_of_the_last_stage_fit_the_memory():
+    frames = systems.frames(9)
+    basis = systems.small_basis(frames)
+    triangles = systems.triangles_of(
+        basis, systems.all_observations(basis, frames, systems.made_up_targets(frames)), np.arange(9) % 3
+    )
+    n = last_columns(triangles)
+    matrices = len(triangles.items) + len(triangles.groups)
+    assert n <= level_choice.LAST_COLUMNS and 8 * matrices * n**2 <= level_choice.LAST_BYTES

@@ -39,15 +39,16 @@ def test_errors_are_those_of_a_fit_without_the_fold(seen):
         levels, basis = fit.levels, gap.potential_.basis
         rest = Posterior.solve(fit.triangles, levels.noise, levels.signal, basis.column_terms(), leave_out=fit.folds[n])
         structure = gap.potential_.structure(out_of_fold.data.frames[n].atoms)
-        rows = basis.rows(structure)
+        rows = basis.rows(structure, hidden=True)
         A = basis.whiten(rows.K)
         targets = out_of_fold.data.targets[n]
         residual, weights = rest.variances(A, rows.prior)
-        error, rho, omega = out_of_fold.errors[place].kinds["forces"]
+        error, rho, omega, hidden = out_of_fold.errors[place].kinds["forces"]
         np.testing.assert_allclose(error, -(A @ rest.weights)[1:-6] - targets.forces.ravel(), atol=1e-6)
         np.testing.assert_allclose(rho, residual[1:-6], rtol=1e-6)
         np.testing.assert_allclose(omega, weights[1:-6], rtol=1e-5)
-        error, rho, omega = out_of_fold.errors[place].kinds["energy"]
+        np.testing.assert_allclose(hidden, (rows.hidden @ rest.signal**2)[1:-6], rtol=1e-12)
+        error, rho, omega, _ = out_of_fold.errors[place].kinds["energy"]
         root = np.sqrt(targets.n_atoms)
         assert error[0] == pytest.approx(((A @ rest.weights)[0] - targets.energy) / root, abs=1e-6)
         assert (rho[0], omega[0]) == pytest.approx((residual[0] / root**2, weights[0] / root**2), rel=1e-5)
@@ -57,9 +58,9 @@ def test_the_models_are_fitted_to_these_errors(seen):
     out_of_fold, gap, _ = seen
     models = gap.potential_.recalibration.models
     assert set(models) == {"energy", "forces", "virial"}
-    error, rho, omega = (np.concatenate([e.kinds["forces"][k] for e in out_of_fold.errors]) for k in range(3))
-    z = error / np.sqrt(models["forces"].variance(rho, omega))
-    assert 0.7 < np.std(z[models["forces"].judged(rho, omega)]) < 1.2
+    error, *parts = pooled(out_of_fold.errors, range(len(out_of_fold.errors)), "forces")
+    z = error / np.sqrt(models["forces"].variance(*parts))
+    assert 0.7 < np.std(z[models["forces"].judged(*parts)]) < 1.2
 
 
 def test_energies_expect_the_power_of_forces(seen):

@@ -81,6 +81,38 @@ def test_all_directions_change_nothing():
     np.testing.assert_allclose(a.prior, b.prior, rtol=1e-12)
 
 
+def test_hidden_variances_equal_mixed_finite_differences():
+    """Of the double sum of (x x')^3 - (Ux Ux')^3 over environments, by plain products of descriptors."""
+    model = basis((3,), n_directions=4)
+    atoms, h = FRAMES[0], 1e-3
+
+    def environments_of(frame):
+        structure = model.structure(frame)
+        return {b.channel: SOAP_SI_O.environments(structure, b.channel, derivatives=False).x for b in model.blocks}
+
+    def covariance(one, two):
+        total = 0.0
+        for b in model.blocks:
+            x, y = b.kernel.scale(one[b.channel]), b.kernel.scale(two[b.channel])
+            total += float(np.sum((x @ y.T) ** 3 - ((x @ b.directions.T) @ (y @ b.directions.T).T) ** 3))
+        return total
+
+    rows = model.rows(model.structure(atoms), hidden=True)
+    here = environments_of(atoms)
+    assert rows.hidden[0, 0] == pytest.approx(covariance(here, here), rel=1e-10)
+    for k in (0, 4, 8):
+        moved = []
+        for step in (h, -h):
+            frame = atoms.copy()
+            frame.positions.flat[k] += step
+            moved.append(environments_of(frame))
+        plus, minus = moved
+        mixed = covariance(plus, plus) - 2 * covariance(plus, minus) + covariance(minus, minus)
+        assert rows.hidden[1 + k, 0] == pytest.approx(mixed / (2 * h) ** 2, rel=1e-4)
+    assert (rows.hidden <= rows.prior * (1 + 1e-12)).all()
+    assert not model.rows(model.structure(atoms)).hidden.any()  # only where it was asked for
+
+
 def test_what_a_projection_hides_is_in_the_variance():
     """The prior is that of the whole features: k - k_U is a kernel, so the residual only grows, and never below it."""
     whole, narrow = basis((4,)), basis((4,), n_directions=3)

@@ -35,13 +35,15 @@ def test_streamed_rows_equal_those_made_at_once(environments, group, monkeypatch
     atoms.rattle(0.2, seed=1)
     basis = basis_of(atoms)
     structure = basis.structure(atoms)
-    expected = basis.rows(structure)
+    expected = basis.rows(structure, hidden=True)
     monkeypatch.setattr(streamed_rows, "AT_ONCE", 4)
     monkeypatch.setattr(streamed_rows, "ENVIRONMENTS", environments)
     monkeypatch.setattr(streamed_rows, "GROUP", group)
-    got = basis.rows(structure)
+    got = basis.rows(structure, hidden=True)
     np.testing.assert_allclose(got.K, expected.K, rtol=1e-11, atol=1e-11 * np.abs(expected.K).max())
     np.testing.assert_allclose(got.prior, expected.prior, rtol=1e-11, atol=1e-11 * expected.prior.max())
+    np.testing.assert_allclose(got.hidden, expected.hidden, rtol=1e-10, atol=1e-11 * expected.prior.max())
+    assert (expected.hidden[:, 1] > 0.1 * expected.prior[:, 1]).any() and not expected.hidden[:, 0].any()
     np.testing.assert_array_equal(basis.rows(structure, prior=False).prior, 0.0)
     assert expected.prior.min(axis=0).max() > 0
 

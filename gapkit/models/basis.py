@@ -137,10 +137,13 @@ class FrameRows:
         With the sparse functionals, not whitened.
     prior : (rows, terms)
         Prior variances of the unit kernels.
+    hidden : (rows, terms)
+        The part of them that the projection of features hides, where it was asked for; else zero.
     """
 
     K: np.ndarray
     prior: np.ndarray
+    hidden: np.ndarray
 
 
 class SparseBasis:
@@ -227,17 +230,25 @@ class SparseBasis:
         """The frame with its pair lists."""
         return Structure(atoms, self.r_cut)
 
-    def rows(self, structure: Structure, derivatives: bool = True, prior: bool = True) -> FrameRows:
-        """Covariances of a frame's energy, and of the derivatives by positions and strain."""
+    def rows(
+        self, structure: Structure, derivatives: bool = True, prior: bool = True, hidden: bool = False
+    ) -> FrameRows:
+        """Covariances of a frame's energy, and of the derivatives by positions and strain.
+
+        ``prior`` asks for prior variances, ``hidden`` also for the part of them that projections hide.
+        """
         n = 1 + (3 * structure.n_atoms + 6 if derivatives else 0)
         K = np.zeros((n, self.n_columns))
-        variance = np.zeros((n, self.n_terms))
+        variance, unseen = np.zeros((n, self.n_terms)), np.zeros((n, self.n_terms))
         for b in self.blocks:
             if derivatives and b.descriptor.each_atom_alone and structure.n_atoms > streamed_rows.AT_ONCE:
                 own, add = np.zeros((n, len(b.points))), np.zeros(n)
-                streamed_rows.add_streamed_rows(b, structure, own, add if prior else None)
+                seen = np.zeros(n) if hidden and b.directions is not None else None
+                streamed_rows.add_streamed_rows(b, structure, own, add if prior else None, seen)
                 K[:, b.columns] = own
                 variance[:, b.term] += add
+                if seen is not None:
+                    unseen[:, b.term] += np.maximum(add - seen, 0.0)
                 continue
             batch = b.descriptor.frame_environments(structure, b.channel, derivatives)
             if len(batch) == 0:
@@ -245,10 +256,10 @@ class SparseBasis:
             x, J = b.kernel.scale(batch.x), b.kernel.scale(batch.J)
             own = np.zeros((n, len(b.points)))
             arguments = b.kernel_arguments()
+            seen_x, seen_J = b.project(x), b.project(J)
             design_rows.add_rows(
-                b.project(x), batch.weight, batch.start, batch.target, b.project(J), batch.dweight, b.points,
-                *arguments, own,
-            )  # fmt: skip
+                seen_x, batch.weight, batch.start, batch.target, seen_J, batch.dweight, b.points, *arguments, own
+            )
             K[:, b.columns] = own
             if prior and b.grid is not None:
                 on_grid = np.zeros((n, len(b.grid)))
@@ -257,12 +268,14 @@ class SparseBasis:
                 )
                 variance[:, b.term] += b.variances_from_grid(on_grid)
             elif prior:
-                add = np.zeros(n)
-                design_rows.prior_variances(
-                    x, batch.weight, batch.start, batch.target, J, batch.dweight, *arguments, add
-                )
+                add, seen = np.zeros(n), np.zeros(n)
+                shared = batch.weight, batch.start, batch.target
+                design_rows.prior_variances(x, *shared, J, batch.dweight, *arguments, add)
                 variance[:, b.term] += add
-        return FrameRows(K, variance)
+                if hidden and b.directions is not None:
+                    design_rows.prior_variances(seen_x, *shared, seen_J, batch.dweight, *arguments, seen)
+                    unseen[:, b.term] += np.maximum(add - seen, 0.0)
+        return FrameRows(K, variance, unseen)
 
     def local_rows(self, structure: Structure, atoms: np.ndarray | None = None) -> FrameRows:
         """Covariances of the local energies of ``atoms`` (default: all): one row each."""
@@ -287,7 +300,7 @@ class SparseBasis:
                 add = np.zeros(len(atoms))
                 design_rows.local_variances(x, batch.weight, row, *b.kernel_arguments(), add)
                 variance[:, b.term] += add
-        return FrameRows(K, variance)
+        return FrameRows(K, variance, np.zeros_like(variance))
 
     def whiten(self, K: np.ndarray) -> np.ndarray:
         """A = K L^-T, block by block: shape (rows, m), Fortran order."""

@@ -68,6 +68,14 @@ class EnergyRows:
         return rounding_of(self.y)
 
 
+def _weighted_sum(weights: dict[str, float], matrices: dict[str, np.ndarray]) -> np.ndarray:
+    """Sum of weights times matrices, in one array."""
+    total = np.zeros_like(next(iter(matrices.values())))
+    for name, matrix in matrices.items():
+        total = scipy.linalg.blas.daxpy(matrix.ravel(), total.ravel(), a=weights[name]).reshape(matrix.shape)
+    return total
+
+
 @dataclass
 class HeldOutError(LevelObjective):
     """Sum over label kinds of the logarithm of their held-out error.
@@ -104,13 +112,14 @@ class HeldOutError(LevelObjective):
         inverse_signal2 = levels.signal[self.column_terms] ** -2.0
         s = {g: levels.noise[g] ** -2.0 for g in self._total}
         sums = dict.fromkeys(self._count, 0.0)
+        whole = _weighted_sum(s, self._total)
         solved = []
         for fold in self.triangles.folds:
             held = {k[0]: G for k, G in self._gram.items() if k[1] == fold}
-            both = sum(s[g] * (G - held[g] if g in held else G) for g, G in self._total.items())
-            H, c = both[:-1, :-1], both[:-1, -1]
+            both = whole - _weighted_sum(s, held)
+            H, c = both[:-1, :-1], both[:-1, -1].copy()
             H[np.diag_indices_from(H)] += inverse_signal2
-            factor = scipy.linalg.cho_factor(H, lower=True, check_finite=False)
+            factor = scipy.linalg.cho_factor(H, lower=True, overwrite_a=True, check_finite=False)
             u = scipy.linalg.cho_solve(factor, c, check_finite=False)
             slopes = {}
             for kind in sums:
@@ -124,12 +133,13 @@ class HeldOutError(LevelObjective):
             value += add
         noise_slopes = dict.fromkeys(self._total, 0.0)
         signal_slopes = np.zeros(len(levels.signal))
-        for held, factor, u, slopes in solved:
+        extended = np.column_stack([np.append(u, -1.0) for _, _, u, _ in solved])
+        products = {g: self._total[g] @ extended for g in self.free_noise}  # of all folds in one pass
+        for k, (held, factor, u, slopes) in enumerate(solved):
             v = scipy.linalg.cho_solve(factor, sum(weight[k] * slopes[k] for k in slopes), check_finite=False)
-            extended = np.append(u, -1.0)
             for g in self.free_noise:
-                G = self._total[g] - held[g] if g in held else self._total[g]
-                noise_slopes[g] += 2 * s[g] * float(v @ (G @ extended)[:-1])  # d log s = -2 d log sigma
+                product = products[g][:, k] - (held[g] @ extended[:, k] if g in held else 0.0)
+                noise_slopes[g] += 2 * s[g] * float(v @ product[:-1])  # d log s = -2 d log sigma
             signal_slopes += 2 * np.bincount(self.column_terms, v * inverse_signal2 * u, minlength=len(signal_slopes))
         return float(value), noise_slopes, signal_slopes
 

@@ -25,8 +25,15 @@ AT_ONCE = 256
 ENVIRONMENTS, GROUP = 64, 128
 
 
-def add_streamed_rows(block: SparseBlock, structure: Structure, rows: np.ndarray, variance: np.ndarray | None) -> None:
-    """Add what ``block`` contributes to a frame's ``rows`` (1 + 3 n + 6, m) and to its prior variances, if asked for.
+def add_streamed_rows(
+    block: SparseBlock,
+    structure: Structure,
+    rows: np.ndarray,
+    variance: np.ndarray | None,
+    projected: np.ndarray | None = None,
+) -> None:
+    """Add what ``block`` contributes to a frame's ``rows`` (1 + 3 n + 6, m) and, if asked for, to its prior variances
+    and to those of the ``projected`` features.
 
     For descriptors whose environments can be made for some atoms alone (``Descriptor.each_atom_alone``).
     """
@@ -41,17 +48,19 @@ def add_streamed_rows(block: SparseBlock, structure: Structure, rows: np.ndarray
             strained.append(_only(batch, batch.target >= 3 * n))
     if variance is None or not strained:
         return
-    _add_prior(strained, arguments, variance)
+    wanted = [(variance, False)] + ([] if projected is None else [(projected, True)])
+    for out, seen in wanted:
+        _add_prior(_projected(strained, block) if seen else strained, arguments, out)
     pairs = structure.pairs(block.descriptor.r_cut)
     for atoms in neighbouring_groups(pairs, GROUP):
         mine = np.zeros(n + 2, dtype=bool)  # the strain counts as two more atoms
         mine[atoms] = True
         around = np.unique(np.concatenate([atoms, *(pairs.j[pairs.first[a] : pairs.first[a + 1]] for a in atoms)]))
         parts = [_only(batch, mine[batch.target // 3]) for batch in _batches(block, structure, around)]
-        if parts:
-            group = np.zeros_like(variance)
-            _add_prior(parts, arguments, group)
-            variance[1:] += group[1:]
+        for out, seen in wanted if parts else ():
+            group = np.zeros_like(out)
+            _add_prior(_projected(parts, block) if seen else parts, arguments, group)
+            out[1:] += group[1:]
 
 
 def _batches(block: SparseBlock, structure: Structure, atoms: np.ndarray) -> Iterator[EnvironmentBatch]:
@@ -69,6 +78,14 @@ def _only(batch: EnvironmentBatch, keep: np.ndarray) -> EnvironmentBatch:
     return EnvironmentBatch(
         batch.x, batch.weight, batch.atom, before[batch.start], batch.target[keep], batch.J[keep], batch.dweight[keep]
     )
+
+
+def _projected(parts: Sequence[EnvironmentBatch], block: SparseBlock) -> list[EnvironmentBatch]:
+    """The batches with features projected on the block's directions."""
+    return [
+        EnvironmentBatch(block.project(p.x), p.weight, p.atom, p.start, p.target, block.project(p.J), p.dweight)
+        for p in parts
+    ]
 
 
 def _add_prior(parts: Sequence[EnvironmentBatch], arguments: tuple[int, int, bool], out: np.ndarray) -> None:

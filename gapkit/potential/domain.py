@@ -21,6 +21,7 @@ from gapkit.structures.neighbours import Structure
 if TYPE_CHECKING:
     from gapkit.potential.model import Potential
     from gapkit.potential.out_of_fold import OutOfFold
+    from gapkit.potential.variance_parts import VarianceParts
 
 #: training environments, about, whose variance sets the limit
 SAMPLE = 4000
@@ -51,7 +52,7 @@ def excess(
     structure: Structure,
     local_std: np.ndarray,
     noise: bool,
-    parts: tuple[np.ndarray, np.ndarray] | None = None,
+    parts: VarianceParts | None = None,
 ) -> Excess:
     """That of one frame.
 
@@ -70,8 +71,8 @@ def excess(
     largest = potential.metadata.get("domain_energy_variance")
     if largest is None:
         return found
-    _, weights = parts if parts is not None else potential.variance_parts(structure, derivatives=False)
-    ratio = float(np.sqrt(weights[0] / structure.n_atoms / largest)) / ENERGY_MARGIN
+    _, weights, hidden = parts if parts is not None else potential.variance_parts(structure, derivatives=False)
+    ratio = float(np.sqrt((weights[0] + hidden[0]) / structure.n_atoms / largest)) / ENERGY_MARGIN
     if ratio <= found.value:
         return found
     times = ENERGY_MARGIN * ratio
@@ -99,8 +100,8 @@ def domain_variance(potential: Potential, sample: Sequence[ase.Atoms], structure
 
 
 def frame_limit(data: TrainingSet, out_of_fold: OutOfFold) -> float | None:
-    """Largest held-out variance (eV^2 per atom, in the weights) of an energy; None where a training frame is periodic
-    (its local energies say more) or none was held out."""
+    """Largest held-out variance (eV^2 per atom) of an energy, in the weights or hidden; None where a training frame is
+    periodic (its local energies say more) or none was held out."""
     if any(f.atoms.pbc.any() for f in data.frames):
         return None
     return out_of_fold.largest_energy_variance()

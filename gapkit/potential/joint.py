@@ -13,6 +13,7 @@ from gapkit.models.cross_covariances import energy_covariances
 from gapkit.numerics.threads import blas_threads, limited_threads, thread_count
 from gapkit.potential.model import Potential
 from gapkit.potential.recalibrated import RecalibratedPotential
+from gapkit.structures.neighbours import Structure
 
 #: power of the function's correlation that errors of labels have; odd, so that signs stay, and positive definite by
 #: Schur's product theorem. Differences of held-out ethanol energies have std(z) 2.9 at 1, 1.4 at 7, 1.2 at 15
@@ -103,8 +104,7 @@ def joint_energies(potential: Potential, frames: Sequence[ase.Atoms], noise: boo
         )
     config_types = [_config_type(a) for a in frames]
     groups = [potential.calibration.of("energy", name) for name in config_types]
-    parts = zip(np.diagonal(residual), np.diagonal(weights), frames, config_types, strict=True)
-    growth = np.array([potential.growth("energy", r / len(a), w / len(a), name) for r, w, a, name in parts])
+    growth = _growths(potential, structures, config_types)
     by_residual = np.sqrt([g.residual_scale for g in groups] * growth)
     by_weights = np.sqrt([g.weight_scale for g in groups] * growth)
     residual = residual * np.outer(by_residual, by_residual)
@@ -119,6 +119,14 @@ def joint_energies(potential: Potential, frames: Sequence[ase.Atoms], noise: boo
             std = np.array([potential.spread(a, structure=s, forces=False).energy for a, s in both])
         covariance = np.outer(std, std) * _correlation(covariance) ** SHARPNESS
     return JointEnergies(energy, covariance, share)
+
+
+def _growths(potential: Potential, structures: Sequence[Structure], config_types: Sequence[str | None]) -> np.ndarray:
+    """:meth:`Potential.growth` of every frame's energy."""
+    if not potential.extra:
+        return np.ones(len(structures))
+    parts = [potential.variance_parts(s, derivatives=False).of_labels("energy", s.n_atoms) for s in structures]
+    return np.concatenate([potential.growth("energy", p, name) for p, name in zip(parts, config_types, strict=True)])
 
 
 def _config_type(atoms: ase.Atoms) -> str | None:

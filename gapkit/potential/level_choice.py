@@ -23,8 +23,12 @@ from gapkit.potential.noise_settings import OBJECTIVES, NoiseSettings
 from gapkit.potential.pruning import vanished_terms
 from gapkit.potential.training_set import TrainingSet
 
-#: largest number of columns that the level search uses, and that its first, rough stage with several starts uses
-SEARCH_COLUMNS, ROUGH_COLUMNS = 800, 300
+#: columns that the first, rough stage of the level search uses, with several starts, and those of the second stage
+ROUGH_COLUMNS, SEARCH_COLUMNS = 300, 800
+#: most columns of the last stage and memory (bytes) of its Gram matrices, how many more columns than the second stage
+#: had make it worth its cost, and its iterations: levels of a whole model are not those of a third of it
+#: (docs/ACCURACY.md)
+LAST_COLUMNS, LAST_BYTES, WORTH_LAST, LAST_ITERATIONS = 3000, 4e9, 2.0, 15
 #: frames whose energy rows are kept as they are
 ENERGY_SAMPLE = 4000
 #: a config_type gets a virial noise of its own where it has this many frames with virials; at most so many of them do
@@ -67,7 +71,7 @@ class EnergySample:
     def of(cls, basis: SparseBasis, data: TrainingSet) -> EnergySample:
         """An empty sample for a fit."""
         n = sum(t.energy is not None and not t.isolated for t in data.targets)
-        return cls(_searched(basis, SEARCH_COLUMNS), max(1, -(-n // ENERGY_SAMPLE)))
+        return cls(_searched(basis, LAST_COLUMNS), max(1, -(-n // ENERGY_SAMPLE)))
 
     def offer(self, observed: Observations, A: np.ndarray, fold: int, frame: int) -> None:
         """Whitened rows ``A`` of one frame; kept if they are of an energy that can be held out."""
@@ -100,7 +104,7 @@ def kept_rows(given: NoiseSettings, basis: SparseBasis, data: TrainingSet) -> En
 
 @dataclass(frozen=True)
 class LevelSearch:
-    """Levels, and what they were found with: objectives on few and on more columns, and lower bounds of the noise."""
+    """Levels, and what they were found with: objectives of the first two stages, and lower bounds of the noise."""
 
     levels: Levels
     rough: LevelObjective
@@ -119,7 +123,7 @@ def find_levels(
 ) -> LevelSearch:
     """Levels of the least objective, on the leading columns of the model where it is large.
 
-    The rough stage starts from several levels on few columns (whitened columns nest), the last stage from the best.
+    The rough stage starts from several levels on few columns (whitened columns nest), the others from the best so far.
     """
     start, lower = starting_levels(data.targets, terms, triangles.groups)
     fixed = {g: given.given(g) for g in triangles.groups}
@@ -150,8 +154,17 @@ def find_levels(
     levels = search_levels(rough, lower, _starts(start, rough), 20, report)
     final = objective(SEARCH_COLUMNS)
     levels = search_levels(final, lower, [levels], callback=report)
+    most = last_columns(triangles)
+    if given.objective == "held_out_error" and min(most, basis.n_columns) > WORTH_LAST * SEARCH_COLUMNS:
+        levels = search_levels(objective(most), lower, [levels], LAST_ITERATIONS, report)
     progress.close()
     return LevelSearch(levels, rough, final, lower)
+
+
+def last_columns(triangles: Triangles) -> int:
+    """Columns of the last stage: as many as the Gram matrices of all groups and folds leave memory for."""
+    matrices = len(triangles.items) + len(triangles.groups)
+    return min(LAST_COLUMNS, int(np.sqrt(LAST_BYTES / (8 * max(matrices, 1)))))
 
 
 def choose_levels(
@@ -243,7 +256,7 @@ def sparse_curve(basis: SparseBasis, levels: Levels, searched: LevelObjective) -
         # of every block its leading columns; a block's columns follow each other in the searched triangles too
         columns = np.arange(m)
         if share < 1.0:
-            whole = basis.leading_columns(SEARCH_COLUMNS) if basis.n_columns > m else np.arange(m)
+            whole = _searched(basis, SEARCH_COLUMNS)
             columns = np.searchsorted(whole, basis.leading_columns(max(1, round(share * m))))
         statistics = held_out_statistics(searched.triangles.select(columns), terms[columns], levels)
         point: list[float | int | None] = [len(columns)]

@@ -20,6 +20,7 @@ from gapkit.numerics.threads import blas_threads, limited_threads, thread_count
 from gapkit.potential.baseline import baseline_labels
 from gapkit.potential.domain import MARGIN
 from gapkit.potential.local_variance import LocalForm, LocalVariance
+from gapkit.potential.variance_parts import VarianceParts
 from gapkit.structures.labels import cell_volume, check_distances
 from gapkit.structures.neighbours import Structure, VerletList
 from gapkit.structures.plausibility import check_contacts, check_extent
@@ -239,7 +240,7 @@ class Potential:
         noise: bool = True,
         forces: bool = True,
         config_type: str | None = None,
-        parts: tuple[np.ndarray, np.ndarray] | None = None,
+        parts: VarianceParts | None = None,
     ) -> Spread:
         """Predictive standard deviations of one frame.
 
@@ -253,7 +254,7 @@ class Potential:
         extra = 1.0 if noise else 0.0
         n = structure.n_atoms
         local = self.local_spread(structure, noise, config_type)
-        residual, weights = parts if parts is not None else self.variance_parts(structure, forces)
+        residual, weights, _ = parts if parts is not None else self.variance_parts(structure, forces)
         total = float(energy.latent(residual[0], weights[0]) + extra * n * energy.noise**2)
         if not forces:
             return Spread(float(np.sqrt(total)), local)
@@ -266,11 +267,10 @@ class Potential:
             stress_std = np.sqrt(virial.latent(residual[here], weights[here]) + extra * n * virial.noise**2) / volume
         return Spread(float(np.sqrt(total)), local, force_std, stress_std)
 
-    def variance_parts(self, structure: Structure, derivatives: bool) -> tuple[np.ndarray, np.ndarray]:
-        """Nystrom residual and variance left in the weights (rows,) of a frame's energy and its derivatives."""
+    def variance_parts(self, structure: Structure, derivatives: bool) -> VarianceParts:
+        """The parts of the posterior variances (rows,) of a frame's energy and, on request, of its derivatives."""
         with limited_threads(self.n_jobs), blas_threads(thread_count()):
-            rows = self.basis.rows(structure, derivatives=derivatives)
-            return self.posterior.variances(self.basis.whiten(rows.K), rows.prior)
+            return VarianceParts.of_frame(self.posterior, self.basis, structure, derivatives)
 
     def local_spread(self, structure: Structure, noise: bool = True, config_type: str | None = None) -> np.ndarray:
         """Standard deviations (n,) of local energies (eV), alone: the cheap uncertainty for dynamics."""
@@ -288,14 +288,12 @@ class Potential:
         """Standard deviations (eV) of local energies from the variance of the function, with the noise if asked for."""
         return np.sqrt(variance + (self.calibration.of("energy", config_type).noise ** 2 if noise else 0.0))
 
-    def growth(
-        self, kind: str, residual: np.ndarray, weights: np.ndarray, config_type: str | None = None
-    ) -> np.ndarray:
+    def growth(self, kind: str, parts: VarianceParts, config_type: str | None = None) -> np.ndarray:
         """Factors on the function's variances that the levels (of ``config_type``) state: 1, but for an exact mean.
 
-        ``residual``, ``weights``: the parts of posterior variances, of energies and virials per atom.
+        ``parts``: those of labels (:meth:`VarianceParts.of_labels`).
         """
-        return np.ones_like(weights)
+        return np.ones_like(parts.weights)
 
     def domain_limit(self, noise: bool = True) -> float:
         """Standard deviation of a local energy (eV) beyond which an environment counts as out of domain.

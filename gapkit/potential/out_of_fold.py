@@ -16,6 +16,7 @@ from gapkit.models.posterior import Posterior
 from gapkit.potential.exact_mean import ExactMean
 from gapkit.potential.recalibrated import KINDS, FrameErrors, pooled
 from gapkit.potential.training_set import TrainingSet
+from gapkit.potential.variance_parts import VarianceParts
 from gapkit.structures.neighbours import Structure
 from gapkit.uncertainty.calibration import Calibration
 from gapkit.uncertainty.recalibration import ErrorModel, Recalibration, power_of
@@ -73,13 +74,14 @@ class OutOfFold:
         for n, whole in self.bar(mine, desc=f"error bars, fold {fold + 1}", unit="frame"):
             targets = self.data.targets[n]
             derivatives = whole and targets.derivatives
-            rows = self.basis.rows(Structure(self.data.frames[n].atoms, self.basis.r_cut), derivatives=derivatives)
+            structure = Structure(self.data.frames[n].atoms, self.basis.r_cut)
+            rows = self.basis.rows(structure, derivatives=derivatives, hidden=True)
             A = self.basis.whiten(rows.K)
-            residual, weights = posterior.variances(A, rows.prior)
+            parts = VarianceParts.of_rows(posterior, A, rows)
             errors = self._sparse_errors(targets, posterior.mean(A)) if self.exact is None else self.exact.errors[n]
             if not derivatives:
                 errors = errors[0], None, None
-            self.errors.append(FrameErrors.of(targets.n_atoms, residual, weights, *errors))
+            self.errors.append(FrameErrors.of(targets.n_atoms, parts, *errors))
 
     @staticmethod
     def _sparse_errors(targets: Targets, mean: np.ndarray) -> tuple:
@@ -97,10 +99,10 @@ class OutOfFold:
         within what its errors bear out; of an exact mean, which leaves no misfit, as large as they are on average."""
         groups = dict(calibration.groups)
         for kind, model in recalibration.models.items():
-            _, residual, weights = pooled(self.errors, range(len(self.errors)), kind)
+            _, residual, weights, hidden = pooled(self.errors, range(len(self.errors)), kind)
             judged = model.judged(residual, weights)
             latent = calibration.of(kind).latent(residual, weights)[judged]
-            rise = model.rise(residual, weights)[judged]
+            rise = model.rise(residual, weights, hidden)[judged]
             if self.exact is None:
                 share = min(1.0, float(np.quantile(rise / latent, 1 - WITHIN)))
             else:
@@ -113,9 +115,10 @@ class OutOfFold:
         return replace(calibration, groups=groups)
 
     def largest_energy_variance(self) -> float | None:
-        """Largest variance left in the weights of a frame's energy, per atom (eV^2), under the posterior without its
-        fold; None where no frame has an energy."""
-        variances = [float(e.kinds["energy"][2][0]) for e in self.errors if "energy" in e.kinds]
+        """Largest variance of a frame's energy, per atom (eV^2), under the posterior without its fold, left in the
+        weights or hidden by projections; None where no frame has an energy."""
+        energies = [e.kinds["energy"] for e in self.errors if "energy" in e.kinds]
+        variances = [float(weights[0] + hidden[0]) for _, _, weights, hidden in energies]
         return max(variances, default=None)
 
     def recalibration(self) -> Recalibration:
@@ -123,7 +126,8 @@ class OutOfFold:
         models: dict[str, ErrorModel] = {}
         for kind in KINDS:
             try:
-                models[kind] = ErrorModel.fit(*pooled(self.errors, range(len(self.errors)), kind), power_of(models))
+                labels = pooled(self.errors, range(len(self.errors)), kind)
+                models[kind] = ErrorModel.fit(*labels, power=power_of(models))
             except DataError:
                 continue  # too few labels: error bars stay as the levels give them
         return Recalibration(models, {}, {}, len(self.errors))

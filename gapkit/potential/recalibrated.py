@@ -11,6 +11,7 @@ import numpy as np
 
 from gapkit.exceptions import DataError, SettingsError
 from gapkit.potential.model import Potential, Spread
+from gapkit.potential.variance_parts import VarianceParts
 from gapkit.structures.labels import LabelledFrame, cell_volume
 from gapkit.structures.neighbours import Structure
 from gapkit.uncertainty.recalibration import ErrorModel, Recalibration, SplitConformal, power_of
@@ -20,36 +21,35 @@ KEY = "recalibration"
 #: forces first: their error model says what to expect of the others
 KINDS = ("forces", "energy", "virial")
 
+#: errors of labels, and the parts of their posterior variances: (error, residual, weights, hidden), of one shape
+Labels = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+
 
 @dataclass(frozen=True)
 class FrameErrors:
-    """Errors of one frame's labels by kind, with the two parts of their posterior variances.
+    """Errors of one frame's labels by kind, with the parts of their posterior variances.
 
     Energies and virials are divided by the square root of the number of atoms, as in the fit. ``kinds`` maps a label
-    kind to (error, residual, weights), arrays of one shape.
+    kind to (error, residual, weights, hidden), arrays of one shape.
     """
 
-    kinds: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]
+    kinds: dict[str, Labels]
 
     @classmethod
     def of(
         cls,
         n: int,
-        residual: np.ndarray,
-        weights: np.ndarray,
+        parts: VarianceParts,
         energy: float | None,
         forces: np.ndarray | None,
         virial: np.ndarray | None,
     ) -> FrameErrors:
-        """From the errors of a frame of ``n`` atoms in eV and eV/A (None where there is no label), and the two parts
-        of the variances (rows,) of its energy and of the derivatives by positions and strain."""
+        """From the errors of a frame of ``n`` atoms in eV and eV/A (None where there is no label), and the parts of
+        its variances."""
         kinds = {}
-        if energy is not None:
-            kinds["energy"] = (np.array([energy / np.sqrt(n)]), residual[:1] / n, weights[:1] / n)
-        if forces is not None:
-            kinds["forces"] = (forces.ravel(), residual[1 : 1 + 3 * n], weights[1 : 1 + 3 * n])
-        if virial is not None:
-            kinds["virial"] = (virial / np.sqrt(n), residual[1 + 3 * n :] / n, weights[1 + 3 * n :] / n)
+        for kind, error, scale in (("energy", energy, n**0.5), ("forces", forces, 1.0), ("virial", virial, n**0.5)):
+            if error is not None:
+                kinds[kind] = (np.ravel(error) / scale, *parts.of_labels(kind, n))
         return cls(kinds)
 
 
@@ -58,11 +58,9 @@ def frame_errors(potential: Potential, frame: LabelledFrame) -> FrameErrors:
     where = f"frame {frame.index}"
     structure = potential.structure(frame.atoms, where)
     mean = potential.evaluate(frame.atoms, where, structure)
-    residual, weights = potential.variance_parts(structure, frame.forces is not None or frame.virial is not None)
     return FrameErrors.of(
         frame.n_atoms,
-        residual,
-        weights,
+        potential.variance_parts(structure, frame.forces is not None or frame.virial is not None),
         None if frame.energy is None else mean.energy - frame.energy,
         None if frame.forces is None else mean.forces - frame.forces,
         None if frame.virial is None or mean.virial is None else mean.virial - frame.virial,
@@ -116,8 +114,8 @@ def fit_recalibration(
     return Recalibration(models, interval_models, conformal, len(usable))
 
 
-def pooled(errors: Sequence[FrameErrors], pick: Iterable[int], kind: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(error, residual, weights) of all labels of one kind, of those errors that ``pick`` names.
+def pooled(errors: Sequence[FrameErrors], pick: Iterable[int], kind: str) -> Labels:
+    """(error, residual, weights, hidden) of all labels of one kind, of those errors that ``pick`` names.
 
     Raises
     ------
@@ -127,28 +125,28 @@ def pooled(errors: Sequence[FrameErrors], pick: Iterable[int], kind: str) -> tup
     parts = [errors[k].kinds[kind] for k in pick if kind in errors[k].kinds]
     if not parts:
         raise DataError(f"no calibration frame has a label of kind {kind}")
-    error, residual, weights = (np.concatenate([p[k] for p in parts]) for k in range(3))
-    return error, residual, weights
+    error, residual, weights, hidden = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    return error, residual, weights, hidden
 
 
 def _model(
     method: str,
     potential: Potential,
     kind: str,
-    labels: tuple[np.ndarray, np.ndarray, np.ndarray],
+    labels: Labels,
     others: Mapping[str, ErrorModel],
 ) -> ErrorModel:
     if method == "variance":
-        return ErrorModel.fit(*labels, power_of(others))
+        return ErrorModel.fit(*labels, power=power_of(others))
     known = potential.recalibration.models if isinstance(potential, RecalibratedPotential) else {}
     return (known.get(kind) or ErrorModel.stated(potential.calibration.of(kind))).rescaled(*labels)
 
 
 def _scores(model: ErrorModel, errors: Sequence[FrameErrors], pick: Iterable[int], kind: str) -> SplitConformal:
-    error, residual, weights = pooled(errors, pick, kind)
-    judged = model.judged(residual, weights)
+    error, *parts = pooled(errors, pick, kind)
+    judged = model.judged(*parts)
     n_frames = sum(kind in errors[k].kinds for k in pick)
-    return SplitConformal.fit(error[judged], np.sqrt(model.variance(residual, weights)[judged]), n_frames)
+    return SplitConformal.fit(error[judged], np.sqrt(model.variance(*parts)[judged]), n_frames)
 
 
 @dataclass(frozen=True)
@@ -173,7 +171,7 @@ class RecalibratedPotential(Potential):
         noise: bool = True,
         forces: bool = True,
         config_type: str | None = None,
-        parts: tuple[np.ndarray, np.ndarray] | None = None,
+        parts: VarianceParts | None = None,
     ) -> Spread:
         """As :meth:`Potential.spread`; label kinds that were not recalibrated are as the fit states them."""
         structure = structure or self.structure(atoms, where)
@@ -185,14 +183,12 @@ class RecalibratedPotential(Potential):
             known = {name: np.minimum(std, getattr(stated, name)) for name, std in known.items()}
         return replace(stated, **known)
 
-    def growth(
-        self, kind: str, residual: np.ndarray, weights: np.ndarray, config_type: str | None = None
-    ) -> np.ndarray:
+    def growth(self, kind: str, parts: VarianceParts, config_type: str | None = None) -> np.ndarray:
         """As :meth:`Potential.growth`."""
         if not self.extra or kind not in self.recalibration.models:
-            return super().growth(kind, residual, weights)
-        latent = self.calibration.of(kind, config_type).latent(residual, weights)
-        rise = self.recalibration.models[kind].rise(residual, weights)
+            return super().growth(kind, parts)
+        latent = self.calibration.of(kind, config_type).latent(parts.residual, parts.weights)
+        rise = self.recalibration.models[kind].rise(*parts)
         return np.divide(rise, latent, out=np.ones_like(latent), where=latent > 0)
 
     def label_std(
@@ -200,7 +196,7 @@ class RecalibratedPotential(Potential):
         structure: Structure,
         models: dict[str, ErrorModel],
         volume: float | None,
-        parts: tuple[np.ndarray, np.ndarray],
+        parts: VarianceParts,
         noise: bool = True,
     ) -> dict[str, Any]:
         """Standard deviations of new labels by ``models``: ``energy`` (eV), ``forces`` (n, 3), ``stress`` (6,).
@@ -208,22 +204,20 @@ class RecalibratedPotential(Potential):
         ``parts`` is from :meth:`variance_parts`; without derivatives in it, there is only the energy. Without
         ``noise``, only the part of the variance that follows the posterior variance.
         """
-
-        def variance(kind: str, residual: np.ndarray, weights: np.ndarray) -> np.ndarray:
-            return (models[kind].variance if noise else models[kind].rise)(residual, weights)
-
         n = structure.n_atoms
-        residual, weights = parts
-        derivatives = len(residual) > 1
+
+        def deviation(kind: str) -> np.ndarray:
+            variance = models[kind].variance if noise else models[kind].rise
+            return np.sqrt(variance(*parts.of_labels(kind, n)))
+
+        derivatives = len(parts.residual) > 1
         std: dict[str, Any] = {"energy": None, "forces": None, "stress": None}
         if "energy" in models:
-            std["energy"] = float(np.sqrt(n * variance("energy", residual[0] / n, weights[0] / n)))
+            std["energy"] = float(np.sqrt(n) * deviation("energy")[0])
         if derivatives and "forces" in models:
-            here = slice(1, 1 + 3 * n)
-            std["forces"] = np.sqrt(variance("forces", residual[here], weights[here])).reshape(n, 3)
+            std["forces"] = deviation("forces").reshape(n, 3)
         if derivatives and "virial" in models and volume is not None:
-            here = slice(1 + 3 * n, None)
-            std["stress"] = np.sqrt(n * variance("virial", residual[here] / n, weights[here] / n)) / volume
+            std["stress"] = np.sqrt(n) * deviation("virial") / volume
         return std
 
     def half_widths(self, atoms: ase.Atoms, level: float, by_frame: bool, where: str = "frame") -> dict[str, Any]:

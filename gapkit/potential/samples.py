@@ -136,12 +136,10 @@ def _mean_growth(potential: Potential, structures: Sequence[Structure], kind: st
     grown = stated = 0.0
     for structure in structures:
         n = structure.n_atoms
-        rows = {"energy": slice(0, 1), "forces": slice(1, 1 + 3 * n), "virial": slice(1 + 3 * n, None)}[kind]
-        residual, weights = potential.variance_parts(structure, kind != "energy")
+        parts = potential.variance_parts(structure, kind != "energy").of_labels(kind, n)
         per_atom = 1 if kind == "forces" else n
-        residual, weights = residual[rows] / per_atom, weights[rows] / per_atom
-        latent = potential.calibration.of(kind).latent(residual, weights)
-        grown += per_atom * float(latent @ potential.growth(kind, residual, weights))
+        latent = potential.calibration.of(kind).latent(parts.residual, parts.weights)
+        grown += per_atom * float(latent @ potential.growth(kind, parts))
         stated += per_atom * float(latent.sum())
     return grown / stated if stated > 0 else 1.0
 

@@ -5,12 +5,15 @@ sparse (liquids, surfaces). What is left after a fit is mostly misfit, and its s
 data leave in the weights: within a narrow range of omega errors are close to normal, and their mean square is close to
 a power of omega. Hence, for one kind of label,
 
-.. math:: \mathrm{var} = \sigma_0^2 + c\, (v / v_0)^p, \qquad v = \omega + \kappa \rho
+.. math:: \mathrm{var} = \sigma_0^2 + c\, (v / v_0)^p, \qquad v = \omega + h + \kappa \rho
 
 with the Nystrom residual rho given so small a weight kappa that it plays no part among the calibration frames, and
-grows in where an environment is unlike all sparse points. :math:`\sigma_0, c, p` maximise the likelihood of the errors,
-with a weak prior on p and :math:`\sigma_0` for calibration sets of a few dozen labels (energies). Forces are many and
-derivatives of the same function: their p is where the prior on that of energies and virials is centred.
+grows in where an environment is unlike all sparse points. h is the part of rho that the projection of features hides:
+no label had a say in functions of those directions, so that it counts in full; it is small among frames like the
+training frames, and as large as the error where a bond is broken or pressed together (docs/UNCERTAINTY.md).
+:math:`\sigma_0, c, p` maximise the likelihood of the errors, with a weak prior on p and :math:`\sigma_0` for
+calibration sets of a few dozen labels (energies). Forces are many and derivatives of the same function: their p is
+where the prior on that of energies and virials is centred.
 """
 
 from __future__ import annotations
@@ -61,6 +64,8 @@ class ErrorModel:
         Posterior variances below it belong to labels that are fixed by symmetry.
     n : int
         Calibration labels.
+    hidden_weight : float
+        1: h counts in full; 0 where the levels of a fit state the variance (and in older model files).
     """
 
     floor: float
@@ -70,15 +75,25 @@ class ErrorModel:
     residual_weight: float
     symmetry: float
     n: int
+    hidden_weight: float = 0.0
 
     @classmethod
-    def fit(cls, error: np.ndarray, residual: np.ndarray, weights: np.ndarray, power: float = POWER) -> ErrorModel:
+    def fit(
+        cls,
+        error: np.ndarray,
+        residual: np.ndarray,
+        weights: np.ndarray,
+        hidden: np.ndarray | float = 0.0,
+        power: float = POWER,
+    ) -> ErrorModel:
         """By maximum likelihood with weak priors.
 
         Parameters
         ----------
         error, residual, weights : (n,)
             Errors of labels that were not fitted, and the two parts of their posterior variance.
+        hidden : (n,)
+            The part of ``residual`` that projections hide.
         power
             Mean of the prior on p.
 
@@ -88,9 +103,10 @@ class ErrorModel:
             For fewer than eight labels whose errors are not fixed by symmetry, or errors that all vanish.
         """
         error, residual, weights = (np.asarray(x, dtype=float).ravel() for x in (error, residual, weights))
+        hidden = np.broadcast_to(np.asarray(hidden, dtype=float).ravel(), error.shape)
         symmetry = SYMMETRY * float((residual + weights).max(initial=0.0))
         free = residual + weights > symmetry
-        error, residual, weights = error[free], residual[free], weights[free]
+        error, residual, weights, hidden = error[free], residual[free], weights[free], hidden[free]
         mean_square = float(np.mean(error**2)) if len(error) else 0.0
         if len(error) < FEWEST or not (np.isfinite(mean_square) and mean_square > 0):
             raise DataError(
@@ -99,7 +115,7 @@ class ErrorModel:
         both = (residual > 0) & (weights > 0)
         # geometric means: a few environments far from all data would make an arithmetic one their own
         kappa = RESIDUAL_SHARE * np.exp(np.mean(np.log(weights[both] / residual[both]))) if both.any() else 0.0
-        v = np.maximum(weights + kappa * residual, symmetry)
+        v = np.maximum(weights + hidden + kappa * residual, symmetry)
         reference = float(np.exp(np.mean(np.log(v))))
         u, e2 = np.log(v / reference), error**2 / mean_square
         floor, factor, found = _most_likely(u, e2, power)
@@ -107,7 +123,7 @@ class ErrorModel:
         floor, factor = floor + widen, factor + widen
         return cls(
             float(mean_square * np.exp(floor)), float(mean_square * np.exp(factor)), float(found), reference,
-            float(kappa), symmetry, len(error),
+            float(kappa), symmetry, len(error), 1.0,
         )  # fmt: skip
 
     @classmethod
@@ -116,7 +132,9 @@ class ErrorModel:
         kappa = group.residual_scale / group.weight_scale
         return cls(group.noise**2, group.weight_scale, 1.0, 1.0, float(kappa), 0.0, 0)
 
-    def rescaled(self, error: np.ndarray, residual: np.ndarray, weights: np.ndarray) -> ErrorModel:
+    def rescaled(
+        self, error: np.ndarray, residual: np.ndarray, weights: np.ndarray, hidden: np.ndarray | float = 0.0
+    ) -> ErrorModel:
         """This model times one factor: the mean square of the standardised errors.
 
         Raises
@@ -125,21 +143,22 @@ class ErrorModel:
             For errors that all vanish.
         """
         judged = self.judged(residual, weights)
-        factor = float(np.mean(z_scores(error[judged], np.sqrt(self.variance(residual, weights)[judged])) ** 2))
+        std = np.sqrt(self.variance(residual, weights, hidden))
+        factor = float(np.mean(z_scores(error[judged], std[judged]) ** 2))
         if not factor > 0:
             raise DataError("the errors of the calibration frames all vanish: give frames that were not fitted to")
         return replace(self, floor=factor * self.floor, factor=factor * self.factor, n=int(judged.sum()))
 
-    def variance(self, residual: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    def variance(self, residual: np.ndarray, weights: np.ndarray, hidden: np.ndarray | float = 0.0) -> np.ndarray:
         """Variances of new labels, of the shape of ``residual`` and ``weights``; at least sigma_0^2."""
-        return self.floor + self.rise(residual, weights)
+        return self.floor + self.rise(residual, weights, hidden)
 
-    def rise(self, residual: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    def rise(self, residual: np.ndarray, weights: np.ndarray, hidden: np.ndarray | float = 0.0) -> np.ndarray:
         """The part of :meth:`variance` that follows the posterior variance."""
-        v = np.maximum(np.asarray(weights) + self.residual_weight * np.asarray(residual), 0.0)
-        return self.factor * (v / self.reference) ** self.power
+        v = np.asarray(weights) + self.hidden_weight * np.asarray(hidden) + self.residual_weight * np.asarray(residual)
+        return self.factor * (np.maximum(v, 0.0) / self.reference) ** self.power
 
-    def judged(self, residual: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    def judged(self, residual: np.ndarray, weights: np.ndarray, hidden: np.ndarray | float = 0.0) -> np.ndarray:
         """False where a label is fixed by symmetry, so that no error bar can be tested on it."""
         return np.asarray(residual) + np.asarray(weights) > self.symmetry
 
