@@ -85,7 +85,7 @@ def choose_shape(
     folds: np.ndarray | None = None
     tried: list[Shape] = []
     best = tuple(terms)
-    for changed in bar(list(_shapes(terms, data)), desc="shape", unit="fit"):
+    for changed in bar(list(shapes_of(terms, data)), desc="shape", unit="fit"):
         fewer = [replace(t, n_sparse=min(t.n_sparse, PILOT_SPARSE)) for t in changed]
         rng, quiet = np.random.default_rng(0), _quiet(bar)
         pool = gather_pool(small, fewer, rng, quiet)
@@ -128,7 +128,7 @@ def _quiet(bar: Callable[..., Any]) -> Callable[..., Any]:
     return lambda *args, **settings: bar(*args, **{**settings, "disable": True})
 
 
-def _shapes(terms: Sequence[Term], data: TrainingSet) -> Iterator[tuple[Term, ...]]:
+def shapes_of(terms: Sequence[Term], data: TrainingSet) -> Iterator[tuple[Term, ...]]:
     """The terms with each shape of their SOAP."""
     for cutoff, finer, width in SHAPES:
         changed = []

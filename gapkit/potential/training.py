@@ -20,7 +20,16 @@ from gapkit.numerics.threads import blas_threads, limited_threads, physical_memo
 from gapkit.potential.design import accumulate_rows
 from gapkit.potential.domain import domain_sample, domain_variance, frame_limit
 from gapkit.potential.exact_mean import LabelCovariances, cost, suits, within_reach
-from gapkit.potential.level_choice import SEARCH_COLUMNS, choose_levels, kept_rows, own_groups
+from gapkit.potential.level_choice import (
+    LAST_BYTES,
+    LAST_COLUMNS,
+    LAST_ITERATIONS,
+    SEARCH_COLUMNS,
+    WORTH_LAST,
+    choose_levels,
+    kept_rows,
+    own_groups,
+)
 from gapkit.potential.local_variance import LocalForm, choose_forms
 from gapkit.potential.model import Potential
 from gapkit.potential.noise_settings import NoiseSettings
@@ -57,12 +66,14 @@ class Fit:
     folds: np.ndarray
 
 
-def plan_line(data: TrainingSet, basis: SparseBasis, n_folds: int, n_threads: int, exact: bool = False) -> str:
-    """One line before the long work: rows, sparse points, memory, time."""
+def plan_line(
+    data: TrainingSet, basis: SparseBasis, n_folds: int, n_threads: int, exact: bool = False, n_own: int = 0
+) -> str:
+    """One line before the long work: rows, sparse points, memory, time; ``n_own`` noise groups beyond the kinds."""
     m = basis.n_columns
     rows = data.n_rows
     kinds = sum(any(getattr(t, k) is not None for t in data.targets) for k in ("energy", "forces", "virial"))
-    memory = planned_memory(rows, m, kinds * n_folds)
+    memory = max(planned_memory(rows, m, kinds * n_folds), search_memory(rows, m, kinds + n_own, n_folds))
     more, longer = cost(data) if exact else (0.0, 0.0)
     memory += more
     there = physical_memory()
@@ -79,6 +90,8 @@ def plan_line(data: TrainingSet, basis: SparseBasis, n_folds: int, n_threads: in
     per_channel = m / len({b.channel for b in basis.blocks if b.points.shape[1] == features})
     flops = atoms * 2.0 * columns * features * per_channel + 6.0 * rows * m * m + 12 * n_folds * m**3
     seconds = flops / (18e9 * n_threads) + 40 * n_folds * min(m, SEARCH_COLUMNS) ** 3 / 20e9 + 5
+    if m > WORTH_LAST * SEARCH_COLUMNS:
+        seconds += LAST_ITERATIONS * n_folds * min(m, LAST_COLUMNS) ** 3 / 6e10
     seconds += longer / n_threads
     return (
         f"gapkit: {rows} labels of {len(data.frames)} frames ({atoms} atoms), {m} sparse points"
@@ -91,6 +104,13 @@ def planned_memory(rows: int, m: int, triangles: int) -> float:
     """Peak memory (GB), about, of a fit with m columns: triangles (at most as many rows as there are labels) with two
     copies on the way, and Gram matrices."""
     return 8e-9 * m * (3 * min(rows, triangles * m) + 9 * m) + 0.3
+
+
+def search_memory(rows: int, m: int, groups: int, n_folds: int) -> float:
+    """Memory (GB), about, of the last stage of the level search: triangles, Gram matrices, factors."""
+    searched = min(m, LAST_COLUMNS)
+    grams = min(LAST_BYTES, 8.0 * groups * (n_folds + 1) * searched**2)
+    return 1e-9 * (8.0 * m * min(rows, groups * n_folds * m) + grams + 8.0 * (n_folds + 3) * searched**2) + 0.3
 
 
 def fit_potential(
@@ -130,12 +150,12 @@ def _fit(frames, terms, baseline, e0, noise, sparse, exact, n_folds, n_jobs, ran
     basis = choose_sparse_points(pool, terms, rng, bar)
     folds = assign_folds(data, pool.fingerprints, n_folds)
     del pool
-    plan = plan_line(data, basis, n_folds, n_threads, bool(exact))
+    own = own_groups(data, given)
+    plan = plan_line(data, basis, n_folds, n_threads, bool(exact), len(own))
     if progress:
         tqdm.write(plan)
     triangles = Triangles(basis.n_columns, len(terms))
     sample = kept_rows(given, basis, data)
-    own = own_groups(data, given)
     accumulate_rows(triangles, data, basis, folds, own, n_threads, bar, sample)
     with blas_threads(n_threads):
         levels, account = choose_levels(triangles, basis, data, terms, given, bar, sample)
