@@ -140,21 +140,19 @@ def test_few_labels_keep_to_the_power_of_forces():
     assert power_of({"forces": high}) == high.power and power_of({"energy": high}) == POWER
 
 
-def test_what_projections_hide_counts_in_full():
+def test_what_projections_hide_counts_in_full_beyond_what_calibration_labels_have():
     error, rho, omega, variance = made_up(20_000, 1e-3, 4e-3, 0.7, np.random.default_rng(6))
-    share = np.random.default_rng(7).uniform(size=len(omega))
-    model = ErrorModel.fit(error, rho, share * omega, (1 - share) * omega)
-    assert model.power == pytest.approx(0.7, abs=0.05)
-    ratio = model.variance(rho, share * omega, (1 - share) * omega) / variance
-    assert np.quantile(np.abs(ratio - 1), 0.9) < 0.15
-    assert (
-        np.quantile(np.abs(ErrorModel.fit(error, rho, share * omega).variance(rho, share * omega) / variance - 1), 0.9)
-        > 0.3
-    )
-    far = model.variance(np.full(2, 1e-3), np.full(2, 1e-4), np.array([0.0, 1.0]))
-    assert far[1] > 100 * far[0]
-    # an older file's model does not know it
-    assert ErrorModel(**{**model.__dict__, "hidden_weight": 0.0}).variance(1e-3, 1e-4, 1.0) == pytest.approx(far[0])
+    hidden = 1e-4 * np.random.default_rng(7).uniform(size=len(omega))
+    model = ErrorModel.fit(error, rho, omega, hidden)
+    assert model.hidden_limit == pytest.approx(0.99e-4, rel=0.01)
+    ratio = model.variance(rho, omega, hidden) / variance
+    assert np.median(ratio) == pytest.approx(1, abs=0.03) and np.quantile(np.abs(ratio - 1), 0.9) < 0.15
+    inside, outside = model.variance(1e-3, 1e-4, 0.9e-4), model.variance(1e-3, 1e-4, 1.0)
+    assert inside == model.variance(1e-3, 1e-4)
+    # as if the weights knew as little
+    assert outside == pytest.approx(model.variance(1e-3, 1.0 + 1e-4 - model.hidden_limit)) and outside > 100 * inside
+    stated = ErrorModel.stated(GroupCalibration(noise=0.01, residual_scale=0.3, weight_scale=2.0))
+    assert stated.variance(1e-3, 1e-4, 1.0) == stated.variance(1e-3, 1e-4)
 
 
 def test_labels_fixed_by_symmetry_play_no_part():

@@ -5,12 +5,13 @@ sparse (liquids, surfaces). What is left after a fit is mostly misfit, and its s
 data leave in the weights: within a narrow range of omega errors are close to normal, and their mean square is close to
 a power of omega. Hence, for one kind of label,
 
-.. math:: \mathrm{var} = \sigma_0^2 + c\, (v / v_0)^p, \qquad v = \omega + h + \kappa \rho
+.. math:: \mathrm{var} = \sigma_0^2 + c\, (v / v_0)^p, \qquad v = \omega + \kappa \rho + (h - h_0)_+
 
 with the Nystrom residual rho given so small a weight kappa that it plays no part among the calibration frames, and
 grows in where an environment is unlike all sparse points. h is the part of rho that the projection of features hides:
-no label had a say in functions of those directions, so that it counts in full; it is small among frames like the
-training frames, and as large as the error where a bond is broken or pressed together (docs/UNCERTAINTY.md).
+no label had a say in functions of those directions, so that it counts in full where it is beyond :math:`h_0`, what 99 %
+of the calibration labels have: where a bond is broken or pressed together it is as large as the error
+(docs/UNCERTAINTY.md).
 :math:`\sigma_0, c, p` maximise the likelihood of the errors, with a weak prior on p and :math:`\sigma_0` for
 calibration sets of a few dozen labels (energies). Forces are many and derivatives of the same function: their p is
 where the prior on that of energies and virials is centred.
@@ -31,6 +32,8 @@ from gapkit.uncertainty.metrics import z_scores
 
 #: share of the Nystrom residual in v at a typical calibration label
 RESIDUAL_SHARE = 0.02
+#: share of the calibration labels among which what projections hide plays no part
+WITHIN_HIDDEN = 0.99
 #: prior of the power of forces: mean and standard deviation; and of log(sigma_0^2 / mean square error)
 POWER, POWER_WIDTH = 0.9, 0.3
 FLOOR, FLOOR_WIDTH = -3.0, 2.0
@@ -64,8 +67,8 @@ class ErrorModel:
         Posterior variances below it belong to labels that are fixed by symmetry.
     n : int
         Calibration labels.
-    hidden_weight : float
-        1: h counts in full; 0 where the levels of a fit state the variance (and in older model files).
+    hidden_limit : float or None
+        h_0; None where h does not count: where the levels of a fit state the variance.
     """
 
     floor: float
@@ -75,7 +78,7 @@ class ErrorModel:
     residual_weight: float
     symmetry: float
     n: int
-    hidden_weight: float = 0.0
+    hidden_limit: float | None = None
 
     @classmethod
     def fit(
@@ -115,7 +118,8 @@ class ErrorModel:
         both = (residual > 0) & (weights > 0)
         # geometric means: a few environments far from all data would make an arithmetic one their own
         kappa = RESIDUAL_SHARE * np.exp(np.mean(np.log(weights[both] / residual[both]))) if both.any() else 0.0
-        v = np.maximum(weights + hidden + kappa * residual, symmetry)
+        limit = float(np.quantile(hidden, WITHIN_HIDDEN))
+        v = np.maximum(weights + kappa * residual + np.maximum(hidden - limit, 0.0), symmetry)
         reference = float(np.exp(np.mean(np.log(v))))
         u, e2 = np.log(v / reference), error**2 / mean_square
         floor, factor, found = _most_likely(u, e2, power)
@@ -123,7 +127,7 @@ class ErrorModel:
         floor, factor = floor + widen, factor + widen
         return cls(
             float(mean_square * np.exp(floor)), float(mean_square * np.exp(factor)), float(found), reference,
-            float(kappa), symmetry, len(error), 1.0,
+            float(kappa), symmetry, len(error), limit,
         )  # fmt: skip
 
     @classmethod
@@ -155,7 +159,9 @@ class ErrorModel:
 
     def rise(self, residual: np.ndarray, weights: np.ndarray, hidden: np.ndarray | float = 0.0) -> np.ndarray:
         """The part of :meth:`variance` that follows the posterior variance."""
-        v = np.asarray(weights) + self.hidden_weight * np.asarray(hidden) + self.residual_weight * np.asarray(residual)
+        v = np.asarray(weights) + self.residual_weight * np.asarray(residual)
+        if self.hidden_limit is not None:
+            v = v + np.maximum(np.asarray(hidden) - self.hidden_limit, 0.0)
         return self.factor * (np.maximum(v, 0.0) / self.reference) ** self.power
 
     def judged(self, residual: np.ndarray, weights: np.ndarray, hidden: np.ndarray | float = 0.0) -> np.ndarray:
