@@ -23,6 +23,7 @@ from gapkit.models.held_out import EnergyRows, HeldOutError
 from gapkit.models.level_search import search_levels
 from gapkit.models.levels import Levels, kind_of
 from gapkit.models.observations import Observations
+from gapkit.models.posterior import Posterior
 from gapkit.models.triangles import Triangles
 from gapkit.potential.design import accumulate_rows
 from gapkit.potential.level_choice import EnergySample, find_levels, own_groups
@@ -65,14 +66,8 @@ class TestRows:
 
 def errors(triangles: Triangles, terms: np.ndarray, rows: TestRows, levels: Levels) -> tuple[float, float]:
     """Mean absolute test errors of energies (meV per atom) and forces (eV/A)."""
-    H, c = np.diag(levels.signal[terms] ** -2.0), np.zeros(len(terms))
-    for (group, fold), triangle in triangles.items.items():
-        if fold != TEST:
-            R = triangle.reduce() / levels.noise[group]
-            H += R[:, :-1].T @ R[:, :-1]
-            c += R[:, :-1].T @ R[:, -1]
-    u = np.linalg.solve(H, c)
-    energy, force = (float(np.mean(np.abs(A @ u - y))) for A, y in (rows.of("energy"), rows.of("forces")))
+    posterior = Posterior.solve(triangles, levels.noise, levels.signal, terms, leave_out=TEST)
+    energy, force = (float(np.mean(np.abs(posterior.mean(A) - y))) for A, y in (rows.of("energy"), rows.of("forces")))
     return 1e3 * energy, force
 
 

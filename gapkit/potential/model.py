@@ -270,7 +270,8 @@ class Potential:
     def variance_parts(self, structure: Structure, derivatives: bool) -> VarianceParts:
         """The parts of the posterior variances (rows,) of a frame's energy and, on request, of its derivatives."""
         with limited_threads(self.n_jobs), blas_threads(thread_count()):
-            return VarianceParts.of_frame(self.posterior, self.basis, structure, derivatives)
+            rows = self.basis.rows(structure, derivatives=derivatives, hidden=True)
+            return VarianceParts.of_rows(self.posterior, self.basis.whiten(rows.K), rows)
 
     def local_spread(self, structure: Structure, noise: bool = True, config_type: str | None = None) -> np.ndarray:
         """Standard deviations (n,) of local energies (eV), alone: the cheap uncertainty for dynamics."""

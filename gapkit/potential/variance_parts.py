@@ -6,9 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gapkit.models.basis import FrameRows, SparseBasis
+from gapkit.models.basis import FrameRows
 from gapkit.models.posterior import Posterior
-from gapkit.structures.neighbours import Structure
 
 
 class VarianceParts(NamedTuple):
@@ -34,14 +33,6 @@ class VarianceParts(NamedTuple):
     def of_rows(cls, posterior: Posterior, A: np.ndarray, rows: FrameRows) -> VarianceParts:
         """From whitened rows ``A`` and their prior variances, hidden ones included."""
         return cls(*posterior.variances(A, rows.prior), rows.hidden @ posterior.signal**2)
-
-    @classmethod
-    def of_frame(
-        cls, posterior: Posterior, basis: SparseBasis, structure: Structure, derivatives: bool
-    ) -> VarianceParts:
-        """Those of a frame's energy and, on request, of its derivatives."""
-        rows = basis.rows(structure, derivatives=derivatives, hidden=True)
-        return cls.of_rows(posterior, basis.whiten(rows.K), rows)
 
     def of_labels(self, kind: str, n_atoms: int) -> VarianceParts:
         """Those of the labels of one kind, ``energy``, ``forces`` or ``virial``; energies and virials per atom."""
