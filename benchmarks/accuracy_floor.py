@@ -2,7 +2,7 @@
 
     python benchmarks/accuracy_floor.py TRAIN.xyz --test TEST.xyz [--sparse 2500] [--only 0 3]
 
-For each shape that a default fit compares (``potential/shape_choice.py``), with power four and two: weights from the
+For each shape that a default fit compares (``fitting/shape_choice.py``), with power four and two: weights from the
 training frames alone, but noise and signal levels that minimise, on the *test* frames, the energy error, the force
 error, or the product of both that a fit minimises on held-out training frames. No honest choice of these settings can
 do better. Prints test errors (mean absolute), and beside them those of the levels that a fit finds.
@@ -18,6 +18,12 @@ from typing import ClassVar
 import numpy as np
 from tqdm import tqdm
 
+from gapkit.fitting.candidates import choose_sparse_points, choose_terms, gather_pool
+from gapkit.fitting.level_choice import EnergySample, find_levels, own_groups
+from gapkit.fitting.noise_settings import NoiseSettings
+from gapkit.fitting.rows import accumulate_rows
+from gapkit.fitting.shape_choice import shapes_of
+from gapkit.fitting.training_set import TrainingSet, assign_folds, in_order, training_set
 from gapkit.kernels import DotProduct
 from gapkit.models.held_out import EnergyRows, HeldOutError
 from gapkit.models.level_search import search_levels
@@ -25,12 +31,6 @@ from gapkit.models.levels import Levels, kind_of
 from gapkit.models.observations import Observations
 from gapkit.models.posterior import Posterior
 from gapkit.models.triangles import Triangles
-from gapkit.potential.design import accumulate_rows
-from gapkit.potential.level_choice import EnergySample, find_levels, own_groups
-from gapkit.potential.noise_settings import NoiseSettings
-from gapkit.potential.pool import choose_sparse_points, choose_terms, gather_pool
-from gapkit.potential.shape_choice import shapes_of
-from gapkit.potential.training_set import TrainingSet, assign_folds, in_order, training_set
 from gapkit.structures.files import read_frames
 from gapkit.structures.labels import labelled_frames
 

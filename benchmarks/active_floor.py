@@ -18,8 +18,8 @@ import numpy as np
 import scipy.linalg
 
 import gapkit
+from gapkit.fitting.training_set import in_order, training_set
 from gapkit.models.observations import observations
-from gapkit.potential.training_set import in_order, training_set
 from gapkit.structures.files import read_frames
 from gapkit.structures.labels import labelled_frames
 

@@ -16,17 +16,17 @@ import warnings
 
 import numpy as np
 
-from gapkit.apps import fracture_toys as toys
-from gapkit.apps.fracture import FractureSettings, run_fracture
-from gapkit.apps.fracture_clusters import Cluster, Load
-from gapkit.apps.fracture_crystals import JOULE_PER_M2, MPA_SQRT_M, SYSTEMS, Material
-from gapkit.apps.fracture_fields import best_kink
-from gapkit.apps.fracture_labels import label_history, load_both_ways
-from gapkit.apps.fracture_matscipy import rupture_by_matscipy
-from gapkit.apps.fracture_pictures import fracture_figure
-from gapkit.apps.fracture_potential import FracturePotential, critical_load, hold_out
-from gapkit.apps.fracture_propagation import PropagationSettings, TipDescriptors, propagate_ensemble
-from gapkit.apps.fracture_silicon import CleavingSilicon
+from gapkit.apps.fracture import toys
+from gapkit.apps.fracture.bond_labels import label_history, load_both_ways
+from gapkit.apps.fracture.cleaving_silicon import CleavingSilicon
+from gapkit.apps.fracture.clusters import Cluster, Load
+from gapkit.apps.fracture.continuum import best_kink
+from gapkit.apps.fracture.crystals import JOULE_PER_M2, MPA_SQRT_M, SYSTEMS, Material
+from gapkit.apps.fracture.fracture_potential import FracturePotential, critical_load, hold_out
+from gapkit.apps.fracture.matscipy_rupture import rupture_by_matscipy
+from gapkit.apps.fracture.pictures import fracture_figure
+from gapkit.apps.fracture.propagation import PropagationSettings, TipDescriptors, propagate_ensemble
+from gapkit.apps.fracture.run import FractureSettings, run_fracture
 
 
 def atoms(picture: str | None) -> None:

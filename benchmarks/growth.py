@@ -16,16 +16,16 @@ from collections import Counter
 import numpy as np
 from scipy.stats import chi2, chisquare
 
-from gapkit.apps import growth_toys as toys
-from gapkit.apps.barrier_regressors import KernelRidgeBarriers
-from gapkit.apps.growth import GrowthSettings, Surface
-from gapkit.apps.growth_barriers import REVERSE, LatticeGeometry, barriers_from_model
-from gapkit.apps.growth_lattice import PATCH
-from gapkit.apps.surface_barriers import HeldOut, SurfaceBarrierModel, leave_out
-from gapkit.apps.surface_growth import grow_surface
-from gapkit.apps.surface_hops import Hop, contacts, folds_by_name, hops_from_frames, site_class, surface_class
-from gapkit.apps.surface_sites import SoapSites
+from gapkit.apps.growth import toys
+from gapkit.apps.growth.barrier_model import HeldOut, SurfaceBarrierModel, leave_out
+from gapkit.apps.growth.hops import Hop, contacts, folds_by_name, hops_from_frames, site_class, surface_class
+from gapkit.apps.growth.lattice import PATCH
+from gapkit.apps.growth.lattice_barriers import REVERSE, LatticeGeometry, barriers_from_model
+from gapkit.apps.growth.run import grow_surface
+from gapkit.apps.growth.simulation import GrowthSettings, Surface
+from gapkit.apps.growth.sites import SoapSites
 from gapkit.datasets import load_surface_barriers
+from gapkit.estimators.calibrated_regressors import KernelRidgeBarriers
 
 MODELS = {
     "GP": SurfaceBarrierModel(random_state=0),

@@ -15,7 +15,7 @@ from ase.build import bulk
 from tqdm import tqdm
 
 import gapkit
-from gapkit.sampling import run_md
+from gapkit.sampling.dynamics import run_md
 
 
 def main() -> None:

@@ -23,17 +23,17 @@ from ase import Atoms
 from tqdm import tqdm
 
 import gapkit
+from gapkit.fitting import level_choice
+from gapkit.fitting.candidates import choose_sparse_points, choose_terms, gather_pool
+from gapkit.fitting.level_choice import EnergySample, find_levels, own_groups
+from gapkit.fitting.noise_settings import NoiseSettings
+from gapkit.fitting.rows import accumulate_rows
+from gapkit.fitting.training_set import assign_folds, in_order, training_set
 from gapkit.model_selection import candidates, sparse_curve
 from gapkit.model_selection.tuning import held_out_error
 from gapkit.models.levels import kind_of
 from gapkit.models.posterior import Posterior
 from gapkit.models.triangles import Triangles
-from gapkit.potential import level_choice
-from gapkit.potential.design import accumulate_rows
-from gapkit.potential.level_choice import EnergySample, find_levels, own_groups
-from gapkit.potential.noise_settings import NoiseSettings
-from gapkit.potential.pool import choose_sparse_points, choose_terms, gather_pool
-from gapkit.potential.training_set import assign_folds, in_order, training_set
 from gapkit.structures.files import read_frames
 from gapkit.structures.labels import labelled_frames
 

@@ -19,11 +19,11 @@ import gapkit
 from gapkit import datasets
 from gapkit.active import DOptimal
 from gapkit.active.acquisition import Candidates
-from gapkit.apps.transferability import domain_map, domain_report, environments
-from gapkit.apps.transferability_learning import LearningSettings, at_random, largest_std, learning_curve
-from gapkit.apps.transferability_phases import leave_phases_out
-from gapkit.apps.transferability_pictures import domain_figure, learning_figure
-from gapkit.apps.transferability_si100 import FACES, dimer_study, reference_study
+from gapkit.apps.transferability.learning import LearningSettings, at_random, largest_std, learning_curve
+from gapkit.apps.transferability.phases import leave_phases_out
+from gapkit.apps.transferability.pictures import domain_figure, learning_figure
+from gapkit.apps.transferability.run import domain_map, domain_report, environments
+from gapkit.apps.transferability.si100 import FACES, dimer_study, reference_study
 
 SIZES = (0, 2, 5, 10, 15, 20, 25, 30)
 FAMILIES = (

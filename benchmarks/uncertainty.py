@@ -46,8 +46,8 @@ from gapkit.active import (
     StoredLabels,
     VarianceReduction,
 )
-from gapkit.potential.committee import frozen_levels
-from gapkit.potential.recalibrated import frame_errors
+from gapkit.estimators.committee import frozen_levels
+from gapkit.fitting.recalibrate import frame_errors
 from gapkit.structures.files import read_frames
 from gapkit.structures.labels import labelled_frames
 from gapkit.structures.neighbours import neighbours

@@ -9,8 +9,8 @@ from importlib import import_module
 from typing import Any
 
 _HOME = {
-    "GAP": "gapkit.potential.gap",
-    "load": "gapkit.potential.gap",
+    "GAP": "gapkit.estimators.gap",
+    "load": "gapkit.estimators.gap",
     "GAPCalculator": "gapkit.potential.calculator",
     "Term": "gapkit.models.terms",
     "SOAP": "gapkit.descriptors.soap",
@@ -18,14 +18,14 @@ _HOME = {
     "Triplet": "gapkit.descriptors.triplet",
     "DotProduct": "gapkit.kernels.dot_product",
     "SquaredExponential": "gapkit.kernels.stationary",
-    "SparseGPRegressor": "gapkit.models.sparse_gp_regressor",
-    "KernelRidgeRegressor": "gapkit.models.kernel_ridge",
+    "SparseGPRegressor": "gapkit.estimators.sparse_gp_regressor",
+    "KernelRidgeRegressor": "gapkit.estimators.kernel_ridge",
     "ZBL": "gapkit.potential.baseline",
     "datasets": "gapkit.datasets",
     "model_selection": "gapkit.model_selection",
     "oracles": "gapkit.oracles",
     "propagate": "gapkit.propagation",
-    "Committee": "gapkit.potential.committee",
+    "Committee": "gapkit.estimators.committee",
     "generation": "gapkit.generation",
     "active": "gapkit.active",
 }

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gapkit.exceptions import GapkitError
-from gapkit.potential.atomic_file import replacing
+from gapkit.safe_write import replacing
 
 if TYPE_CHECKING:
-    from gapkit.potential.report import Report
+    from gapkit.estimators.report import Report
 
 BLUE, ORANGE, GREY = "#2b6cb0", "#dd6b20", "#718096"
 

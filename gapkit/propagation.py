@@ -11,11 +11,11 @@ import ase
 import numpy as np
 from tqdm import tqdm
 
+from gapkit.estimators.committee import Committee
+from gapkit.estimators.gap import GAP
 from gapkit.exceptions import DataError, GapkitError, GapkitWarning, SettingsError
 from gapkit.potential.calculator import GAPCalculator
-from gapkit.potential.committee import Committee
-from gapkit.potential.gap import GAP
-from gapkit.potential.model import Potential
+from gapkit.potential.potential import Potential
 from gapkit.potential.samples import Sampler
 
 #: frames whose environments carry the residual: at most so many, evenly spread over those that f visited

@@ -7,8 +7,21 @@ import pytest
 from ase import Atoms
 from ase.build import bulk
 
-from gapkit.apps import fracture_fields as fields
-from gapkit.apps.fracture import (
+from gapkit.apps.fracture import continuum as fields
+from gapkit.apps.fracture.bond_labels import (
+    BondLabels,
+    BondStress,
+    label_history,
+    label_strained,
+    load_both_ways,
+    open_bond,
+)
+from gapkit.apps.fracture.cleaving_silicon import EPSILON, STILLINGER_WEBER, CleavingSilicon
+from gapkit.apps.fracture.clusters import Cluster, Load
+from gapkit.apps.fracture.crystals import JOULE_PER_M2, SYSTEMS, CrackSystem, Material, matscipy_module
+from gapkit.apps.fracture.matscipy_rupture import rupture_by_matscipy
+from gapkit.apps.fracture.pictures import fracture_figure
+from gapkit.apps.fracture.run import (
     FractureSettings,
     label_material,
     learn_fracture,
@@ -17,23 +30,10 @@ from gapkit.apps.fracture import (
     rupture_descriptors,
     tip_descriptors,
 )
-from gapkit.apps.fracture_clusters import Cluster, Load
-from gapkit.apps.fracture_crystals import JOULE_PER_M2, SYSTEMS, CrackSystem, Material, matscipy_module
-from gapkit.apps.fracture_labels import (
-    BondLabels,
-    BondStress,
-    label_history,
-    label_strained,
-    load_both_ways,
-    open_bond,
-)
-from gapkit.apps.fracture_matscipy import rupture_by_matscipy
-from gapkit.apps.fracture_pictures import fracture_figure
-from gapkit.apps.fracture_relaxation import SpringNetwork, relax
-from gapkit.apps.fracture_silicon import EPSILON, STILLINGER_WEBER, CleavingSilicon
 from gapkit.cli.main import main
 from gapkit.descriptors.stress import atomic_stresses, averaged_stress
 from gapkit.exceptions import DataError, GapkitError, NumericsError, SettingsError, SpeciesError
+from gapkit.sampling.relaxation import SpringNetwork, relax
 from tests.numerical import central_difference, displaced, strained
 
 SYSTEM = SYSTEMS["(111)[1-10]"]

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from scipy.special import beta
 
-from gapkit.apps import fracture_fields as fields
-from gapkit.apps import fracture_toys as toys
-from gapkit.apps.fracture_crystals import matscipy_module
-from gapkit.apps.fracture_pictures import _figure, draw_arrest, draw_paths, draw_resistance
-from gapkit.apps.fracture_potential import FracturePotential, critical_load, hold_out
-from gapkit.apps.fracture_propagation import (
+from gapkit.apps.fracture import continuum as fields
+from gapkit.apps.fracture import toys
+from gapkit.apps.fracture.crystals import matscipy_module
+from gapkit.apps.fracture.fracture_potential import FracturePotential, critical_load, hold_out
+from gapkit.apps.fracture.pictures import _figure, draw_arrest, draw_paths, draw_resistance
+from gapkit.apps.fracture.propagation import (
     Phases,
     PropagationSettings,
     Tip,

@@ -8,16 +8,10 @@ from ase.units import kB
 from PIL import Image
 from scipy.stats import chi2, chisquare, kstest
 
-from gapkit.apps import growth_lattice as floor
-from gapkit.apps import growth_toys as toys
-from gapkit.apps.growth import (
-    GrowthSettings,
-    Surface,
-    initial_heights,
-    look,
-    run_growth,
-)
-from gapkit.apps.growth_barriers import (
+from gapkit.apps.growth import lattice, toys
+from gapkit.apps.growth.ensemble import GrowthEnsemble, run_ensemble
+from gapkit.apps.growth.hops import Hop, contacts
+from gapkit.apps.growth.lattice_barriers import (
     COUNTS,
     DISTINCT,
     MIRROR,
@@ -27,9 +21,14 @@ from gapkit.apps.growth_barriers import (
     barriers_from_model,
     bond_counting,
 )
-from gapkit.apps.growth_ensemble import GrowthEnsemble, run_ensemble
-from gapkit.apps.growth_pictures import animate_growth, ensemble_figure, growth_figure
-from gapkit.apps.surface_hops import Hop, contacts
+from gapkit.apps.growth.pictures import animate_growth, ensemble_figure, growth_figure
+from gapkit.apps.growth.simulation import (
+    GrowthSettings,
+    Surface,
+    initial_heights,
+    look,
+    run_growth,
+)
 from gapkit.cli.main import main
 from gapkit.exceptions import DataError, SettingsError
 
@@ -41,12 +40,12 @@ def hot_barriers(seed: int = 0, leaving: float = np.inf) -> LatticeBarriers:
     """Random symmetric parts, the same both ways and for mirror images: nothing but detailed balance holds."""
     rng = np.random.default_rng(seed)
     symmetric = 0.5 + rng.uniform(-0.1, 0.1, size=len(COUNTS))
-    same = symmetric[: floor.N_SAME]
+    same = symmetric[: lattice.N_SAME]
     same = same + same[REVERSE]
-    symmetric[: floor.N_SAME] = 0.25 * (same + same[MIRROR])
-    flipped = np.ravel_multi_index(COUNTS[floor.N_SAME :][:, [2, 3, 0, 1]].T, (5, 5, 5, 5))
-    between = symmetric[floor.N_SAME :]
-    symmetric[floor.N_SAME :] = 0.5 * (between + between[flipped])
+    symmetric[: lattice.N_SAME] = 0.25 * (same + same[MIRROR])
+    flipped = np.ravel_multi_index(COUNTS[lattice.N_SAME :][:, [2, 3, 0, 1]].T, (5, 5, 5, 5))
+    between = symmetric[lattice.N_SAME :]
+    symmetric[lattice.N_SAME :] = 0.5 * (between + between[flipped])
     return LatticeBarriers(symmetric, bond=0.07, second_bond=0.03, leaving=leaving)
 
 
@@ -82,13 +81,13 @@ def code_by_hand(heights, n_steps, x, y, d):
         return n
 
     h = at(heights, n_steps, x, y)
-    if d == floor.LEAVE:
+    if d == lattice.LEAVE:
         n1, n2 = counts(x, y, h)
         return 1024 + 625 + 5 * n1 + n2
     ex, ey = DIRECTIONS[d]
     hj = at(heights, n_steps, x + ex, y + ey)
     if hj + 1 == h:
-        places = [(x + a * ex - b * ey, y + a * ey + b * ex) for a, b in floor.PATCH]
+        places = [(x + a * ex - b * ey, y + a * ey + b * ex) for a, b in lattice.PATCH]
         return sum((at(heights, n_steps, *p) >= h) << k for k, p in enumerate(places))
     n1, n2 = counts(x, y, h)
     m1, m2 = counts(x + ex, y + ey, hj + 1, lowered=(x, y))
@@ -123,7 +122,7 @@ def test_waiting_times_are_exponential_over_a_million_events():
     surface = Surface.start(settings(size=32, flux=1e4, temperature=600.0), bond_counting(0.4, 0.1, 0.02, 0.05, 0.7))
     waiting = np.zeros(1_000_000)
     assert surface.advance(1e9, len(waiting), waiting) == len(waiting)
-    assert surface.tallies[: floor.SHIFT_X].min() > 500  # all kinds of events take part
+    assert surface.tallies[: lattice.SHIFT_X].min() > 500  # all kinds of events take part
     bins = np.bincount(np.minimum((-np.expm1(-waiting) * 50).astype(int), 49), minlength=50)
     assert chisquare(bins).pvalue > 0.01
 
@@ -265,7 +264,7 @@ def test_every_move_and_its_reverse(n_steps):
     for x, y, d in itertools.product(range(8), range(8), range(5)):
         code = code_by_hand(heights, n_steps, x, y, d)
         assert surface.members[6][(x * 8 + y) * 5 + d] == surface.class_of_code[code]
-        if d == floor.LEAVE:
+        if d == lattice.LEAVE:
             continue
         ex, ey = DIRECTIONS[d]
         after = heights.copy()
@@ -313,7 +312,7 @@ def test_classes_after_many_events_are_those_of_a_fresh_start(n_steps):
     for move, c in enumerate(surface.members[6]):
         if c >= 0:
             k = place[move]
-            assert k < counts[c] and pool[blocks[c, k // floor.BLOCK], k % floor.BLOCK] == move
+            assert k < counts[c] and pool[blocks[c, k // lattice.BLOCK], k % lattice.BLOCK] == move
     assert surface.heights.sum() - initial_heights(12, n_steps).sum() == surface.tallies[0] - surface.tallies[1]
     if not s.mobile_substrate:
         assert surface.heights.min() >= 0

@@ -7,9 +7,8 @@ import pytest
 from ase.build import add_adsorbate, bulk, fcc100, fcc111
 from sklearn.base import clone
 
-from gapkit.apps.barrier_regressors import GaussianProcessBarriers, KernelRidgeBarriers
-from gapkit.apps.surface_barriers import ErrorLaw, HeldOut, SurfaceBarrierModel, leave_out
-from gapkit.apps.surface_hops import (
+from gapkit.apps.growth.barrier_model import ErrorLaw, HeldOut, SurfaceBarrierModel, leave_out
+from gapkit.apps.growth.hops import (
     Hop,
     clusters_by_name,
     contacts,
@@ -20,7 +19,7 @@ from gapkit.apps.surface_hops import (
     site_class,
     surface_class,
 )
-from gapkit.apps.surface_sites import (
+from gapkit.apps.growth.sites import (
     FEATURES,
     UNITS,
     SiteSettings,
@@ -31,6 +30,7 @@ from gapkit.apps.surface_sites import (
     switch,
 )
 from gapkit.datasets import load_surface_barriers
+from gapkit.estimators.calibrated_regressors import GaussianProcessBarriers, KernelRidgeBarriers
 from gapkit.exceptions import DataError, SettingsError
 from gapkit.kernels import SquaredExponential
 

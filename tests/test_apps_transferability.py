@@ -12,7 +12,9 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 
 import gapkit
-from gapkit.apps.transferability import (
+from gapkit.apps.transferability.phases import leave_phase_out, leave_phases_out
+from gapkit.apps.transferability.pictures import domain_figure, draw_phases
+from gapkit.apps.transferability.run import (
     DomainSettings,
     domain_map,
     domain_report,
@@ -20,9 +22,7 @@ from gapkit.apps.transferability import (
     kernel,
     nearest,
 )
-from gapkit.apps.transferability_phases import leave_phase_out, leave_phases_out
-from gapkit.apps.transferability_pictures import domain_figure, draw_phases
-from gapkit.apps.transferability_toys import radial_distance, std_ceiling
+from gapkit.apps.transferability.toys import radial_distance, std_ceiling
 from gapkit.cli.main import main
 from gapkit.descriptors import SOAP, PairDistance
 from gapkit.exceptions import DataError, GapkitError, SettingsError, SpeciesError

@@ -11,11 +11,11 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.geometry import find_mic
 
 import gapkit
-from gapkit.apps.fracture_silicon import STILLINGER_WEBER, CleavingSilicon
-from gapkit.apps.transferability import domain_report
-from gapkit.apps.transferability_learning import LearningSettings, at_random, largest_std, learning_curve
-from gapkit.apps.transferability_pictures import learning_figure
-from gapkit.apps.transferability_si100 import (
+from gapkit.apps.fracture.cleaving_silicon import STILLINGER_WEBER, CleavingSilicon
+from gapkit.apps.transferability.learning import LearningSettings, at_random, largest_std, learning_curve
+from gapkit.apps.transferability.pictures import learning_figure
+from gapkit.apps.transferability.run import domain_report
+from gapkit.apps.transferability.si100 import (
     FACES,
     SYMMETRIES,
     FaceSymmetry,

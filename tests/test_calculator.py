@@ -12,8 +12,8 @@ from ase.md.verlet import VelocityVerlet
 from ase.optimize import BFGS
 
 from gapkit.exceptions import DataError, NumericsError, OutOfDomainWarning
-from gapkit.potential.model import Potential
-from gapkit.sampling import run_md
+from gapkit.potential.potential import Potential
+from gapkit.sampling.dynamics import run_md
 from tests.conftest import small_gap
 from tests.numerical import central_difference, displaced, strained
 

@@ -6,7 +6,7 @@ from scipy.stats import norm
 
 import gapkit
 from gapkit.exceptions import DataError, SettingsError
-from gapkit.potential.recalibrated import RecalibratedPotential, frame_errors
+from gapkit.fitting.recalibrate import RecalibratedPotential, frame_errors
 from gapkit.structures.labels import labelled_frames
 from gapkit.uncertainty import metrics
 from gapkit.uncertainty.calibration import GroupCalibration

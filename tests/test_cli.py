@@ -286,7 +286,7 @@ def test_quickstart(tmp_path, capsys, monkeypatch):
     if not (silicon("train") and silicon("test")):
         pytest.skip("this checkout has no bundled silicon frames yet")
     # the terms of the default fit, smaller, so that the test takes seconds
-    monkeypatch.setattr("gapkit.potential.defaults.MOST_SPARSE", 60)
+    monkeypatch.setattr("gapkit.fitting.default_terms.MOST_SPARSE", 60)
     run("quickstart", "-o", tmp_path / "new" / "q", "--steps", 5)
     out = capsys.readouterr().out
     for part in ("held-out frames", "E RMSE", "total energy drifts by", "silicon.gapkit", "silicon.png"):

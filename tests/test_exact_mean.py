@@ -12,12 +12,12 @@ from ase.calculators.singlepoint import SinglePointCalculator
 import gapkit
 import gapkit.model_selection
 from gapkit.exceptions import NumericsError, OutOfDomainWarning, SettingsError
+from gapkit.fitting.exact_mean import LabelCovariances, Labels, within_reach
+from gapkit.fitting.training_set import training_set
 from gapkit.models.exact_gp import cholesky_in_place, solve_exact
 from gapkit.models.observations import observations
 from gapkit.numerics.label_covariances import add_covariances
-from gapkit.potential.exact_mean import LabelCovariances, Labels, within_reach
 from gapkit.potential.samples import sampled_energies
-from gapkit.potential.training_set import training_set
 from gapkit.structures.labels import labelled_frames
 from gapkit.structures.neighbours import Structure
 from tests.numerical import central_difference, displaced

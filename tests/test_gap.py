@@ -11,10 +11,10 @@ from sklearn.model_selection import GridSearchCV, GroupKFold, cross_val_score
 
 import gapkit
 from gapkit.exceptions import DataError, NumericsError
+from gapkit.fitting.training_set import training_set
 from gapkit.models.observations import observations
 from gapkit.models.posterior import Posterior
 from gapkit.models.triangles import Triangles
-from gapkit.potential.training_set import training_set
 from gapkit.structures.labels import labelled_frames
 from tests.conftest import copper_frames, label, small_gap
 
@@ -352,8 +352,8 @@ def test_a_factorisation_that_fails_is_an_error_with_a_remedy(train, held_out, m
     def fail(*_, **__):
         raise np.linalg.LinAlgError("2-th leading minor")
 
-    monkeypatch.setattr("gapkit.potential.gap.fit_potential", fail)
-    monkeypatch.setattr("gapkit.potential.gap.update_fit", fail)
+    monkeypatch.setattr("gapkit.estimators.gap.fit_potential", fail)
+    monkeypatch.setattr("gapkit.estimators.gap.update_fit", fail)
     for use in (gap.fit, gap.update):
         with pytest.raises(NumericsError, match="2-th leading minor.*; give noise levels, use fewer sparse points"):
             use(held_out)

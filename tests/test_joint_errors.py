@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
+from gapkit.estimators.committee import Committee
 from gapkit.exceptions import DataError, GapkitWarning, SettingsError
 from gapkit.models.cross_covariances import added_columns, energy_covariances, extended_basis
 from gapkit.models.posterior import Posterior
-from gapkit.potential.committee import Committee
 from gapkit.potential.joint import joint_energies
 from gapkit.potential.samples import Sampler, sampled_energies
 from gapkit.propagation import left_out_share, propagate

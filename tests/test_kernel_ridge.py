@@ -10,10 +10,10 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from threadpoolctl import threadpool_limits
 
+from gapkit.estimators import kernel_ridge
+from gapkit.estimators.kernel_ridge import KernelRidgeRegressor
 from gapkit.exceptions import NumericsError, SettingsError
 from gapkit.kernels import DotProduct, SquaredExponential
-from gapkit.models import kernel_ridge
-from gapkit.models.kernel_ridge import KernelRidgeRegressor
 
 KERNELS = [SquaredExponential(0.8), SquaredExponential((0.5, 2.0, 1.3)), DotProduct(1), DotProduct(3)]
 

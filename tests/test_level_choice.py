@@ -5,15 +5,15 @@ import pytest
 
 import gapkit
 from gapkit.exceptions import SettingsError
+from gapkit.fitting import level_choice
+from gapkit.fitting.level_choice import EnergySample, last_columns, own_groups, relative_errors
+from gapkit.fitting.noise_settings import OBJECTIVES, NoiseSettings
+from gapkit.fitting.training_set import TrainingSet
 from gapkit.models.evidence import Evidence
 from gapkit.models.held_out import HeldOutError
 from gapkit.models.level_search import search_levels
 from gapkit.models.levels import Levels
 from gapkit.models.observations import Observations, Targets, group_name
-from gapkit.potential import level_choice
-from gapkit.potential.level_choice import EnergySample, last_columns, own_groups, relative_errors
-from gapkit.potential.noise_settings import OBJECTIVES, NoiseSettings
-from gapkit.potential.training_set import TrainingSet
 from tests import systems
 from tests.conftest import copper_frames, label, small_gap
 

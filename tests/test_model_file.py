@@ -18,7 +18,7 @@ from sklearn.exceptions import NotFittedError
 import gapkit
 from gapkit.cli import main
 from gapkit.exceptions import GapkitWarning, ModelFileError, SettingsError
-from gapkit.potential.modelfile import SEAL
+from gapkit.fitting.model_file import SEAL
 from tests.conftest import copper_frames, small_gap
 
 FIXED = {"energy": 0.01, "forces": 0.1, "virial": 0.1}

@@ -9,11 +9,11 @@ from ase import Atoms
 
 import gapkit
 from gapkit import model_selection
+from gapkit.estimators.gap import GAP
 from gapkit.exceptions import DataError, NumericsError, SettingsError
 from gapkit.model_selection import tuning
 from gapkit.model_selection.cross_validation import frame_groups, group_splits
 from gapkit.model_selection.learning_curves import LearningCurve, nested_subsets
-from gapkit.potential.gap import GAP
 from tests.conftest import copper_frames, label, small_gap
 
 # folds=1 is chosen on purpose in several tests

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 import gapkit
-from gapkit.potential import training
-from gapkit.potential.out_of_fold import OutOfFold
-from gapkit.potential.recalibrated import RecalibratedPotential, pooled
+from gapkit.fitting import fit as fitting
+from gapkit.fitting.out_of_fold import OutOfFold
+from gapkit.fitting.recalibrate import RecalibratedPotential, pooled
 from gapkit.uncertainty.recalibration import ErrorModel
 from tests.conftest import copper_frames, small_gap
 
@@ -23,7 +23,7 @@ def seen():
 
     frames = copper_frames(16, seed=1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "OutOfFold", Keeping)
+        patch.setattr(fitting, "OutOfFold", Keeping)
         gap = small_gap().fit(frames)
     return kept[0], gap, frames
 
@@ -73,8 +73,8 @@ def test_energies_expect_the_power_of_forces(seen):
 
 def test_a_sample_keeps_the_cost_bounded(seen, monkeypatch):
     out_of_fold, gap, _ = seen
-    monkeypatch.setattr("gapkit.potential.out_of_fold.LABELS", 100)
-    monkeypatch.setattr("gapkit.potential.out_of_fold.ENERGIES", 4)
+    monkeypatch.setattr("gapkit.fitting.out_of_fold.LABELS", 100)
+    monkeypatch.setattr("gapkit.fitting.out_of_fold.ENERGIES", 4)
     small = OutOfFold(out_of_fold.data, out_of_fold.basis, gap._fit.folds, out_of_fold.bar)
     whole = [n for n, both in small.sample.items() if both]
     assert sum(out_of_fold.data.targets[n].n_rows for n in whole) <= 150

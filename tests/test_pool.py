@@ -8,10 +8,10 @@ from tqdm import tqdm
 
 import gapkit
 from gapkit.exceptions import SettingsError
+from gapkit.fitting import candidates as pools
+from gapkit.fitting.candidates import Reservoir, choose_sparse_points, choose_terms, gather_pool
+from gapkit.fitting.training_set import training_set
 from gapkit.models.terms import term_from_settings
-from gapkit.potential import pool as pools
-from gapkit.potential.pool import Reservoir, choose_sparse_points, choose_terms, gather_pool
-from gapkit.potential.training_set import training_set
 from gapkit.structures.labels import labelled_frames
 from tests.conftest import copper_frames, label, small_gap
 

@@ -7,8 +7,9 @@ from ase import Atoms
 from gapkit.descriptors import SOAP
 from gapkit.exceptions import NumericsError
 from gapkit.kernels import DotProduct, SquaredExponential
-from gapkit.models.basis import FrameRows, SparseBasis, whitening_factor
+from gapkit.models.basis import FrameRows, SparseBasis
 from gapkit.models.posterior import Posterior
+from gapkit.models.sparse_block import whitening_factor
 from gapkit.models.triangles import Triangles
 from tests import systems
 

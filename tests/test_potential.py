@@ -8,7 +8,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.md.verlet import VelocityVerlet
 
 import gapkit
-from gapkit.sampling import run_md
+from gapkit.sampling.dynamics import run_md
 from tests.conftest import label
 from tests.numerical import central_difference, displaced, random_rotation, strained
 

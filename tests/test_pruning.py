@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 import gapkit
+from gapkit.fitting import fit as fitting
+from gapkit.fitting.pruning import account_without, vanished_terms, without_terms
 from gapkit.models.held_out import HeldOutError
 from gapkit.models.levels import Levels
 from gapkit.models.posterior import Posterior
-from gapkit.potential import training
-from gapkit.potential.pruning import account_without, vanished_terms, without_terms
 from tests import systems
 from tests.conftest import small_gap
 
@@ -54,13 +54,13 @@ def test_only_a_term_that_is_faint_and_useless_goes():
 
 
 def test_a_fit_drops_it_and_says_so(train, monkeypatch, tmp_path):
-    choose = training.choose_levels
+    choose = fitting.choose_levels
 
     def vanishing(*arguments, **keywords):
         levels, account = choose(*arguments, **keywords)
         return levels, {**account, "vanished": [0]}
 
-    monkeypatch.setattr(training, "choose_levels", vanishing)
+    monkeypatch.setattr(fitting, "choose_levels", vanishing)
     gap = small_gap().fit(train)
     assert len(gap.potential_.terms) == 1
     assert gap.potential_.basis.n_columns == 20

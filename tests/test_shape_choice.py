@@ -9,12 +9,12 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from tqdm import tqdm
 
 import gapkit
+from gapkit.fitting import shape_choice
+from gapkit.fitting.candidates import choose_terms
+from gapkit.fitting.noise_settings import NoiseSettings
+from gapkit.fitting.shape_choice import SHAPES, choose_shape, pilot, worthwhile
+from gapkit.fitting.training_set import in_order, training_set
 from gapkit.models.posterior import Posterior
-from gapkit.potential import shape_choice
-from gapkit.potential.noise_settings import NoiseSettings
-from gapkit.potential.pool import choose_terms
-from gapkit.potential.shape_choice import SHAPES, choose_shape, pilot, worthwhile
-from gapkit.potential.training_set import in_order, training_set
 from gapkit.structures.labels import labelled_frames
 from tests.conftest import copper_frames, small_gap
 
@@ -123,7 +123,7 @@ def order_in(data):
 def test_small_sets_and_given_terms_keep_their_shape(monkeypatch, train):
     assert not worthwhile(data_of(train))
     called = []
-    monkeypatch.setattr("gapkit.potential.training.choose_shape", lambda *a: called.append(a) or (a[0], []))
+    monkeypatch.setattr("gapkit.fitting.fit.choose_shape", lambda *a: called.append(a) or (a[0], []))
     monkeypatch.setattr(shape_choice, "FEWEST_FRAMES", 5)
     monkeypatch.setattr(shape_choice, "FEWEST_LABELS", 50)
     assert worthwhile(data_of(train))

@@ -15,16 +15,15 @@ from sklearn.gaussian_process.kernels import RBF, ConstantKernel
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from threadpoolctl import threadpool_limits
 
-from gapkit.exceptions import NumericsError, SettingsError
-from gapkit.kernels import DotProduct, SquaredExponential
-from gapkit.models.basis import whitening_factor
-from gapkit.models.sparse_gp_regressor import (
+from gapkit.estimators.sparse_gp_regressor import (
     LengthScaleEvidence,
     LevelEvidence,
     SparseGPRegressor,
     collapsed_solution,
-    whiten,
 )
+from gapkit.exceptions import NumericsError, SettingsError
+from gapkit.kernels import DotProduct, SquaredExponential
+from gapkit.models.sparse_block import whiten, whitening_factor
 
 KERNELS = [SquaredExponential(1.2), SquaredExponential((0.9, 2.0, 1.3)), DotProduct(1), DotProduct(3)]
 every_kernel = pytest.mark.parametrize("kernel", KERNELS, ids=repr)

@@ -11,11 +11,11 @@ import ase
 import numpy as np
 import scipy.linalg
 
+from gapkit.estimators.gap import GAP
 from gapkit.exceptions import SettingsError
 from gapkit.models.levels import kind_of
 from gapkit.numerics.threads import blas_threads, limited_threads, thread_count
-from gapkit.potential.gap import GAP
-from gapkit.potential.model import Potential
+from gapkit.potential.potential import Potential
 
 
 class Candidates:
@@ -105,7 +105,7 @@ class MaximumVariance:
 class AtomThreshold:
     """Frames with atoms beyond ``factor`` times the domain limit, those with the most of them first.
 
-    See :meth:`gapkit.potential.model.Potential.domain_limit`. Frames within the domain are not chosen at all.
+    See :meth:`gapkit.potential.potential.Potential.domain_limit`. Frames within the domain are not chosen at all.
     """
 
     factor: float = 1.0

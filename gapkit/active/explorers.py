@@ -14,9 +14,9 @@ from ase import units
 from ase.md.langevin import Langevin
 from ase.md.velocitydistribution import Stationary, thermalize_momenta
 
+from gapkit.estimators.gap import GAP
 from gapkit.exceptions import GapkitError, OutOfDomainWarning, SettingsError
 from gapkit.generation.frames import fresh
-from gapkit.potential.gap import GAP
 
 
 class Explorer(Protocol):

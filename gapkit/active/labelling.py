@@ -21,7 +21,7 @@ from ase.calculators.calculator import Calculator, PropertyNotImplementedError, 
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from gapkit.exceptions import DataError, SettingsError
-from gapkit.potential.atomic_file import replacing
+from gapkit.safe_write import replacing
 from gapkit.structures.labels import cell_volume
 
 #: forces beyond this (eV/A) are a failure of the reference method, or atoms on top of each other

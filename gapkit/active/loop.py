@@ -18,9 +18,9 @@ from tqdm import tqdm
 from gapkit.active.acquisition import Acquisition, Candidates, DOptimal
 from gapkit.active.explorers import Explorer
 from gapkit.active.labelling import LabelStore, frame_from_dict, frame_key, frame_to_dict, label_frames
+from gapkit.estimators.gap import GAP, load
 from gapkit.exceptions import DataError, GapkitError, SettingsError
-from gapkit.potential.atomic_file import replacing
-from gapkit.potential.gap import GAP, load
+from gapkit.safe_write import replacing
 
 
 @dataclass(frozen=True)

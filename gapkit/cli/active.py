@@ -26,11 +26,11 @@ from gapkit.active import (
 from gapkit.active.explorers import Explorer
 from gapkit.active.loop import log_table
 from gapkit.cli.configuration import read_toml
+from gapkit.estimators.gap import GAP
+from gapkit.estimators.parameters import fit_parameters
 from gapkit.exceptions import SettingsError
 from gapkit.oracles import ORACLES, oracle
 from gapkit.plotting import learning_figure
-from gapkit.potential.gap import GAP
-from gapkit.potential.parameters import fit_parameters
 from gapkit.structures.files import read_frames
 
 #: keys of the file beside the tables

@@ -15,13 +15,13 @@ from tqdm import tqdm
 
 from gapkit.cli.configuration import read_toml
 from gapkit.cli.main import output_path
+from gapkit.estimators.gap import GAP, load
+from gapkit.estimators.parameters import fit_parameters
 from gapkit.exceptions import GapkitError, SettingsError, SpeciesError
 from gapkit.model_selection import Trial, fast_terms, tune, write_card
 from gapkit.plotting import check_picture, report_figure
-from gapkit.potential.atomic_file import replacing
-from gapkit.potential.gap import GAP, load
-from gapkit.potential.parameters import fit_parameters
-from gapkit.sampling import check_run, run_md
+from gapkit.safe_write import replacing
+from gapkit.sampling.dynamics import check_run, run_md
 from gapkit.structures.files import read_frames, write_frames
 from gapkit.structures.labels import labelled_frames
 from gapkit.structures.plausibility import check_contacts

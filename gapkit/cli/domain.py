@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 
-from gapkit.apps.transferability import domain_map, domain_report
-from gapkit.apps.transferability_pictures import domain_figure
+from gapkit.apps.transferability.pictures import domain_figure
+from gapkit.apps.transferability.run import domain_map, domain_report
 from gapkit.cli.main import output_path
+from gapkit.estimators.gap import load
 from gapkit.plotting import check_picture
-from gapkit.potential.gap import load
 from gapkit.structures.files import read_frames
 
 

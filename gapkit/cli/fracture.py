@@ -6,13 +6,13 @@ import argparse
 
 import numpy as np
 
-from gapkit.apps.fracture import FractureSettings, run_fracture
-from gapkit.apps.fracture_crystals import Material
-from gapkit.apps.fracture_pictures import fracture_figure
-from gapkit.apps.fracture_silicon import CleavingSilicon
+from gapkit.apps.fracture.cleaving_silicon import CleavingSilicon
+from gapkit.apps.fracture.crystals import Material
+from gapkit.apps.fracture.pictures import fracture_figure
+from gapkit.apps.fracture.run import FractureSettings, run_fracture
 from gapkit.cli.main import output_path
+from gapkit.estimators.gap import load
 from gapkit.plotting import check_picture
-from gapkit.potential.gap import load
 
 
 def fracture(options: argparse.Namespace) -> None:

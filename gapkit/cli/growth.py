@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from gapkit.apps.growth import GrowthSettings
-from gapkit.apps.growth_pictures import animate_growth, ensemble_figure, growth_figure
-from gapkit.apps.surface_growth import grow_surface
-from gapkit.apps.surface_hops import hops_from_frames
+from gapkit.apps.growth.hops import hops_from_frames
+from gapkit.apps.growth.pictures import animate_growth, ensemble_figure, growth_figure
+from gapkit.apps.growth.run import grow_surface
+from gapkit.apps.growth.simulation import GrowthSettings
 from gapkit.datasets import load_surface_barriers
 from gapkit.exceptions import GapkitError
 

@@ -108,7 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
     if options.version:
-        from gapkit.potential.modelfile import gapkit_version
+        from gapkit.fitting.model_file import gapkit_version
 
         print(f"gapkit {gapkit_version()}")
         return 0

@@ -12,14 +12,14 @@ from typing import Any
 import ase.data
 import numpy as np
 
+from gapkit.estimators.gap import GAP, shape_lines
+from gapkit.estimators.report import Report
 from gapkit.exceptions import SettingsError
+from gapkit.fitting.model_file import gapkit_version
 from gapkit.models.levels import kind_of
 from gapkit.plotting import card_figures
-from gapkit.potential.atomic_file import replacing
 from gapkit.potential.domain import ENERGY_MARGIN
-from gapkit.potential.gap import GAP, shape_lines
-from gapkit.potential.modelfile import gapkit_version
-from gapkit.potential.report import Report
+from gapkit.safe_write import replacing
 
 _NOISE_HEADER = ("labels", "level of the fit", "relative error", "held-out RMSE", "noise of error bars", "unit")
 UNITS = {"energy": "eV/sqrt(atoms)", "forces": "eV/A", "virial": "eV/sqrt(atoms)"}

@@ -11,9 +11,9 @@ from ase import Atoms
 from sklearn.base import clone
 from sklearn.model_selection import GroupKFold
 
+from gapkit.estimators.gap import GAP
+from gapkit.estimators.report import Report
 from gapkit.exceptions import DataError, SettingsError
-from gapkit.potential.gap import GAP
-from gapkit.potential.report import Report
 
 
 @dataclass(frozen=True)

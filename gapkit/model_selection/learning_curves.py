@@ -10,10 +10,10 @@ import numpy as np
 from ase import Atoms
 from sklearn.base import clone
 
+from gapkit.estimators.gap import GAP
 from gapkit.exceptions import DataError, SettingsError
 from gapkit.model_selection.cross_validation import frame_groups, group_splits
 from gapkit.models.levels import held_out_statistics
-from gapkit.potential.gap import GAP
 
 
 @dataclass(frozen=True)

@@ -22,13 +22,13 @@ from ase import Atoms
 from sklearn.base import clone
 
 from gapkit.descriptors import PairDistance
+from gapkit.estimators.gap import GAP
 from gapkit.exceptions import DataError, NumericsError, SettingsError
+from gapkit.fitting.default_terms import default_terms
 from gapkit.model_selection.learning_curves import nested_subsets
 from gapkit.models.levels import kind_of
 from gapkit.models.terms import Term, term_from_settings
-from gapkit.potential.atomic_file import replacing
-from gapkit.potential.defaults import default_terms
-from gapkit.potential.gap import GAP
+from gapkit.safe_write import replacing
 from gapkit.structures.labels import labelled_frames
 
 #: share of frames and of sparse points in each round; the survivors of a round are this share of its candidates

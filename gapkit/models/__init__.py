@@ -1,0 +1,1 @@
+"""The sparse Gaussian process: sparse points, basis, observations, triangles, levels, posterior."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -18,113 +17,15 @@ import scipy.linalg
 
 from gapkit.descriptors import Descriptor
 from gapkit.descriptors.base import Channel, KernelSum, projected
-from gapkit.exceptions import NumericsError
-from gapkit.kernels import Kernel, SquaredExponential
+from gapkit.kernels import Kernel
 from gapkit.models import streamed_rows
+from gapkit.models.sparse_block import SparseBlock, whiten, whitening_factor
 from gapkit.numerics import design_rows
 from gapkit.structures.neighbours import Structure
 
-#: jitters tried, relative to the largest diagonal element of K_mm
-JITTERS = (1e-14, 1e-13, 1e-12, 1e-11, 1e-10, 1e-9, 1e-8, 1e-7)
-LEAST_JITTER = 1e-13
 #: least jitter of a potential: smaller ones let weights grow tenfold, and with them the rounding noise of energies, and
 #: gain nothing (mlearn silicon: force MAE 0.0643 eV/A at 1e-13, 0.0641 at 1e-8)
 POTENTIAL_JITTER = 1e-8
-
-#: spacing of a grid that stands for a kernel of one feature, in length scales, and its jitter
-GRID_SPACING, GRID_JITTER = 0.3, 1e-14
-
-
-def whitening_factor(K_mm: np.ndarray, smallest: float = LEAST_JITTER) -> tuple[np.ndarray, float]:
-    """Lower Cholesky factor of ``K_mm + jitter``, and the jitter: as small as the factorisation allows.
-
-    ``smallest``: no less than this share of the largest diagonal element.
-    """
-    scale = float(K_mm.diagonal().max(initial=0.0))
-    for relative in (j for j in JITTERS if j >= smallest):
-        shifted = K_mm.copy()
-        shifted[np.diag_indices_from(shifted)] += relative * scale
-        try:
-            return scipy.linalg.cholesky(shifted, lower=True, check_finite=False), relative * scale
-        except np.linalg.LinAlgError:
-            continue
-    raise NumericsError(
-        f"the kernel matrix of {len(K_mm)} sparse points is not positive definite even with a jitter of "
-        f"{JITTERS[-1]:g}: duplicated sparse points or features that are not finite; use fewer sparse points"
-    )
-
-
-@dataclass(frozen=True)
-class SparseBlock:
-    """Sparse points of one channel of one term.
-
-    Attributes
-    ----------
-    term : int
-        Index of the term.
-    points : (m, d)
-        Features, scaled by the kernel and projected on ``directions``.
-    factor : (m, m)
-        L, lower.
-    jitter : float
-        Added to the diagonal of K_mm before the factorisation.
-    columns : slice
-        Place among all columns.
-    directions : (d, f) or None
-        Orthonormal rows that features are projected on; None: the identity. Prior variances are those of the whole
-        features, so that what a projection hides is in the Nystrom residual.
-    """
-
-    term: int
-    descriptor: Descriptor
-    kernel: Kernel
-    channel: Channel
-    points: np.ndarray
-    factor: np.ndarray
-    jitter: float
-    columns: slice
-    directions: np.ndarray | None = None
-
-    @cached_property
-    def grid(self) -> np.ndarray | None:
-        """Scaled features (g, 1) so dense that they explain the whole prior of a smooth kernel of one feature.
-
-        Prior variances are then the squared lengths of whitened rows on the grid, at a cost that is linear in the
-        number of environments, not quadratic. Spaced 0.3 length scales, two beyond either end, they leave 1e-13 of the
-        variance of a value or a derivative (tests/test_design_rows.py). None for other descriptors and kernels.
-        """
-        span = self.descriptor.feature_range
-        if span is None or not isinstance(self.kernel, SquaredExponential):
-            return None
-        low, high = self.kernel.scale(np.array(span)[:, None]).ravel()
-        return np.arange(low - 2.0, high + 2.0 + GRID_SPACING, GRID_SPACING)[:, None]
-
-    @cached_property
-    def _grid_factor(self) -> np.ndarray:
-        assert self.grid is not None
-        return whitening_factor(self.kernel.of_scaled(self.grid), GRID_JITTER)[0]
-
-    def variances_from_grid(self, rows: np.ndarray) -> np.ndarray:
-        """Prior variances (n,) from covariances ``rows`` (n, g) with the grid."""
-        a = scipy.linalg.solve_triangular(self._grid_factor, rows.T, lower=True, check_finite=False)
-        return np.einsum("gn,gn->n", a, a)
-
-    def project(self, scaled: np.ndarray) -> np.ndarray:
-        """Scaled features (n, f), or derivatives of them, on the directions: (n, d)."""
-        return projected(scaled, self.directions)
-
-    def kernel_sum(self, alpha: np.ndarray, extra: tuple[np.ndarray, np.ndarray] | None = None) -> KernelSum:
-        """The block's function for the weights ``alpha`` (all columns; eV), and for ``extra`` points and weights."""
-        own = alpha[self.columns]
-        if extra is None:
-            return KernelSum(self.kernel, self.points, own, self.directions)
-        points, weights = extra
-        if own.any():
-            points, weights = np.vstack([points, self.points]), np.concatenate([weights, own])
-        return KernelSum(self.kernel, points, weights, self.directions, self.points.mean(axis=0))
-
-    def kernel_arguments(self) -> tuple[int, int, bool]:
-        return self.kernel.function, self.kernel.parameter, self.kernel.centred
 
 
 @dataclass(frozen=True)
@@ -306,9 +207,7 @@ class SparseBasis:
         """A = K L^-T, block by block: shape (rows, m), Fortran order."""
         A = np.empty(K.shape, order="F")
         for b in self.blocks:
-            A[:, b.columns] = scipy.linalg.solve_triangular(
-                b.factor, K[:, b.columns].T, lower=True, check_finite=False
-            ).T
+            A[:, b.columns] = whiten(K[:, b.columns], b.factor)
         return A
 
     def unwhiten(self, w: np.ndarray) -> np.ndarray:

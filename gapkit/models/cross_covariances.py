@@ -9,7 +9,8 @@ import numpy as np
 import scipy.linalg
 
 from gapkit.exceptions import NumericsError
-from gapkit.models.basis import SparseBasis, SparseBlock
+from gapkit.models.basis import SparseBasis
+from gapkit.models.sparse_block import SparseBlock
 from gapkit.numerics import design_rows
 from gapkit.structures.neighbours import Structure
 

@@ -8,16 +8,13 @@ the group only, whose derivatives are made once more and kept only where they ar
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gapkit.descriptors.base import EnvironmentBatch
+from gapkit.models.sparse_block import SparseBlock
 from gapkit.numerics import design_rows
 from gapkit.structures.neighbours import Neighbours, Structure
-
-if TYPE_CHECKING:
-    from gapkit.models.basis import SparseBlock
 
 #: frames of more atoms are streamed
 AT_ONCE = 256

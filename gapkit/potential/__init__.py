@@ -1,0 +1,1 @@
+"""Prediction: the fitted potential, its error bars and domain, baselines, and its calculator."""

@@ -11,7 +11,7 @@ from ase.calculators.calculator import Calculator, PropertyNotImplementedError, 
 
 from gapkit.exceptions import OutOfDomainWarning, SettingsError
 from gapkit.potential.domain import excess
-from gapkit.potential.model import Potential
+from gapkit.potential.potential import Potential
 from gapkit.structures.labels import cell_volume
 from gapkit.structures.neighbours import VerletList
 

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 import ase
 import numpy as np
 
-from gapkit.potential.training_set import TrainingSet
+from gapkit.fitting.training_set import TrainingSet
 from gapkit.structures.neighbours import Structure
 
 if TYPE_CHECKING:
-    from gapkit.potential.model import Potential
-    from gapkit.potential.out_of_fold import OutOfFold
-    from gapkit.potential.variance_parts import VarianceParts
+    from gapkit.fitting.out_of_fold import OutOfFold
+    from gapkit.potential.potential import Potential
+    from gapkit.uncertainty.variance_parts import VarianceParts
 
 #: training environments, about, whose variance sets the limit
 SAMPLE = 4000

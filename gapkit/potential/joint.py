@@ -9,10 +9,10 @@ import ase
 import numpy as np
 
 from gapkit.exceptions import DataError
+from gapkit.fitting.recalibrate import RecalibratedPotential
 from gapkit.models.cross_covariances import energy_covariances
 from gapkit.numerics.threads import blas_threads, limited_threads, thread_count
-from gapkit.potential.model import Potential
-from gapkit.potential.recalibrated import RecalibratedPotential
+from gapkit.potential.potential import Potential
 from gapkit.structures.neighbours import Structure
 
 #: power of the function's correlation that errors of labels have; odd, so that signs stay, and positive definite by

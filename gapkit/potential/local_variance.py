@@ -29,8 +29,9 @@ import scipy.linalg
 from gapkit.descriptors import SOAP, Descriptor, PairDistance
 from gapkit.descriptors.base import Channel, smooth_cutoff
 from gapkit.descriptors.soap_predictor import SoapSpread, spread_of
-from gapkit.models.basis import SparseBasis, SparseBlock
+from gapkit.models.basis import SparseBasis
 from gapkit.models.posterior import Posterior
+from gapkit.models.sparse_block import SparseBlock
 from gapkit.numerics.chains import pair_kernel_sums
 from gapkit.numerics.radial import hermite_table, in_eights
 from gapkit.structures.neighbours import Structure

@@ -13,7 +13,7 @@ from gapkit.models.basis import SparseBasis
 from gapkit.models.cross_covariances import added_columns, extended_basis
 from gapkit.numerics.threads import blas_threads, limited_threads, thread_count
 from gapkit.potential.calculator import GAPCalculator
-from gapkit.potential.model import Evaluation, Potential
+from gapkit.potential.potential import Evaluation, Potential
 from gapkit.structures.neighbours import Structure
 
 #: largest number of environments whose residual is sampled

@@ -1,0 +1,1 @@
+"""Errors of labels: calibration, error models, and statistics of predictions against labels."""

@@ -1,0 +1,134 @@
+"""Pictures of a domain (distances, deviations, map) and of its repair (error and deviation against labels)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from gapkit.apps.transferability.learning import LearningCurve
+from gapkit.apps.transferability.phases import PhaseTransfer
+from gapkit.apps.transferability.run import DomainMap, DomainReport
+from gapkit.plotting import BLUE, GREY, ORANGE, check_picture
+from gapkit.safe_write import replacing
+
+GREEN, PURPLE, RED = "#2f855a", "#6b46c1", "#c53030"
+CYCLE = (BLUE, ORANGE, GREEN, PURPLE, RED, GREY)
+
+
+def _figure(columns: int, width: float = 4.6, height: float = 4.0):
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width * columns, height), layout="constrained", dpi=120)
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots(1, columns, squeeze=False)[0]
+
+
+def draw_distances(axes: Any, report: DomainReport) -> None:
+    """Deviation of each new atom against its distance to the training set, both limits, training atoms in grey."""
+    axes.plot(
+        report.training_distance, 1e3 * report.training.std, ".", ms=2.5, color=GREY, alpha=0.5, label="training atoms"
+    )
+    names = list(dict.fromkeys(report.new.config_type.tolist()))
+    for name, color in zip(names, CYCLE * (len(names) // len(CYCLE) + 1), strict=False):
+        mine = report.new.config_type == name
+        axes.plot(report.distance[mine], 1e3 * report.std[mine], "o", ms=4, mew=0, alpha=0.7, color=color, label=name)
+    axes.axvline(report.distance_limit, color="black", lw=0.8, ls="--")
+    axes.axhline(1e3 * report.std_limit, color="black", lw=0.8, ls=":")
+    axes.set(xlabel="kernel distance to the nearest training atom", ylabel="std of the local energy (meV)")
+    axes.set(xlim=(0, None), ylim=(0, None))
+    axes.legend(fontsize=8)
+
+
+def draw_map(axes: Any, chart: DomainMap, report: DomainReport) -> Any:
+    """Training environments in grey, new ones coloured by the deviation of their local energy; returns the colours."""
+    axes.plot(*chart.training.T, ".", ms=3, color=GREY, alpha=0.5, label="training")
+    colours = 1e3 * report.std[chart.new_place]
+    points = axes.scatter(*chart.new.T, c=colours, s=16, cmap="inferno_r", lw=0.2, edgecolors="black", label="new")
+    first, second = (f"{100 * share:.0f} %" for share in chart.explained)
+    axes.set(xlabel=f"first component ({first} of the variance)", ylabel=f"second component ({second})")
+    axes.legend(fontsize=8)
+    return points
+
+
+def domain_figure(report: DomainReport, chart: DomainMap, path: str | os.PathLike) -> None:
+    """Distances and deviations, and the map, as one picture file.
+
+    Raises
+    ------
+    GapkitError
+        Where the ending of ``path`` names no format of pictures.
+    """
+    check_picture(path)
+    figure, axes = _figure(2)
+    draw_distances(axes[0], report)
+    figure.colorbar(draw_map(axes[1], chart, report), ax=axes[1], label="std of the local energy (meV)")
+    with replacing(path) as temporary:
+        figure.savefig(temporary)
+
+
+def draw_gain(axes: Any, curves: Sequence[LearningCurve], face: str = "buckled") -> None:
+    """Dimer energy with two standard deviations against the number of surface labels, and the reference.
+
+    Error bars before the first label may run out of the picture: its height follows those after it.
+    """
+    for k, (curve, color) in enumerate(zip(curves, CYCLE, strict=False)):
+        value, std = curve.gains(face)
+        shift = 0.35 * (k - (len(curves) - 1) / 2)
+        axes.errorbar(
+            curve.n_added + shift, value, yerr=2 * std, fmt="o-", ms=4, lw=1, capsize=2, color=color, label=curve.name
+        )
+    line = curves[0].reference.gain(face).value
+    axes.axhline(line, color="black", lw=1)
+    axes.axhspan(line - 0.03, line + 0.03, color=GREY, alpha=0.25, lw=0)
+    axes.set(xlabel="surface frames added", ylabel=f"energy of the {face} dimer (eV)")
+    ends = np.array([line - 0.05, line + 0.05])
+    for curve in curves:
+        value, std = curve.gains(face)
+        later = np.isfinite(value) & ((curve.n_added > 0) | (len(value) == 1))
+        reach = np.concatenate([ends, (value - 2 * std)[later], (value + 2 * std)[later], value[np.isfinite(value)]])
+        ends = np.array([reach.min(), reach.max()])
+    axes.set_ylim(*(ends + 0.05 * np.ptp(ends) * np.array([-1, 1])))
+    axes.set_title("line: DFT, band: 30 meV, bars: 2 std", fontsize=9)
+    axes.legend(fontsize=8)
+
+
+def draw_errors(axes: Any, curves: Sequence[LearningCurve]) -> None:
+    """Error (full) and predicted deviation (dashed) of energies of test surfaces against the number of labels."""
+    for curve, color in zip(curves, CYCLE, strict=False):
+        error = [1e3 * s.energy_rmse for s in curve.steps]
+        axes.plot(curve.n_added, error, "o-", ms=4, lw=1, color=color, label=f"{curve.name}: error")
+        std = [1e3 * s.energy_std for s in curve.steps]
+        axes.plot(curve.n_added, std, "s--", ms=3, lw=1, color=color, label=f"{curve.name}: std")
+    axes.set(xlabel="surface frames added", ylabel="energy of test surfaces (meV/atom)", yscale="log")
+    for axis in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+        axis(lambda value, _: f"{value:g}")
+    axes.legend(fontsize=8)
+
+
+def learning_figure(curves: Sequence[LearningCurve], path: str | os.PathLike) -> None:
+    """Dimer energies, and errors of test surfaces, as one picture file; raises as :func:`domain_figure`."""
+    check_picture(path)
+    figure, axes = _figure(2)
+    draw_gain(axes[0], curves)
+    draw_errors(axes[1], curves)
+    with replacing(path) as temporary:
+        figure.savefig(temporary)
+
+
+def draw_phases(axes: Any, results: Sequence[PhaseTransfer]) -> None:
+    """Energies of scans of volume of unseen phases: labels, and predictions with two standard deviations."""
+    for result, color in zip(results, CYCLE, strict=False):
+        scan = [k for k, name in enumerate(result.trajectory) if name.endswith("volume")] or range(len(result.z))
+        order = sorted(scan, key=lambda k: result.volume[k])
+        axes.plot(result.volume[order], result.reference[order], "-", color=color, label=" + ".join(result.families))
+        axes.errorbar(
+            result.volume[order], result.predicted[order], yerr=2 * result.std[order], fmt="o", ms=4, capsize=2,
+            color=color,
+        )  # fmt: skip
+    axes.set(xlabel="volume (A$^3$/atom)", ylabel="energy above diamond (eV/atom)")
+    axes.set_title("lines: DFT; points: predicted unseen, 2 std", fontsize=9)
+    axes.legend(fontsize=8)

@@ -1,0 +1,373 @@
+"""The facade: a scikit-learn estimator over lists of ``ase.Atoms``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import ase
+import ase.data
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
+from tqdm import tqdm
+
+from gapkit.estimators.error_bars import ErrorBars
+from gapkit.estimators.parameters import fit_parameters
+from gapkit.estimators.report import Report, evaluate_frames
+from gapkit.exceptions import DataError, ModelFileError, NumericsError, SettingsError
+from gapkit.fitting.fit import Fit, fit_potential, update_fit
+from gapkit.fitting.model_file import load_model, save_model
+from gapkit.fitting.recalibrate import restored
+from gapkit.numerics.compilation import announce_compilation
+from gapkit.potential.calculator import GAPCalculator
+from gapkit.potential.potential import Potential
+from gapkit.structures.labels import atoms_list, labelled_frames
+from gapkit.structures.plausibility import check_contacts
+
+_UNSOLVABLE = (
+    "the least-squares problem could not be solved ({}): labels or levels are out of range; give noise levels, use "
+    "fewer sparse points, or add frames"
+)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Predictions for a list of frames; standard deviations are None unless asked for.
+
+    Attributes
+    ----------
+    energy, energy_std : (frames,)
+        eV.
+    forces, forces_std : list of (n, 3)
+        eV/A.
+    stress, stress_std : list of (6,) or None
+        eV/A^3, Voigt xx yy zz yz xz xy, tension positive; None for a frame without cell volume.
+    local_energy, local_energy_std : list of (n,)
+        eV; local energies sum to the energy, reference energies included.
+    """
+
+    energy: np.ndarray
+    forces: list[np.ndarray]
+    stress: list[np.ndarray | None]
+    local_energy: list[np.ndarray]
+    energy_std: np.ndarray | None = None
+    forces_std: list[np.ndarray | None] | None = None
+    stress_std: list[np.ndarray | None] | None = None
+    local_energy_std: list[np.ndarray] | None = None
+
+
+class GAP(ErrorBars, BaseEstimator):
+    """Gaussian approximation potential: a sparse Gaussian process on energies, forces and virials at once.
+
+    Bartok, Payne, Kondor, Csanyi, Phys. Rev. Lett. 104, 136403 (2010); Deringer et al., Chem. Rev. 121, 10073 (2021).
+    The defaults need no tuning: terms follow from the training frames, noise and signal levels from held-out error.
+
+    Parameters
+    ----------
+    terms
+        ``"auto"``: a pair term and SOAP, sized by the data, whose cutoff and resolution are judged by held-out error
+        where there are frames enough and ``sparse`` is ``"auto"`` too; or a list of :class:`gapkit.Term` (or tables of
+        settings).
+    baseline
+        None, ``"zbl"``, or any ASE calculator: subtracted before the fit and added after it.
+    e0
+        ``"auto"``: from isolated-atom frames, else by least squares; ``"isolated"``, ``"least_squares"``; or a table of
+        energies (eV) by symbol.
+    noise
+        ``"auto"``: from held-out error by folds; ``"leave_one_out"``, ``"held_out_density"`` or ``"evidence"``: from
+        these objectives; or a table such as ``{"energy": 0.002, "forces": 0.1, "virial": 0.1, "config_types":
+        {"liquid": {"forces": 0.3}}, "objective": "evidence"}`` (eV per square root of atoms, eV/A); levels not given,
+        or given as ``"auto"``, are searched. A config_type named there gets noise groups of its own; virials have one
+        for each frequent config_type anyway.
+    sparse
+        ``"auto"``: as the terms say; a number of sparse points for SOAP and triplet terms; the name of a selection
+        (``"greedy"``, ``"leverage"``, ``"cur"``, ``"fps"``, ``"random"``); or ``{"n": 500, "selection": "cur",
+        "stratified": True}``, where stratified shares the points among config_types.
+    exact
+        Whether the mean takes every label as a functional of its own (``gapkit.fitting.exact_mean``) rather than
+        sparse points, which then carry the error bars alone; True wants one SOAP term with ``DotProduct(2)``.
+        ``"auto"``: for default terms, where no frame is periodic and there are at most 30,000 labels.
+    folds
+        Number of folds for held-out error. Frames that share ``info["trajectory"]`` stay together, the others are
+        grouped by similarity.
+    energy_key, forces_key, virial_key
+        Names of the labels; default: ASE results, then ``energy``, ``forces``, ``virial`` or ``stress`` in info/arrays.
+    n_jobs
+        Threads; default: what the environment allows.
+    random_state
+        Seed for sampling candidates and random selections; the default selection of a pool that fits is deterministic.
+
+    Attributes
+    ----------
+    potential_ : gapkit.potential.potential.Potential
+        The fitted potential.
+
+    Examples
+    --------
+    >>> import gapkit
+    >>> gap = gapkit.GAP(folds=3)
+    >>> gap.get_params()["folds"]
+    3
+    """
+
+    def __init__(
+        self,
+        terms: Any = "auto",
+        baseline: Any = None,
+        e0: Any = "auto",
+        noise: Any = "auto",
+        sparse: Any = "auto",
+        exact: bool | str = "auto",
+        folds: int = 5,
+        energy_key: str | None = None,
+        forces_key: str | None = None,
+        virial_key: str | None = None,
+        n_jobs: int | None = None,
+        random_state: Any = None,
+    ) -> None:
+        self.terms = terms
+        self.baseline = baseline
+        self.e0 = e0
+        self.noise = noise
+        self.sparse = sparse
+        self.exact = exact
+        self.folds = folds
+        self.energy_key = energy_key
+        self.forces_key = forces_key
+        self.virial_key = virial_key
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+
+    def _frames(self, X: Any, require_labels: bool = True):
+        return labelled_frames(X, self.energy_key, self.forces_key, self.virial_key, require_labels)
+
+    def fit(self, X: Sequence[ase.Atoms], y: Any = None, progress: bool = False) -> GAP:
+        """Fit to labelled frames.
+
+        Parameters
+        ----------
+        X
+            Frames with energies, forces, stresses or virials; any may be missing in a frame.
+        y
+            Ignored; labels travel with the frames.
+        progress
+            Show progress bars, one line of what is to come, and held-out errors.
+
+        Raises
+        ------
+        DataError
+            A frame or label that cannot be used, by index and key.
+        SettingsError
+            A parameter that cannot work.
+        NumericsError
+            Where a factorisation fails.
+        """
+        parameters = fit_parameters(self.get_params(deep=False))
+        announce_compilation()
+        frames = self._frames(X)
+        for frame in frames:
+            check_contacts(frame.atoms, f"frame {frame.index}")
+        try:
+            fit = fit_potential(frames, **parameters, progress=progress)
+        except np.linalg.LinAlgError as error:
+            raise NumericsError(_UNSOLVABLE.format(error)) from error
+        self._fit: Fit | None = fit
+        self.potential_ = fit.potential
+        if progress:
+            tqdm.write(held_out_table(fit.potential))
+        return self
+
+    def update(self, X: Sequence[ase.Atoms], progress: bool = False) -> GAP:
+        """Add frames to a fitted model: equal to a refit with reference energies, sparse points and levels frozen.
+
+        Of a model with an exact mean the mean is corrected by what the sparse posterior learns from its errors on the
+        new frames: close to a refit, not equal to it.
+
+        Raises
+        ------
+        SettingsError
+            For a model loaded from a file that was not saved with ``updatable=True``.
+        DataError
+            As :meth:`fit`; a species or kind of label that the model was not fitted to. The model stays as it was.
+        """
+        check_is_fitted(self, "potential_")
+        if self._fit is None:
+            raise SettingsError("this model was saved without its triangles: save it with updatable=True to update it")
+        frames = self._frames(X)
+        for frame in frames:
+            if frame.is_isolated_atom:
+                check_contacts(frame.atoms, f"frame {frame.index}")
+            else:
+                self.potential_.structure(frame.atoms, f"frame {frame.index}")
+        try:
+            self._fit = update_fit(self._fit, frames, self.n_jobs, progress)
+        except np.linalg.LinAlgError as error:
+            raise NumericsError(_UNSOLVABLE.format(error)) from error
+        self.potential_ = self._fit.potential
+        return self
+
+    def predict(self, X: Sequence[ase.Atoms], uncertainty: bool | str = False, noise: bool = True) -> Prediction:
+        """Energies, forces, stresses and local energies.
+
+        Parameters
+        ----------
+        X
+            Frames; labels are not needed.
+        uncertainty
+            False; True for all standard deviations; ``"energy"`` for those of energies only, which cost far less.
+        noise
+            Whether a standard deviation is that of a new label (function, label noise and misfit) or of the function.
+        """
+        check_is_fitted(self, "potential_")
+        if uncertainty not in (False, True, "energy"):
+            raise SettingsError(f"uncertainty must be False, True or 'energy', not {uncertainty!r}")
+        means, spreads = [], []
+        for index, atoms in enumerate(atoms_list(X, may_be_empty=True)):
+            where = f"frame {index}"
+            structure = self.potential_.structure(atoms, where)
+            means.append(self.potential_.evaluate(atoms, where, structure))
+            if uncertainty:
+                config = atoms.info.get("config_type")
+                spreads.append(
+                    self.potential_.spread(
+                        atoms, where, structure, noise, forces=uncertainty != "energy", config_type=config
+                    )
+                )
+        prediction = Prediction(
+            energy=np.array([m.energy for m in means]),
+            forces=[m.forces for m in means],
+            stress=[m.stress for m in means],
+            local_energy=[m.local_energy for m in means],
+        )
+        if not uncertainty:
+            return prediction
+        return replace(
+            prediction,
+            energy_std=np.array([s.energy for s in spreads]),
+            forces_std=[s.forces for s in spreads],
+            stress_std=[s.stress for s in spreads],
+            local_energy_std=[s.local_energy for s in spreads],
+        )
+
+    def evaluate(self, X: Sequence[ase.Atoms], uncertainty: bool = True, progress: bool = False) -> Report:
+        """Errors and calibration on labelled frames; prints as a table, overall and per config_type."""
+        check_is_fitted(self, "potential_")
+
+        def bar(frames: Any) -> Any:
+            return tqdm(frames, desc="evaluate", unit="frame", disable=not progress, leave=False)
+
+        return evaluate_frames(self.potential_, self._frames(X), uncertainty, bar)
+
+    def score(self, X: Sequence[ase.Atoms], y: Any = None) -> float:
+        """Minus the root-mean-square force error (eV/A); minus that of energies (eV/atom) where there are no forces."""
+        summary = self.evaluate(X, uncertainty=False).summary
+        if summary["force_rmse_ev_per_ang"] is not None:
+            return -summary["force_rmse_ev_per_ang"]
+        if summary["energy_rmse_mev_per_atom"] is not None:
+            return -1e-3 * summary["energy_rmse_mev_per_atom"]
+        raise DataError("the frames have neither forces nor energies to score; give labelled frames")
+
+    def calculator(self, uncertainty: str | None = None, noise: bool = True, skin: float = 0.7) -> GAPCalculator:
+        """ASE calculator; ``uncertainty`` is None, ``"local"`` or ``"full"``; ``skin`` (A) is the pair list's.
+
+        See :class:`GAPCalculator`.
+        """
+        check_is_fitted(self, "potential_")
+        return GAPCalculator(self.potential_, uncertainty, noise, skin)
+
+    def describe(self) -> str:
+        """What the model is: species, terms, training set, levels and held-out errors, as text."""
+        check_is_fitted(self, "potential_")
+        p, m = self.potential_, self.potential_.metadata
+        lines = [
+            f"gapkit potential for {', '.join(m['species'])}, cutoff {p.r_cut} A, {m['n_sparse']} sparse points",
+            f"trained on {m['n_frames']} frames, {m['n_atoms']} atoms, {m['n_labels']} labels; "
+            + ", ".join(f"{k} {n}" for k, n in m["config_types"].items()),
+            f"training set SHA-256 {m['training_hash']}",
+        ]
+        for term, signal in zip(p.terms, p.posterior.signal, strict=True):
+            settings = {k: v for k, v in term.settings().items() if k not in ("name", "signal")}
+            detail = ", ".join(f"{k} {v}" for k, v in settings.items())
+            lines.append(f"term {term.settings()['name']}: {detail}; signal {signal:.3g} eV")
+        lines += [f"  {line}" for line in p.describe_passes()]
+        for z, energy in sorted(p.reference.values.items()):
+            lines.append(f"e0 of {ase.data.chemical_symbols[z]}: {energy:.6f} eV ({p.reference.source.get(z, '')})")
+        dropped = m.get("levels", {}).get("dropped_terms")
+        if dropped:
+            lines.append(f"dropped, because their signal vanished: {', '.join(dropped)}")
+        lines += shape_lines(m.get("levels", {}).get("shapes") or [])
+        lines.append(f"baseline: {type(p.baseline).__name__ if p.baseline is not None else 'none'}")
+        return "\n".join([*lines, held_out_table(p)])
+
+    def save(self, path: str | os.PathLike, updatable: bool = False) -> None:
+        """Write one file that holds everything needed to predict; with ``updatable``, also to :meth:`update`."""
+        check_is_fitted(self, "potential_")
+        if self._fit is None and updatable:
+            raise SettingsError("this model was loaded without its triangles and cannot be saved as updatable")
+        fit = self._fit or Fit(self.potential_, None, None, None)
+        save_model(path, fit, self._settings(), updatable)
+
+    def _settings(self) -> dict[str, Any]:
+        """JSON-ready constructor arguments; terms and baseline are kept by the potential."""
+        settings = {
+            name: getattr(self, name) for name in ("exact", "folds", "energy_key", "forces_key", "virial_key", "n_jobs")
+        }
+        e0, sparse, seed = self.e0, self.sparse, self.random_state
+        if isinstance(e0, Mapping):
+            e0 = {k if isinstance(k, str) else ase.data.chemical_symbols[k]: float(v) for k, v in e0.items()}
+        if isinstance(sparse, Mapping):
+            sparse = {k: v for k, v in sparse.items() if not callable(v)}
+        noise = self.noise if self.noise is None or isinstance(self.noise, str) else dict(self.noise)
+        seed = int(seed) if isinstance(seed, int | np.integer) else None
+        return settings | {"e0": e0, "noise": noise, "sparse": sparse, "random_state": seed}
+
+
+def shape_lines(shapes: Sequence[Sequence[Any]]) -> list[str]:
+    """The shapes of SOAP that a fit compared, best first."""
+    ranked = sorted(shapes, key=lambda shape: shape[1])
+    words = "; ".join(f"{name}: {score:.3f}" for name, score in ranked)
+    return [f"SOAP by held-out error (log energy + log force) on a part of the frames: {words}"] if words else []
+
+
+def held_out_table(potential: Potential) -> str:
+    """Held-out root-mean-square errors of the fit, one line per noise group."""
+    units = {"energy": "eV/sqrt(atoms)", "forces": "eV/A", "virial": "eV/sqrt(atoms)"}
+    lines = [f"{'label':<24} {'held-out RMSE':>14} {'noise':>10}"]
+    for group, c in sorted(potential.calibration.groups.items()):
+        if np.isfinite(c.held_out_rmse):
+            lines.append(f"{group:<24} {c.held_out_rmse:>14.4g} {c.noise:>10.4g}  {units[group.split(':')[0]]}")
+    return "\n".join(lines)
+
+
+def load(path: str | os.PathLike, baseline: Any = None) -> GAP:
+    """Read a model that :meth:`GAP.save` wrote.
+
+    Parameters
+    ----------
+    path
+        Model file.
+    baseline
+        The ASE calculator of a model fitted on top of one.
+
+    Raises
+    ------
+    ModelFileError
+        For a file that is missing, truncated, altered, of a newer format, or no model.
+    """
+    loaded, settings = load_model(path, baseline)
+    try:
+        gap = GAP(**settings)
+    except TypeError as error:
+        raise ModelFileError(f"{path}: the settings in this model file are not gapkit's ({error})") from None
+    if isinstance(loaded, Fit):
+        gap._fit = replace(loaded, potential=restored(replace(loaded.potential, n_jobs=gap.n_jobs)))
+        gap.potential_ = gap._fit.potential
+    else:
+        gap._fit = None
+        gap.potential_ = restored(replace(loaded, n_jobs=gap.n_jobs))
+    gap.terms = list(gap.potential_.terms)
+    gap.baseline = gap.potential_.baseline
+    return gap

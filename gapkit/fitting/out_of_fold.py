@@ -1,0 +1,133 @@
+"""Errors of training labels under the posterior of the other folds: what error bars are set by inside ``fit``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from gapkit.exceptions import DataError
+from gapkit.fitting.exact_mean import ExactMean
+from gapkit.fitting.recalibrate import KINDS, FrameErrors, pooled
+from gapkit.fitting.training_set import TrainingSet
+from gapkit.models.basis import SparseBasis
+from gapkit.models.levels import kind_of
+from gapkit.models.observations import Targets
+from gapkit.models.posterior import Posterior
+from gapkit.structures.neighbours import Structure
+from gapkit.uncertainty.calibration import Calibration
+from gapkit.uncertainty.recalibration import ErrorModel, Recalibration, power_of
+from gapkit.uncertainty.variance_parts import VarianceParts
+
+#: labels, about, whose rows are made again: three numbers per label kind need no more
+LABELS = 8000
+#: energies, about, that are made again alone, at the cost of a prediction each
+ENERGIES = 1000
+#: share of the sample in which the function's variance is within the part of a new label's that follows the posterior's
+WITHIN = 0.99
+
+
+class OutOfFold:
+    """Errors and posterior variances of a sample of frames, each under the posterior that its fold has no part in.
+
+    Parameters
+    ----------
+    data, basis
+        Training set and sparse functionals.
+    folds : (frames,) int
+        Fold of each frame; negative ones are never held out.
+    bar
+        Makes a progress bar.
+    mean
+        The exact mean, where there is one: its errors count, with the variances of the sparse posterior.
+
+    Attributes
+    ----------
+    errors : list of FrameErrors
+        Filled by :meth:`judge`, fold by fold.
+    """
+
+    def __init__(
+        self,
+        data: TrainingSet,
+        basis: SparseBasis,
+        folds: np.ndarray,
+        bar: Callable[..., Any],
+        mean: ExactMean | None = None,
+    ) -> None:
+        self.data, self.basis, self.folds, self.bar, self.exact = data, basis, folds, bar, mean
+        held = np.flatnonzero(folds >= 0)
+        labels = sum(data.targets[n].n_rows for n in held)
+        whole = set(held[:: max(1, -(-labels // LABELS))].tolist())
+        energies = [n for n in held if data.targets[n].energy is not None and n not in whole]
+        alone = set(energies[:: max(1, -(-len(energies) // ENERGIES))])
+        self.sample = {n: n in whole for n in sorted(whole | alone)}
+        self.errors: list[FrameErrors] = []
+
+    def judge(self, fold: int, posterior: Posterior) -> None:
+        """Add the errors of the frames of ``fold`` under ``posterior``, which was solved without them."""
+        mine = [(n, whole) for n, whole in self.sample.items() if self.folds[n] == fold]
+        if self.exact is not None:
+            mine = [(n, whole) for n, whole in mine if n in self.exact.errors]
+        for n, whole in self.bar(mine, desc=f"error bars, fold {fold + 1}", unit="frame"):
+            targets = self.data.targets[n]
+            derivatives = whole and targets.derivatives
+            structure = Structure(self.data.frames[n].atoms, self.basis.r_cut)
+            rows = self.basis.rows(structure, derivatives=derivatives, hidden=True)
+            A = self.basis.whiten(rows.K)
+            parts = VarianceParts.of_rows(posterior, A, rows)
+            errors = self._sparse_errors(targets, posterior.mean(A)) if self.exact is None else self.exact.errors[n]
+            if not derivatives:
+                errors = errors[0], None, None
+            self.errors.append(FrameErrors.of(targets.n_atoms, parts, *errors))
+
+    @staticmethod
+    def _sparse_errors(targets: Targets, mean: np.ndarray) -> tuple:
+        """Errors of energy, forces and virial by the mean of a frame's energy and its derivatives; None: no label."""
+        end = 1 + 3 * targets.n_atoms
+        energy, forces, virial = targets.energy, targets.forces, targets.virial
+        return (
+            None if energy is None else mean[0] - energy,
+            -mean[1:end] - forces.ravel() if len(mean) > 1 and forces is not None else None,
+            -mean[end:] - virial if len(mean) > 1 and virial is not None else None,
+        )
+
+    def consistent(self, calibration: Calibration, recalibration: Recalibration) -> Calibration:
+        """The calibration with the function's variances shrunk, per label kind, until nearly all of the sample's are
+        within what its errors bear out; of an exact mean, which leaves no misfit, as large as they are on average."""
+        groups = dict(calibration.groups)
+        for kind, model in recalibration.models.items():
+            _, residual, weights, hidden = pooled(self.errors, range(len(self.errors)), kind)
+            judged = model.judged(residual, weights)
+            latent = calibration.of(kind).latent(residual, weights)[judged]
+            rise = model.rise(residual, weights, hidden)[judged]
+            if self.exact is None:
+                share = min(1.0, float(np.quantile(rise / latent, 1 - WITHIN)))
+            else:
+                share = float(rise.sum() / latent.sum())
+            for name, group in calibration.groups.items():
+                if kind_of(name) == kind:
+                    groups[name] = replace(
+                        group, residual_scale=share * group.residual_scale, weight_scale=share * group.weight_scale
+                    )
+        return replace(calibration, groups=groups)
+
+    def largest_energy_variance(self) -> float | None:
+        """Largest variance of a frame's energy, per atom (eV^2), under the posterior without its fold, left in the
+        weights or hidden by projections; None where no frame has an energy."""
+        energies = [e.kinds["energy"] for e in self.errors if "energy" in e.kinds]
+        variances = [float(weights[0] + hidden[0]) for _, _, weights, hidden in energies]
+        return max(variances, default=None)
+
+    def recalibration(self) -> Recalibration:
+        """Error models of the label kinds with labels enough; without conformal scores, which need frames apart."""
+        models: dict[str, ErrorModel] = {}
+        for kind in KINDS:
+            try:
+                labels = pooled(self.errors, range(len(self.errors)), kind)
+                models[kind] = ErrorModel.fit(*labels, power=power_of(models))
+            except DataError:
+                continue  # too few labels: error bars stay as the levels give them
+        return Recalibration(models, {}, {}, len(self.errors))

@@ -1,0 +1,70 @@
+"""From frames to triangles: rows are made a batch at a time, whitened, reduced and thrown away."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from gapkit.fitting.level_choice import EnergySample
+from gapkit.fitting.training_set import TrainingSet
+from gapkit.models.basis import SparseBasis
+from gapkit.models.leave_one_out import KeptRows
+from gapkit.models.observations import Targets, observations
+from gapkit.models.triangles import Triangles
+from gapkit.numerics.threads import blas_threads, map_blocks
+from gapkit.structures.neighbours import Structure
+
+#: labels per batch of rows at most: enough for the matrix products, and no more memory for many sparse points
+LARGEST_BATCH = 4000
+
+
+def accumulate_rows(
+    triangles: Triangles,
+    data: TrainingSet,
+    basis: SparseBasis,
+    folds: np.ndarray,
+    own_groups: Sequence[str],
+    n_threads: int,
+    bar: Callable[..., Any],
+    sample: EnergySample | KeptRows | None = None,
+) -> None:
+    """Make, whiten and reduce the rows of all frames, a batch at a time; ``sample`` keeps some rows."""
+
+    def frame_rows(n: int):
+        targets = data.targets[n]
+        structure = Structure(data.frames[n].atoms, basis.r_cut)
+        rows = basis.rows(structure, derivatives=targets.derivatives)
+        return list(observations(targets, rows, own_groups))
+
+    progress = bar(total=len(data.frames), desc="rows", unit="frame")
+    for batch in _batches(data.targets, min(max(2000, basis.n_columns), LARGEST_BATCH)):
+        made = map_blocks(frame_rows, batch, n_threads)
+        flat = [(n, o) for n, per_frame in zip(batch, made, strict=True) for o in per_frame]
+        with blas_threads(n_threads):
+            A = basis.whiten(np.vstack([o.K for _, o in flat]))
+            begin = 0
+            for n, o in flat:
+                part = A[begin : begin + len(o.y)]
+                begin += len(o.y)
+                log_scale = len(o.y) * float(np.log(o.scale))
+                triangles.update(part, o.y, o.prior, o.group, int(folds[n]), log_scale)
+                if sample is not None:
+                    sample.offer(o, part, int(folds[n]), n)
+        progress.update(len(batch))
+    progress.close()
+
+
+def _batches(targets: Sequence[Targets], rows: int) -> Iterator[list[int]]:
+    """Consecutive frames with about ``rows`` labels together."""
+    batch: list[int] = []
+    held = 0
+    for n, t in enumerate(targets):
+        batch.append(n)
+        held += 3 * t.n_atoms + 7
+        if held >= rows:
+            yield batch
+            batch, held = [], 0
+    if batch:
+        yield batch

@@ -1,0 +1,1 @@
+"""Motion of atoms: dynamics, relaxation, and the statistics of time series."""
