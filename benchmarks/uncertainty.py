@@ -93,7 +93,7 @@ def calibration(o) -> None:
 def judgement(potential, frame, kind: str, labels: tuple, number: int) -> dict[str, np.ndarray]:
     """Errors of one kind of label of a frame, and what was said of them."""
     error, *parts = labels
-    found, group = potential.recalibration, potential.calibration.of(kind, frame.config_type)
+    found, group = potential.errors.recalibration, potential.calibration.of(kind, frame.config_type)
     return {
         "error": error,
         "std": np.sqrt(found.models[kind].variance(*parts)),

@@ -115,7 +115,7 @@ def test_variance_reduction_takes_no_copies(gap, pool):
     frames = [*pool[:8], *pool[:8]]
     chosen = VarianceReduction(noise=1e-4)(Candidates.of(gap, frames), 4, np.random.default_rng(0))
     assert len({frame_key(frames[k]) for k in chosen}) == 4
-    bare = replace(gap.potential_, metadata={**gap.potential_.metadata, "noise": {"energy": 1e-3}})
+    bare = replace(gap.potential_, noise_levels={"energy": 1e-3})
     with pytest.raises(SettingsError, match="without forces"):
         VarianceReduction()(Candidates(bare, pool[:2]), 1, np.random.default_rng(0))
 

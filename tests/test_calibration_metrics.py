@@ -6,10 +6,11 @@ from scipy.stats import norm
 
 import gapkit
 from gapkit.exceptions import DataError, SettingsError
-from gapkit.fitting.recalibrate import RecalibratedPotential, frame_errors
+from gapkit.fitting.recalibrate import frame_errors
 from gapkit.structures.labels import labelled_frames
 from gapkit.uncertainty import metrics
 from gapkit.uncertainty.calibration import GroupCalibration
+from gapkit.uncertainty.label_errors import FittedErrors
 from gapkit.uncertainty.recalibration import POWER, ErrorModel, Recalibration, SplitConformal, power_of
 from tests.conftest import copper_frames, small_gap
 
@@ -222,7 +223,7 @@ def test_recalibration_changes_what_labels_are_said_to_do_and_nothing_else(gap, 
 
 def test_standard_deviations_are_those_of_the_error_model(recalibrated, held_out):
     p = recalibrated.predict(held_out, True)
-    models = recalibrated.potential_.recalibration.models
+    models = recalibrated.potential_.errors.recalibration.models
     for k, frame in enumerate(labelled_frames(held_out, None, None, None, True)):
         kinds = frame_errors(recalibrated.potential_, frame).kinds
         root = np.sqrt(frame.n_atoms)
@@ -256,13 +257,13 @@ def test_intervals_cover_and_need_a_calibration(gap, recalibrated):
 def test_a_recalibrated_model_is_saved_updated_and_used_by_its_calculator(recalibrated, held_out, tmp_path):
     recalibrated.save(tmp_path / "m.gapkit", updatable=True)
     again = gapkit.load(tmp_path / "m.gapkit")
-    assert isinstance(again.potential_, RecalibratedPotential)
-    assert again.potential_.recalibration == recalibrated.potential_.recalibration
+    assert isinstance(again.potential_.errors, FittedErrors)
+    assert again.potential_.errors.recalibration == recalibrated.potential_.errors.recalibration
     np.testing.assert_allclose(
         again.predict(held_out, True).forces_std[0], recalibrated.predict(held_out, True).forces_std[0], rtol=1e-10
     )
     again.update(held_out[:2])
-    assert again.potential_.recalibration == recalibrated.potential_.recalibration
+    assert again.potential_.errors.recalibration == recalibrated.potential_.errors.recalibration
     atoms = held_out[3].copy()
     atoms.calc = recalibrated.calculator(uncertainty="full")
     atoms.get_potential_energy()
@@ -289,7 +290,7 @@ def test_one_scale_per_kind(train, held_out):
 def test_a_recalibration_survives_json(recalibrated):
     import json
 
-    found = recalibrated.potential_.recalibration
+    found = recalibrated.potential_.errors.recalibration
     assert Recalibration.from_dict(json.loads(json.dumps(found.as_dict()))) == found
 
 

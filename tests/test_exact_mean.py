@@ -311,7 +311,7 @@ def test_a_broken_bond_is_out_of_the_domain(thermal, uncertainty):
 def test_the_card_says_where_the_domain_of_molecules_ends(thermal):
     assert "2 times the largest in held-out frames" in gapkit.model_selection.model_card(thermal[0])
     crystal = model(exact=False).fit(crystals(8, 1))
-    assert crystal.potential_.metadata["domain_energy_variance"] is None
+    assert crystal.potential_.domain.energy_variance is None
     assert "held-out frames" not in gapkit.model_selection.model_card(crystal)
 
 

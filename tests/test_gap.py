@@ -151,7 +151,7 @@ def test_standard_deviations(gap, held_out):
         potential = gap.potential_
         parts = potential.variance_parts(potential.structure(atoms), derivatives=False)
         residual, weights, hidden = parts
-        model = potential.recalibration.models["energy"]
+        model = potential.errors.recalibration.models["energy"]
         expected = len(atoms) * model.variance(*(part[0] / len(atoms) for part in (residual, weights, hidden)))
         assert full.energy_std[n] ** 2 == pytest.approx(expected, rel=1e-6)
         stated = potential.calibration.of("energy", atoms.info["config_type"]).latent(residual[0], weights[0])

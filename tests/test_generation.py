@@ -13,7 +13,7 @@ from scipy.stats import kstest
 from gapkit import generation
 from gapkit.exceptions import DataError, SettingsError
 from gapkit.generation.displacements import hessian
-from gapkit.generation.dynamics import statistical_inefficiency
+from gapkit.sampling.time_series import statistical_inefficiency
 
 CRYSTAL = bulk("Cu", cubic=True) * (2, 1, 1)
 LARGER = bulk("Cu", cubic=True) * (2, 2, 2)

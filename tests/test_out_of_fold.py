@@ -6,7 +6,7 @@ import pytest
 import gapkit
 from gapkit.fitting import fit as fitting
 from gapkit.fitting.out_of_fold import OutOfFold
-from gapkit.fitting.recalibrate import RecalibratedPotential, pooled
+from gapkit.uncertainty.label_errors import FittedErrors, pooled
 from gapkit.uncertainty.recalibration import ErrorModel
 from tests.conftest import copper_frames, small_gap
 
@@ -56,7 +56,7 @@ def test_errors_are_those_of_a_fit_without_the_fold(seen):
 
 def test_the_models_are_fitted_to_these_errors(seen):
     out_of_fold, gap, _ = seen
-    models = gap.potential_.recalibration.models
+    models = gap.potential_.errors.recalibration.models
     assert set(models) == {"energy", "forces", "virial"}
     error, *parts = pooled(out_of_fold.errors, range(len(out_of_fold.errors)), "forces")
     z = error / np.sqrt(models["forces"].variance(*parts))
@@ -65,7 +65,7 @@ def test_the_models_are_fitted_to_these_errors(seen):
 
 def test_energies_expect_the_power_of_forces(seen):
     out_of_fold, gap, _ = seen
-    models = gap.potential_.recalibration.models
+    models = gap.potential_.errors.recalibration.models
     labels = pooled(out_of_fold.errors, range(len(out_of_fold.errors)), "energy")
     assert models["energy"] == ErrorModel.fit(*labels, power=models["forces"].power)
     assert models["energy"] != ErrorModel.fit(*labels)
@@ -85,7 +85,7 @@ def test_error_bars_of_fit_survive_the_file_and_promise_no_intervals(seen, tmp_p
     _, gap, frames = seen
     gap.save(tmp_path / "m.gapkit")
     again = gapkit.load(tmp_path / "m.gapkit")
-    assert isinstance(again.potential_, RecalibratedPotential)
+    assert isinstance(again.potential_.errors, FittedErrors)
     one, two = gap.predict(frames[:2], True), again.predict(frames[:2], True)
     np.testing.assert_array_equal(one.forces_std[0], two.forces_std[0])
     with pytest.raises(gapkit.exceptions.SettingsError, match="calibration split"):

@@ -217,7 +217,7 @@ class VarianceReduction:
 
 def _force_noise(potential: Potential) -> float:
     """Largest noise level of forces (eV/A) in the fit."""
-    levels = [s for group, s in potential.metadata["noise"].items() if kind_of(group) == "forces"]
+    levels = [s for group, s in potential.noise_levels.items() if kind_of(group) == "forces"]
     if not levels:
         raise SettingsError("the model was fitted without forces: give VarianceReduction a noise (eV/A)")
     return max(levels)

@@ -10,13 +10,12 @@ from typing import Protocol
 
 import ase
 import numpy as np
-from ase import units
-from ase.md.langevin import Langevin
 from ase.md.velocitydistribution import Stationary, thermalize_momenta
 
 from gapkit.estimators.gap import GAP
 from gapkit.exceptions import GapkitError, OutOfDomainWarning, SettingsError
 from gapkit.generation.frames import fresh
+from gapkit.sampling.dynamics import langevin
 
 
 class Explorer(Protocol):
@@ -98,10 +97,7 @@ class DynamicsExplorer:
         moving.calc = gap.calculator(uncertainty="local", noise=False)
         thermalize_momenta(moving, self.temperature, rng=rng)
         Stationary(moving)
-        dynamics = Langevin(
-            moving, self.timestep * units.fs, temperature_K=self.temperature, friction=0.01 / units.fs, rng=rng,
-            fixcm=False,
-        )  # fmt: skip
+        dynamics = langevin(moving, self.temperature, self.timestep, rng)
         frames: list[ase.Atoms] = []
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", OutOfDomainWarning)  # leaving the domain is what this run is for

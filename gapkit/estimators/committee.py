@@ -97,7 +97,7 @@ def frozen_levels(gap: GAP, seed: int) -> GAP:
     potential = gap.potential_
     terms = [replace(t, signal=float(s)) for t, s in zip(potential.terms, potential.posterior.signal, strict=True)]
     noise: dict = {"config_types": {}}
-    for group, level in potential.metadata["noise"].items():
+    for group, level in potential.noise_levels.items():
         kind, _, config = group.partition(":")
         if kind in ("energy", "forces", "virial"):
             (noise["config_types"].setdefault(config, {}) if config else noise)[kind] = float(level)

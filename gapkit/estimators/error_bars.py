@@ -12,8 +12,8 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 from tqdm import tqdm
 
-from gapkit.exceptions import SettingsError
-from gapkit.fitting.recalibrate import RecalibratedPotential, fit_recalibration, recalibrated
+from gapkit.fitting.recalibrate import fit_recalibration, recalibrated
+from gapkit.potential.intervals import half_widths
 from gapkit.potential.joint import Difference, JointEnergies, joint_energies
 from gapkit.potential.potential import Potential
 from gapkit.potential.samples import SampledPotential, Sampler
@@ -90,8 +90,6 @@ class ErrorBars:
         ``energy`` (eV), ``forces`` (n, 3), ``stress`` (6,); None where there were no such calibration labels.
         """
         check_is_fitted(self, "potential_")
-        if not isinstance(self.potential_, RecalibratedPotential):
-            raise SettingsError("intervals need a calibration split: call recalibrate(frames) first")
         return [
-            self.potential_.half_widths(atoms, level, by_frame, f"frame {k}") for k, atoms in enumerate(atoms_list(X))
+            half_widths(self.potential_, atoms, level, by_frame, f"frame {k}") for k, atoms in enumerate(atoms_list(X))
         ]

@@ -20,7 +20,6 @@ from gapkit.estimators.report import Report, evaluate_frames
 from gapkit.exceptions import DataError, ModelFileError, NumericsError, SettingsError
 from gapkit.fitting.fit import Fit, fit_potential, update_fit
 from gapkit.fitting.model_file import load_model, save_model
-from gapkit.fitting.recalibrate import restored
 from gapkit.numerics.compilation import announce_compilation
 from gapkit.potential.calculator import GAPCalculator
 from gapkit.potential.potential import Potential
@@ -363,11 +362,11 @@ def load(path: str | os.PathLike, baseline: Any = None) -> GAP:
     except TypeError as error:
         raise ModelFileError(f"{path}: the settings in this model file are not gapkit's ({error})") from None
     if isinstance(loaded, Fit):
-        gap._fit = replace(loaded, potential=restored(replace(loaded.potential, n_jobs=gap.n_jobs)))
+        gap._fit = replace(loaded, potential=replace(loaded.potential, n_jobs=gap.n_jobs))
         gap.potential_ = gap._fit.potential
     else:
         gap._fit = None
-        gap.potential_ = restored(replace(loaded, n_jobs=gap.n_jobs))
+        gap.potential_ = replace(loaded, n_jobs=gap.n_jobs)
     gap.terms = list(gap.potential_.terms)
     gap.baseline = gap.potential_.baseline
     return gap

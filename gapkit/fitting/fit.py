@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from gapkit.exceptions import DataError, GapkitWarning, SettingsError
 from gapkit.fitting.candidates import choose_sparse_points, choose_terms, gather_pool
+from gapkit.fitting.domain_limits import domain_sample, measured_domain
 from gapkit.fitting.exact_mean import LabelCovariances, cost, suits, within_reach
 from gapkit.fitting.level_choice import (
     LAST_BYTES,
@@ -27,7 +28,6 @@ from gapkit.fitting.level_choice import (
 from gapkit.fitting.noise_settings import NoiseSettings
 from gapkit.fitting.out_of_fold import OutOfFold
 from gapkit.fitting.pruning import account_without, without_terms
-from gapkit.fitting.recalibrate import recalibrated
 from gapkit.fitting.rows import accumulate_rows
 from gapkit.fitting.shape_choice import Shape, choose_shape, worthwhile
 from gapkit.fitting.training_ranges import training_domain
@@ -45,12 +45,12 @@ from gapkit.models.levels import Levels, held_out_statistics, kind_of
 from gapkit.models.posterior import Posterior
 from gapkit.models.triangles import Triangles
 from gapkit.numerics.threads import blas_threads, limited_threads, physical_memory, thread_count
-from gapkit.potential.domain import domain_sample, domain_variance, frame_limit
 from gapkit.potential.local_variance import LocalForm, choose_forms
 from gapkit.potential.potential import Potential
 from gapkit.structures.labels import LabelledFrame
 from gapkit.structures.neighbours import Structure
 from gapkit.uncertainty.calibration import EXACT_SHARE, calibrate
+from gapkit.uncertainty.label_errors import FittedErrors, LabelErrors, StatedErrors
 
 #: beyond this many sparse points the cheap form of local variances would cost more than the fit
 LARGEST_FORM = 4000
@@ -190,8 +190,10 @@ def _fit(frames, terms, baseline, e0, noise, sparse, exact, n_folds, n_jobs, ran
             account = account | {"exact_noise_factor": mean.noise_factor}
         calibration = calibrate(levels, held_out) if mean is None else calibrate(levels, held_out, EXACT_SHARE)
         recalibration = out_of_fold.recalibration() if out_of_fold.errors else None
+        errors: LabelErrors = StatedErrors(calibration)
         if recalibration is not None:
             calibration = out_of_fold.consistent(calibration, recalibration)
+            errors = FittedErrors(calibration, recalibration, exact=bool(mean is not None and mean.extra))
         potential = Potential(
             terms=terms,
             basis=basis,
@@ -200,8 +202,9 @@ def _fit(frames, terms, baseline, e0, noise, sparse, exact, n_folds, n_jobs, ran
             extra={} if mean is None else mean.extra,
             reference=data.reference,
             baseline=baseline,
-            calibration=calibration,
+            errors=errors,
             species=data.species,
+            noise_levels=dict(levels.noise),
             metadata={
                 **describe_training(data, basis, levels, calibration, n_folds),
                 "levels": account,
@@ -209,14 +212,10 @@ def _fit(frames, terms, baseline, e0, noise, sparse, exact, n_folds, n_jobs, ran
             },
             n_jobs=n_jobs,
         )
-        domain = domain_sample(data)
-        structures = [Structure(atoms, basis.r_cut) for atoms in domain]
+        sample = domain_sample(data)
+        structures = [Structure(atoms, basis.r_cut) for atoms in sample]
         potential = replace(potential, local_forms=local_forms(potential, structures))
-        largest = domain_variance(potential, domain, structures)
-        limits = {"domain_variance": largest, "domain_energy_variance": frame_limit(data, out_of_fold)}
-        potential = replace(potential, metadata={**potential.metadata, **limits})
-        if recalibration is not None:
-            potential = recalibrated(potential, recalibration)
+        potential = replace(potential, domain=measured_domain(potential, data, out_of_fold, sample, structures))
     return Fit(potential, triangles, levels, folds)
 
 
@@ -276,6 +275,7 @@ def _update(fit: Fit, frames: Sequence[LabelledFrame], progress: bool) -> Fit:
             potential,
             posterior=posterior,
             alpha=potential.alpha + alpha if potential.extra else alpha,
+            noise_levels=dict(levels.noise),
             metadata=updated_description(potential.metadata, data),
             local_forms={},  # of the old posterior; without them variances of local energies are exact, and slower
         )

@@ -31,14 +31,19 @@ from gapkit.models.sparse_block import SparseBlock
 from gapkit.models.terms import term_from_settings
 from gapkit.models.triangles import Triangle, Triangles
 from gapkit.potential.baseline import baseline_calculator
+from gapkit.potential.domain import Domain
 from gapkit.potential.local_variance import LocalForm, supports
 from gapkit.potential.potential import Potential
 from gapkit.safe_write import replacing
 from gapkit.structures.reference_energies import ReferenceEnergies
 from gapkit.uncertainty.calibration import Calibration, GroupCalibration
+from gapkit.uncertainty.label_errors import FittedErrors, LabelErrors, StatedErrors
+from gapkit.uncertainty.recalibration import Recalibration
 
 FORMAT = "gapkit-model"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+#: formats that are read: in the first, metadata held error models, the domain and the noise levels
+READABLE = (1, 2)
 #: bytes of the seal at the end of a file: a SHA-256 in hexadecimal
 SEAL = 64
 UNITS = {"energy": "eV", "length": "A", "force": "eV/A", "virial": "eV", "stress": "eV/A^3"}
@@ -64,6 +69,7 @@ def save_model(path: str | os.PathLike, fit: Fit, estimator: dict[str, Any], upd
         Where the folder cannot be written to.
     """
     potential = fit.potential
+    recalibration = potential.errors.recalibration
     arrays: dict[str, np.ndarray] = {"alpha": potential.alpha, "weights": potential.posterior.weights}
     arrays["R"] = _pack(potential.posterior.R.T)
     for k, b in enumerate(potential.basis.blocks):
@@ -97,6 +103,9 @@ def save_model(path: str | os.PathLike, fit: Fit, estimator: dict[str, Any], upd
             "weight_scale": potential.calibration.weight_scale,
             "groups": {g: vars(c) for g, c in potential.calibration.groups.items()},
         },
+        "recalibration": None if recalibration is None else recalibration.as_dict(),
+        "domain": vars(potential.domain),
+        "noise_levels": potential.noise_levels,
         "metadata": potential.metadata,
         "estimator": estimator,
     }
@@ -131,6 +140,8 @@ def load_model(path: str | os.PathLike, baseline: Any = None) -> tuple[Fit | Pot
     baseline = baseline_calculator(baseline)
     header, arrays = _read(Path(path))
     try:
+        if header["format_version"] == 1:
+            header = _upgraded(header)
         potential = _potential(header, arrays, baseline, path)
         estimator = dict(header["estimator"])
         if "triangles" not in header:
@@ -204,6 +215,11 @@ def _potential(header: dict, arrays: dict, baseline: Any, path: Any) -> Potentia
         header["calibration"]["residual_scale"],
         header["calibration"]["weight_scale"],
     )
+    extra = _extra(basis, arrays)
+    errors: LabelErrors = StatedErrors(calibration)
+    if header["recalibration"] is not None:
+        recalibration = Recalibration.from_dict(header["recalibration"])
+        errors = FittedErrors(calibration, recalibration, exact=bool(extra))
     return Potential(
         tuple(terms),
         basis,
@@ -211,12 +227,30 @@ def _potential(header: dict, arrays: dict, baseline: Any, path: Any) -> Potentia
         arrays["alpha"],
         reference,
         _restore_baseline(header["baseline"], baseline, path),
-        calibration,
+        errors,
         species,
+        Domain(**header["domain"]),
+        dict(header["noise_levels"]),
         header["metadata"],
         local_forms=_local_forms(basis, arrays),
-        extra=_extra(basis, arrays),
+        extra=extra,
     )
+
+
+def _upgraded(header: dict[str, Any]) -> dict[str, Any]:
+    """A header of format 1 as one of format 2: numbers that predictions depend on come out of the metadata."""
+    metadata = dict(header["metadata"])
+    domain = {
+        "local_variance": metadata.pop("domain_variance", np.inf),
+        "energy_variance": metadata.pop("domain_energy_variance", None),
+    }
+    return {
+        **header,
+        "recalibration": metadata.pop("recalibration", None),
+        "domain": domain,
+        "noise_levels": dict(metadata.get("noise", {})),
+        "metadata": metadata,
+    }
 
 
 def _extra(basis: SparseBasis, arrays: dict[str, np.ndarray]) -> dict[int, tuple[np.ndarray, np.ndarray]]:
@@ -388,7 +422,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
                         f"{path}: model format {found} is newer than {FORMAT_VERSION}, which this gapkit "
                         f"({gapkit_version()}) reads; install a newer gapkit"
                     )
-                if not sealed or found != FORMAT_VERSION:
+                if not sealed or found not in READABLE:
                     raise ModelFileError(damaged)
                 arrays = {}
                 for name in archive.namelist():

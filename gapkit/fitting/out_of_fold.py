@@ -10,7 +10,6 @@ import numpy as np
 
 from gapkit.exceptions import DataError
 from gapkit.fitting.exact_mean import ExactMean
-from gapkit.fitting.recalibrate import KINDS, FrameErrors, pooled
 from gapkit.fitting.training_set import TrainingSet
 from gapkit.models.basis import SparseBasis
 from gapkit.models.levels import kind_of
@@ -18,6 +17,7 @@ from gapkit.models.observations import Targets
 from gapkit.models.posterior import Posterior
 from gapkit.structures.neighbours import Structure
 from gapkit.uncertainty.calibration import Calibration
+from gapkit.uncertainty.label_errors import KINDS, FrameErrors, pooled
 from gapkit.uncertainty.recalibration import ErrorModel, Recalibration, power_of
 from gapkit.uncertainty.variance_parts import VarianceParts
 

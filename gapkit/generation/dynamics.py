@@ -6,43 +6,14 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from ase import Atoms, units
+from ase import Atoms
 from ase.constraints import FixBondLength
-from ase.md.langevin import Langevin
 from ase.md.velocitydistribution import Stationary, thermalize_momenta
 
 from gapkit.exceptions import DataError
 from gapkit.generation.frames import check_count, check_positive, fresh, generator_of
-
-#: friction of the Langevin thermostat (1/fs)
-FRICTION = 0.01
-
-
-def statistical_inefficiency(series: np.ndarray) -> float:
-    """Steps between independent samples, 1 + 2 sum_t (1 - t/T) C_t with C the autocorrelation up to its first zero.
-
-    At least 1. Chodera, Swope, Pitera, Seok, Dill, J. Chem. Theory Comput. 3, 26 (2007).
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> noise = np.random.default_rng(1).normal(size=20000)
-    >>> slow = np.convolve(noise, np.ones(10) / 10, mode="valid")  # each value shares nine of ten with the next
-    >>> bool(statistical_inefficiency(noise) < 1.2), bool(9 < statistical_inefficiency(slow) < 11)
-    (True, True)
-    """
-    x = np.asarray(series, dtype=float)
-    x = x - x.mean()
-    variance = float(x @ x) / len(x)
-    if variance <= 0:
-        return 1.0
-    g = 1.0
-    for lag in range(1, len(x) - 1):
-        correlation = float(x[:-lag] @ x[lag:]) / ((len(x) - lag) * variance)
-        if correlation <= 0:
-            break
-        g += 2 * correlation * (1 - lag / len(x))
-    return max(g, 1.0)
+from gapkit.sampling.dynamics import langevin
+from gapkit.sampling.time_series import statistical_inefficiency
 
 
 def thermal_snapshots(
@@ -127,9 +98,7 @@ def _snapshots(
     thermalize_momenta(moving, temperature, rng=rng)
     if not moving.constraints:
         Stationary(moving)
-    dynamics = Langevin(
-        moving, timestep * units.fs, temperature_K=temperature, friction=FRICTION / units.fs, rng=rng, fixcm=False
-    )
+    dynamics = langevin(moving, temperature, timestep, rng)
     energies: list[float] = []
     dynamics.attach(lambda: energies.append(moving.get_potential_energy()), interval=1)
     dynamics.run(equilibration)

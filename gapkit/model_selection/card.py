@@ -135,7 +135,7 @@ def _domain_lines(gap: GAP) -> tuple[str, ...]:
         lines.append(f"density of periodic training frames: {low:.5f} to {high:.5f} atoms/A^3")
     limit = p.domain_limit(noise=False)
     lines.append(f"an environment counts as out of domain above {limit:.4g} eV standard deviation of its local energy")
-    if p.metadata.get("domain_energy_variance") is not None:
+    if p.domain.energy_variance is not None:
         lines.append(
             f"and a frame where its energy's deviation is {ENERGY_MARGIN:g} times the largest in held-out frames"
         )

@@ -10,7 +10,6 @@ import numpy as np
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
 
 from gapkit.exceptions import OutOfDomainWarning, SettingsError
-from gapkit.potential.domain import excess
 from gapkit.potential.potential import Potential
 from gapkit.structures.labels import cell_volume
 from gapkit.structures.neighbours import VerletList
@@ -105,7 +104,7 @@ class GAPCalculator(Calculator):
         else:
             local = self.potential.local_spread(structure, noise=self.noise)
         results["energies_std"] = local
-        beyond = excess(self.potential, structure, local, self.noise, parts)
+        beyond = self.potential.domain_excess(structure, local, self.noise, parts)
         results["domain_excess"] = beyond.value
         if beyond.value > 1 and not self._warned:
             self._warned = True

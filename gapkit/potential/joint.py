@@ -9,7 +9,6 @@ import ase
 import numpy as np
 
 from gapkit.exceptions import DataError
-from gapkit.fitting.recalibrate import RecalibratedPotential
 from gapkit.models.cross_covariances import energy_covariances
 from gapkit.numerics.threads import blas_threads, limited_threads, thread_count
 from gapkit.potential.potential import Potential
@@ -104,9 +103,9 @@ def joint_energies(potential: Potential, frames: Sequence[ase.Atoms], noise: boo
         )
     config_types = [_config_type(a) for a in frames]
     groups = [potential.calibration.of("energy", name) for name in config_types]
-    growth = _growths(potential, structures, config_types)
-    by_residual = np.sqrt([g.residual_scale for g in groups] * growth)
-    by_weights = np.sqrt([g.weight_scale for g in groups] * growth)
+    ratio = _variance_ratios(potential, structures, config_types)
+    by_residual = np.sqrt([g.residual_scale for g in groups] * ratio)
+    by_weights = np.sqrt([g.weight_scale for g in groups] * ratio)
     residual = residual * np.outer(by_residual, by_residual)
     covariance = residual + weights * np.outer(by_weights, by_weights)
     variance = np.diagonal(covariance).copy()
@@ -114,19 +113,23 @@ def joint_energies(potential: Potential, frames: Sequence[ase.Atoms], noise: boo
     if noise:
         sigma = np.array([g.noise * np.sqrt(len(a)) for g, a in zip(groups, frames, strict=True)])
         std = np.sqrt(variance + sigma**2)
-        if isinstance(potential, RecalibratedPotential):
+        if potential.errors.has_model("energy"):
             both = zip(frames, structures, strict=True)
             std = np.array([potential.spread(a, structure=s, forces=False).energy for a, s in both])
         covariance = np.outer(std, std) * _correlation(covariance) ** SHARPNESS
     return JointEnergies(energy, covariance, share)
 
 
-def _growths(potential: Potential, structures: Sequence[Structure], config_types: Sequence[str | None]) -> np.ndarray:
-    """:meth:`Potential.growth` of every frame's energy."""
+def _variance_ratios(
+    potential: Potential, structures: Sequence[Structure], config_types: Sequence[str | None]
+) -> np.ndarray:
+    """Factor on the stated variance of every frame's energy (``LabelErrors.variance_ratio``)."""
     if not potential.extra:
         return np.ones(len(structures))
     parts = [potential.variance_parts(s, derivatives=False).of_labels("energy", s.n_atoms) for s in structures]
-    return np.concatenate([potential.growth("energy", p, name) for p, name in zip(parts, config_types, strict=True)])
+    return np.concatenate(
+        [potential.errors.variance_ratio("energy", p, name) for p, name in zip(parts, config_types, strict=True)]
+    )
 
 
 def _config_type(atoms: ase.Atoms) -> str | None:

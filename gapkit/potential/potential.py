@@ -18,13 +18,14 @@ from gapkit.models.posterior import Posterior
 from gapkit.models.terms import Term
 from gapkit.numerics.threads import blas_threads, limited_threads, thread_count
 from gapkit.potential.baseline import baseline_labels
-from gapkit.potential.domain import MARGIN
+from gapkit.potential.domain import Domain, Excess
 from gapkit.potential.local_variance import LocalForm, LocalVariance
 from gapkit.structures.labels import cell_volume, check_distances
 from gapkit.structures.neighbours import Structure, VerletList
 from gapkit.structures.plausibility import check_contacts, check_extent
 from gapkit.structures.reference_energies import ReferenceEnergies
 from gapkit.uncertainty.calibration import Calibration
+from gapkit.uncertainty.label_errors import LabelErrors
 from gapkit.uncertainty.variance_parts import VarianceParts
 
 #: atoms whose local-energy rows are held at a time
@@ -88,11 +89,17 @@ class Potential:
     reference : ReferenceEnergies
     baseline
         ASE calculator or None.
-    calibration : Calibration
+    errors : LabelErrors
+        Strategy for the error bars of labels (``gapkit.uncertainty.label_errors``).
     species : tuple of int
         Atomic numbers that the model was trained on.
+    domain : Domain
+        Largest variances among the training frames.
+    noise_levels : dict
+        Noise levels by noise group that the posterior was solved with (eV per square root of atoms, eV/A).
     metadata : dict
-        JSON-ready: training set, settings, held-out errors.
+        Description of the model, JSON-ready: training set, settings, held-out errors. No number that is predicted
+        depends on it.
     n_jobs : int or None
         Threads; None: what the environment allows.
     local_forms : dict
@@ -108,8 +115,10 @@ class Potential:
     alpha: np.ndarray
     reference: ReferenceEnergies
     baseline: Any
-    calibration: Calibration
+    errors: LabelErrors
     species: tuple[int, ...]
+    domain: Domain = field(default_factory=Domain)
+    noise_levels: dict[str, float] = field(default_factory=dict)
     metadata: dict[str, Any] = field(default_factory=dict)
     n_jobs: int | None = None
     local_forms: dict[int, LocalForm] = field(default_factory=dict)
@@ -119,6 +128,11 @@ class Potential:
     def r_cut(self) -> float:
         """Longest cutoff (A)."""
         return self.basis.r_cut
+
+    @property
+    def calibration(self) -> Calibration:
+        """Noise and scales of the function's variances, by noise group."""
+        return self.errors.calibration
 
     @cached_property
     def _predictors(self) -> list:
@@ -250,22 +264,19 @@ class Potential:
         :meth:`variance_parts` gave for this frame, where it is known already.
         """
         structure = structure or self.structure(atoms, where)
-        energy, force, virial = (self.calibration.of(k, config_type) for k in ("energy", "forces", "virial"))
-        extra = 1.0 if noise else 0.0
+        parts = parts if parts is not None else self.variance_parts(structure, forces)
         n = structure.n_atoms
+
+        def std(kind: str) -> np.ndarray:
+            return np.sqrt(self.errors.variance(kind, parts.of_labels(kind, n), config_type, noise))
+
+        total = float(np.sqrt(n) * std("energy")[0])
         local = self.local_spread(structure, noise, config_type)
-        residual, weights, _ = parts if parts is not None else self.variance_parts(structure, forces)
-        total = float(energy.latent(residual[0], weights[0]) + extra * n * energy.noise**2)
         if not forces:
-            return Spread(float(np.sqrt(total)), local)
-        here = slice(1, 1 + 3 * n)
-        force_std = np.sqrt(force.latent(residual[here], weights[here]) + extra * force.noise**2).reshape(n, 3)
+            return Spread(total, local)
         volume = cell_volume(atoms)
-        stress_std = None
-        if volume is not None:
-            here = slice(1 + 3 * n, None)
-            stress_std = np.sqrt(virial.latent(residual[here], weights[here]) + extra * n * virial.noise**2) / volume
-        return Spread(float(np.sqrt(total)), local, force_std, stress_std)
+        stress = None if volume is None else np.sqrt(n) * std("virial") / volume
+        return Spread(total, local, std("forces").reshape(n, 3), stress)
 
     def variance_parts(self, structure: Structure, derivatives: bool) -> VarianceParts:
         """The parts of the posterior variances (rows,) of a frame's energy and, on request, of its derivatives."""
@@ -287,19 +298,32 @@ class Potential:
 
     def with_noise(self, variance: np.ndarray, noise: bool, config_type: str | None = None) -> np.ndarray:
         """Standard deviations (eV) of local energies from the variance of the function, with the noise if asked for."""
-        return np.sqrt(variance + (self.calibration.of("energy", config_type).noise ** 2 if noise else 0.0))
-
-    def growth(self, kind: str, parts: VarianceParts, config_type: str | None = None) -> np.ndarray:
-        """Factors on the function's variances that the levels (of ``config_type``) state: 1, but for an exact mean.
-
-        ``parts``: those of labels (:meth:`VarianceParts.of_labels`).
-        """
-        return np.ones_like(parts.weights)
+        return np.sqrt(variance + self._local_noise(noise, config_type) ** 2)
 
     def domain_limit(self, noise: bool = True) -> float:
         """Standard deviation of a local energy (eV) beyond which an environment counts as out of domain.
 
-        One and a half times the largest among a sample of training environments (``gapkit.potential.domain``).
+        One and a half times the largest among a sample of training environments; see :class:`Domain`.
         """
-        energy = self.calibration.of("energy")
-        return float(np.sqrt(MARGIN**2 * self.metadata["domain_variance"] + (energy.noise**2 if noise else 0.0)))
+        return self.domain.local_limit(self._local_noise(noise))
+
+    def domain_excess(
+        self, structure: Structure, local_std: np.ndarray, noise: bool, parts: VarianceParts | None = None
+    ) -> Excess:
+        """How far a frame is out of the domain of the training frames.
+
+        Parameters
+        ----------
+        local_std : (n,)
+            Standard deviations of local energies (eV), with or without ``noise``.
+        parts
+            Result of :meth:`variance_parts` for this frame, where it is known already.
+        """
+        energy = None
+        if self.domain.energy_variance is not None:
+            parts = parts if parts is not None else self.variance_parts(structure, derivatives=False)
+            energy = float((parts.weights[0] + parts.hidden[0]) / structure.n_atoms)
+        return self.domain.excess(local_std, self._local_noise(noise), energy)
+
+    def _local_noise(self, noise: bool, config_type: str | None = None) -> float:
+        return self.calibration.of("energy", config_type).noise if noise else 0.0

@@ -55,7 +55,7 @@ class Sampler:
         Label kind whose calibration scales the samples: ``"energy"``, ``"forces"`` or ``"virial"``.
     scale
         A further factor on their variance: how much more of it an exact mean has at the frames that they are for
-        (:meth:`Potential.growth`) than on average over its training frames.
+        (``LabelErrors.variance_ratio``) than on average over its training frames.
     """
 
     potential: Potential
@@ -79,7 +79,7 @@ class Sampler:
         basis, scale = potential.basis, 1.0
         if len(frames):
             structures = [potential.structure(a, f"frame {k}") for k, a in enumerate(frames)]
-            scale = _mean_growth(potential, structures, kind)
+            scale = _mean_variance_ratio(potential, structures, kind)
             if residual:
                 with limited_threads(potential.n_jobs), blas_threads(thread_count()):
                     basis, _ = extended_basis(basis, structures, most)
@@ -129,19 +129,19 @@ class Sampler:
         return carried, np.maximum(self.scale * scales.latent(residual, weights), carried)
 
 
-def _mean_growth(potential: Potential, structures: Sequence[Structure], kind: str) -> float:
+def _mean_variance_ratio(potential: Potential, structures: Sequence[Structure], kind: str) -> float:
     """Mean variance of the frames' labels of one kind by the potential's error model, over that by its levels."""
     if not potential.extra:
         return 1.0
-    grown = stated = 0.0
+    carried = stated = 0.0
     for structure in structures:
         n = structure.n_atoms
         parts = potential.variance_parts(structure, kind != "energy").of_labels(kind, n)
         per_atom = 1 if kind == "forces" else n
         latent = potential.calibration.of(kind).latent(parts.residual, parts.weights)
-        grown += per_atom * float(latent @ potential.growth(kind, parts))
+        carried += per_atom * float(latent @ potential.errors.variance_ratio(kind, parts))
         stated += per_atom * float(latent.sum())
-    return grown / stated if stated > 0 else 1.0
+    return carried / stated if stated > 0 else 1.0
 
 
 def sampled_energies(

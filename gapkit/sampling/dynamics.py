@@ -16,6 +16,9 @@ from ase.md.verlet import VelocityVerlet
 
 from gapkit.exceptions import SettingsError
 
+#: friction of the Langevin thermostat (1/fs)
+FRICTION = 0.01
+
 
 @dataclass(frozen=True)
 class Trajectory:
@@ -56,6 +59,25 @@ def check_run(steps: int, timestep: float, temperature: float) -> None:
         raise SettingsError(f"timestep must be positive and finite (fs), not {timestep}")
     if not 0 <= temperature < np.inf:
         raise SettingsError(f"temperature must be finite and not negative (K), not {temperature}")
+
+
+def langevin(
+    atoms: ase.Atoms, temperature: float, timestep: float, rng: np.random.Generator, friction: float = FRICTION
+) -> Langevin:
+    """Langevin dynamics of ``atoms``, which it moves, at ``temperature`` (K).
+
+    The centre of mass moves too: ASE's way to hold it (``fixcm``) does not sample the canonical ensemble.
+
+    Parameters
+    ----------
+    timestep
+        fs.
+    friction
+        1/fs.
+    """
+    return Langevin(
+        atoms, timestep * units.fs, temperature_K=temperature, friction=friction / units.fs, rng=rng, fixcm=False
+    )
 
 
 def run_md(
@@ -116,9 +138,7 @@ def run_md(
     if ensemble == "nve":
         dynamics: Any = VelocityVerlet(atoms, timestep * units.fs)
     else:
-        dynamics = Langevin(
-            atoms, timestep * units.fs, temperature_K=temperature, friction=0.01 / units.fs, rng=rng, fixcm=False
-        )
+        dynamics = langevin(atoms, temperature, timestep, rng)
     record: list[tuple[float, float, float, float]] = []
     frames: list[ase.Atoms] = []
 

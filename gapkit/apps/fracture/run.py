@@ -4,8 +4,8 @@ Cracks of several crack systems and mode angles are loaded quasi-statically; bon
 strained crystals, are labelled; a :class:`gapkit.apps.fracture.fracture_potential.FracturePotential` learns from
 them, and takes its critical value from the bonds that broke by themselves. For each crack system in turn the potential
 is fitted without it, and asked for its critical loads: from the stress of the relaxed atoms below, and from linear
-elasticity alone. The references are those of the same atoms: rupture at :math:`K_+`, healing at :math:`K_-`, and Griffith's
-:math:`K_G` between.
+elasticity alone. The references are those of the same atoms: rupture at :math:`K_+`, healing at :math:`K_-`, and
+Griffith's :math:`K_G` between.
 """
 
 from __future__ import annotations

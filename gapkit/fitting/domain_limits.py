@@ -1,0 +1,61 @@
+"""Limits of the domain (:mod:`gapkit.potential.domain`), measured on the training frames at the end of a fit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import ase
+
+from gapkit.fitting.out_of_fold import OutOfFold
+from gapkit.fitting.training_set import TrainingSet
+from gapkit.potential.domain import Domain
+from gapkit.potential.potential import Potential
+from gapkit.structures.neighbours import Structure
+
+#: training environments, about, whose variance sets the limit
+SAMPLE = 4000
+
+
+def domain_sample(data: TrainingSet) -> list[ase.Atoms]:
+    """Every so many training frames, without isolated atoms: almost everything is nearer to the data than they are to
+    each other."""
+    bonded = [f for f, t in zip(data.frames, data.targets, strict=True) if not t.isolated]
+    step = max(1, sum(f.n_atoms for f in bonded) // SAMPLE)
+    return [frame.atoms for frame in bonded[::step]]
+
+
+def measured_domain(
+    potential: Potential,
+    data: TrainingSet,
+    out_of_fold: OutOfFold,
+    sample: Sequence[ase.Atoms],
+    structures: Sequence[Structure],
+) -> Domain:
+    """The domain of a fitted potential.
+
+    Parameters
+    ----------
+    sample, structures
+        Training frames from :func:`domain_sample`, and their pair lists.
+    """
+    return Domain(local_variance(potential, sample, structures), frame_limit(data, out_of_fold))
+
+
+def local_variance(potential: Potential, sample: Sequence[ase.Atoms], structures: Sequence[Structure]) -> float:
+    """Largest calibrated variance (eV^2, without noise) of a local energy in a sample of the training frames, by the
+    exact formula and by the cheap forms, which may say more: a calculator warns by either."""
+    largest = 0.0
+    for atoms, structure in zip(sample, structures, strict=True):
+        largest = max(largest, float(potential.local_spread(structure, noise=False).max()) ** 2)
+        if potential.has_fast_local_variance(structure.numbers):
+            p = potential.evaluate(atoms, structure=structure, local_variance=True)
+            largest = max(largest, float(p.local_variance.max()))
+    return largest
+
+
+def frame_limit(data: TrainingSet, out_of_fold: OutOfFold) -> float | None:
+    """Largest held-out variance (eV^2 per atom) of an energy, in the weights or hidden; None where a training frame is
+    periodic (its local energies say more) or none was held out."""
+    if any(f.atoms.pbc.any() for f in data.frames):
+        return None
+    return out_of_fold.largest_energy_variance()
