@@ -25,7 +25,7 @@ from gapkit.apps.fracture.crystals import JOULE_PER_M2, MPA_SQRT_M, SYSTEMS, Mat
 from gapkit.apps.fracture.fracture_potential import FracturePotential, critical_load, hold_out
 from gapkit.apps.fracture.matscipy_rupture import rupture_by_matscipy
 from gapkit.apps.fracture.pictures import fracture_figure
-from gapkit.apps.fracture.propagation import PropagationSettings, TipDescriptors, propagate_ensemble
+from gapkit.apps.fracture.propagation import PropagationSettings, TipDescriptors, run_propagation
 from gapkit.apps.fracture.run import FractureSettings, run_fracture
 
 
@@ -33,7 +33,7 @@ def atoms(picture: str | None) -> None:
     """Labels, left-out errors, and critical loads of crack systems not trained on."""
     begin = time.process_time()
     result = run_fracture(Material.measured(CleavingSilicon()))
-    print(result.summary())
+    print(result)
     for name in ("atoms", "continuum"):
         values = [getattr(c, name) for c in result.predictions]
         misses = np.array([c.miss(v) for c, v in zip(result.predictions, values, strict=True)])
@@ -106,22 +106,20 @@ def toy_models() -> None:
     print(f"uniform body: K_c / K_G = {found.load / material.griffith:.4f} +- {found.std / material.griffith:.4f}")
     edge, tough = 400.0, (material.toughness, 2.0 * material.toughness)
     beam, phases = toys.DoubleCantilever(material.body), toys.two_phases(potential, material, tough[1], edge)
-    straight = PropagationSettings(step=5.0, max_turn=0.0)
+    straight = PropagationSettings(step=5.0, max_turn=0.0, n_samples=100)
     for g, x in ((tough[0], 200.0), (tough[0], 380.0), (tough[0], 500.0), (tough[1], 380.0), (tough[1], 600.0)):
         opening = beam.opening_for(g, x)
-        run = propagate_ensemble(
-            potential, tip, beam.tip_load, [opening], 100, np.random.default_rng(0), straight, phases
-        )
+        run = run_propagation(potential, tip, beam.tip_load, [opening], straight, phases=phases, random_state=0)
         print(
             f"opening {opening:5.1f} A: arrest by theory at {beam.arrest(opening, tough, edge):5.1f} A, "
-            f"by the potential at {run.mean.arrest_x[0]:5.1f} +- {run.arrest_std()[0]:4.1f} A, "
+            f"by the potential at {run.mean.arrest_x[0]:5.1f} +- {run.arrest_x_std[0]:4.1f} A, "
             f"{100 * run.share_at(edge)[0]:3.0f} % of the draws at the interface (400 A)"
         )
     for ratio in (0.15, 0.3, 0.5):
         mode = np.arctan(ratio)
-        run = propagate_ensemble(
-            potential, tip, toys.turning_load(ratio), [1.5 * material.griffith], 30, np.random.default_rng(0),
-            PropagationSettings(step=5.0, max_turn=10.0, n_angles=21, max_length=200.0),
+        run = run_propagation(
+            potential, tip, toys.turning_load(ratio), [1.5 * material.griffith],
+            PropagationSettings(step=5.0, max_turn=10.0, n_angles=21, max_length=200.0, n_samples=30), random_state=0,
         )  # fmt: skip
         angles = np.degrees([np.mean(s.angles[-20:]) for s in run.samples])
         theory = np.degrees(best_kink(np.cos(mode), np.sin(mode)))
@@ -151,7 +149,7 @@ def own() -> None:
             k = material.griffith(SYSTEMS[name]) / MPA_SQRT_M
             gamma = material.surface_energy(SYSTEMS[name]) / JOULE_PER_M2
             print(f"{name}: gamma {gamma:.2f} J/m2, K_G {k:.3f} MPa m^1/2")
-        print(run_fracture(material, settings).summary())
+        print(run_fracture(material, settings))
 
 
 def main() -> None:

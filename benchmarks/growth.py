@@ -17,21 +17,22 @@ import numpy as np
 from scipy.stats import chi2, chisquare
 
 from gapkit.apps.growth import toys
-from gapkit.apps.growth.barrier_model import HeldOut, SurfaceBarrierModel, leave_out
+from gapkit.apps.growth.barrier_model import SurfaceBarrierModel, leave_out
 from gapkit.apps.growth.hops import Hop, contacts, folds_by_name, hops_from_frames, site_class, surface_class
 from gapkit.apps.growth.lattice import PATCH
 from gapkit.apps.growth.lattice_barriers import REVERSE, LatticeGeometry, barriers_from_model
-from gapkit.apps.growth.run import grow_surface
+from gapkit.apps.growth.run import SurfaceGrowthSettings, run_surface_growth
 from gapkit.apps.growth.simulation import GrowthSettings, Surface
 from gapkit.apps.growth.sites import SoapSites
 from gapkit.datasets import load_surface_barriers
-from gapkit.estimators.calibrated_regressors import KernelRidgeBarriers
+from gapkit.estimators.calibrated_regressors import LeftOutRidge
+from gapkit.uncertainty.held_out import HeldOut
 
 MODELS = {
     "GP": SurfaceBarrierModel(random_state=0),
-    "KRR": SurfaceBarrierModel(KernelRidgeBarriers(), random_state=0),
+    "KRR": SurfaceBarrierModel(LeftOutRidge(), random_state=0),
     "GP, minima alone": SurfaceBarrierModel(known_transition=False, random_state=0),
-    "KRR, minima alone": SurfaceBarrierModel(KernelRidgeBarriers(), known_transition=False, random_state=0),
+    "KRR, minima alone": SurfaceBarrierModel(LeftOutRidge(), known_transition=False, random_state=0),
     "GP, SOAP": SurfaceBarrierModel(sites=SoapSites(), random_state=0),
 }
 
@@ -99,7 +100,7 @@ def exact(hops: list[Hop]) -> None:
     table = barriers_from_model(model, LatticeGeometry.from_hop(flat), step_edge=0.1).mean
     values = []
     for seed in range(5):
-        surface = Surface.start(GrowthSettings(64, 350.0, 3e6, seed=seed), table)
+        surface = Surface.start(GrowthSettings(64, 350.0, 3e6), table, random_state=seed)
         waiting = np.zeros(1_000_000)
         surface.advance(np.inf, len(waiting), waiting)
         bins = np.minimum((-np.expm1(-waiting) * 50).astype(int), 49)
@@ -110,7 +111,7 @@ def exact(hops: list[Hop]) -> None:
     start[2, 2] = start[5, 5] = 1
     shares, flows = [], Counter()
     for seed in range(10):
-        surface = Surface.start(GrowthSettings(8, 600.0, 0.0, seed=seed), table, start)
+        surface = Surface.start(GrowthSettings(8, 600.0, 0.0), table, start, seed)
         stay, bound, before = 0.0, 0.0, None
         for _ in range(20_000):
             places = np.argwhere(surface.heights > 0)
@@ -138,7 +139,7 @@ def speed(hops: list[Hop]) -> None:
     flat = next(h for h in hops if h.metal == "Cu" and h.surface == "flat100")
     made = barriers_from_model(model, LatticeGeometry.from_hop(flat), step_edge=0.1)
     for size, layers in ((64, 0.3), (128, 0.3), (512, 0.05), (512, 0.3)):
-        surface = Surface.start(GrowthSettings(size, 350.0, 3e6), made.mean)
+        surface = Surface.start(GrowthSettings(size, 350.0, 3e6), made.mean, random_state=0)
         surface.advance(layers / 3e6)
         begin, wall = time.process_time(), time.perf_counter()
         done = surface.advance(np.inf, 1_000_000)
@@ -152,11 +153,11 @@ def speed(hops: list[Hop]) -> None:
 def uncertainty(hops: list[Hop]) -> None:
     """Barriers' uncertainty in roughness and, with atoms that leave, in growth rate: copper, from all hops and
     without those at copper's own (100) steps."""
-    settings = GrowthSettings(48, 350.0, 1e5, 5e-6, n_records=10)
+    settings = SurfaceGrowthSettings(48, 350.0, 1e5, 5e-6, n_records=10, n_samples=8, leaving=0.55)
     blind = [h for h in hops if h.surface not in ("step100", "kink100") or h.metal != "Cu"]
     for name, known in (("all hops", hops), ("no copper (100) steps", blind)):
-        grown = grow_surface(known, "Cu", settings, n_samples=8, n_replicas=2, leaving=0.55)
-        print(f"{name}\n{grown.summary()}")
+        grown = run_surface_growth(known, settings, random_state=0)
+        print(f"{name}\n{grown}")
 
 
 def main() -> None:

@@ -19,15 +19,16 @@ import gapkit
 from gapkit import datasets
 from gapkit.active import DOptimal
 from gapkit.active.acquisition import Candidates
-from gapkit.apps.transferability.learning import LearningSettings, at_random, largest_std, learning_curve
-from gapkit.apps.transferability.phases import leave_phases_out
+from gapkit.apps.transferability.environments import environments
+from gapkit.apps.transferability.learning import LearningSettings, at_random, largest_std, run_learning
+from gapkit.apps.transferability.phases import PhasesSettings, run_phases
 from gapkit.apps.transferability.pictures import domain_figure, learning_figure
-from gapkit.apps.transferability.run import domain_map, domain_report, environments
-from gapkit.apps.transferability.si100 import FACES, dimer_study, reference_study
+from gapkit.apps.transferability.run import DomainSettings, run_domain
+from gapkit.apps.transferability.si100 import FACES, reference_study, run_dimers
 
 SIZES = (0, 2, 5, 10, 15, 20, 25, 30)
 FAMILIES = (
-    "beta_tin", "bc8", "simple_hexagonal", "fcc", "bcc", ("vacancy_15", "vacancy_31"), ("md_2500", "quenched"),
+    "beta_tin", "bc8", "simple_hexagonal", "fcc", "bcc", "vacancy_15 + vacancy_31", "md_2500 + quenched",
     "close_contact",
 )  # fmt: skip
 
@@ -41,7 +42,7 @@ def domain(gap: gapkit.GAP, bulk: list, surface: list, folder: Path | None) -> N
     """Surface frames and held-out bulk frames as the bulk model sees them, by config_type."""
     frames = datasets.load_silicon("test") + surface
     known = environments(gap, bulk)
-    report = domain_report(gap, known, frames)
+    report = run_domain(gap, known, frames, DomainSettings(map_environments=0))
     error = gap.predict(frames).energy - [a.get_potential_energy() for a in frames]
     sizes = np.array([len(a) for a in frames])
     print(f"limits: distance {report.distance_limit:.3f}, std of a local energy {1e3 * report.std_limit:.1f} meV")
@@ -61,8 +62,8 @@ def domain(gap: gapkit.GAP, bulk: list, surface: list, folder: Path | None) -> N
         )
     if folder:
         shown = [a for a in frames if a.info["config_type"] in ("md_2500", "md_300", "vacancy_15", "si100_2x1")]
-        part = domain_report(gap, known, shown)
-        domain_figure(part, domain_map(gap, known, part.new), folder / "domain.png")
+        part = run_domain(gap, known, shown, random_state=0)
+        domain_figure(part, folder / "domain.png")
 
 
 def main() -> None:
@@ -85,20 +86,22 @@ def main() -> None:
     if what & {"dimers", "random"}:
         print(f"reference\n{reference}")
     if "dimers" in what:
-        print(f"bulk alone, at the reference's geometries\n{dimer_study(gap, frames=reference.frames)}")
+        print(f"bulk alone, at the reference's geometries\n{run_dimers(gap, frames=reference.frames)}")
         curves = []
         for name, choose in (("D-optimal", d_optimal), ("largest std", largest_std)):
             steps = LearningSettings(sizes=SIZES)
-            curves.append(learning_curve(gap, bulk, pool, test, reference, choose, steps, name))
+            curves.append(run_learning(gap, bulk, pool, test, reference, choose, steps, name=name, random_state=0))
             print(curves[-1])
-        print(f"D-optimal, last model\n{dimer_study(curves[0].final)}")
+        print(f"D-optimal, last model\n{run_dimers(curves[0].final)}")
         if arguments.pictures:
             learning_figure(curves, arguments.pictures / "dimers.png")
     if "random" in what:
         ends = []
         for seed in range(3):
-            steps = LearningSettings(sizes=(0, 10, 30), seed=seed)
-            curve = learning_curve(gap, bulk, pool, test, reference, at_random, steps, f"random {seed}")
+            steps = LearningSettings(sizes=(0, 10, 30))
+            curve = run_learning(
+                gap, bulk, pool, test, reference, at_random, steps, name=f"random {seed}", random_state=seed
+            )
             print(curve)
             ends.append(curve)
         if arguments.pictures:
@@ -108,10 +111,9 @@ def main() -> None:
             (a for a in bulk if a.info["config_type"] == "diamond_strain"),
             key=lambda a: a.get_potential_energy() / len(a),
         )
-        results = leave_phases_out(gap, bulk, datasets.load_silicon(), FAMILIES, reference_frame)
-        for result in results:
-            print(result)
-        z = np.array([np.sqrt(np.mean(r.z**2)) for r in results])
+        result = run_phases(gap, bulk, datasets.load_silicon(), reference_frame, PhasesSettings(FAMILIES))
+        print(result)
+        z = np.array([np.sqrt(np.mean(r.z**2)) for r in result.transfers])
         print(f"rms z over the {len(z)} families: {np.sqrt(np.mean(z**2)):.2f}")
     print(f"{time.process_time() - begin:.0f} s of processor time; faces: {', '.join(FACES)}")
 

@@ -16,15 +16,32 @@ if TYPE_CHECKING:
     from gapkit.estimators.report import Report
 
 BLUE, ORANGE, GREY = "#2b6cb0", "#dd6b20", "#718096"
+GREEN, PURPLE, RED = "#2f855a", "#6b46c1", "#c53030"
+#: colours of curves, in order
+CYCLE = (BLUE, ORANGE, GREEN, PURPLE, RED, GREY)
 
 
-def _figure(rows: int, columns: int, width: float = 4.2, height: float = 3.9):
+def new_figure(rows: int = 1, columns: int = 1, width: float = 4.2, height: float = 3.9) -> tuple[Any, np.ndarray]:
+    """A figure without a window, and its axes (rows, columns); ``width`` and ``height`` of one of them in inches."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width * columns, height * rows), layout="constrained", dpi=130)
     FigureCanvasAgg(figure)
     return figure, figure.subplots(rows, columns, squeeze=False)
+
+
+def save_figure(figure: Any, path: str | os.PathLike) -> None:
+    """Write a figure; an existing file is replaced only when the new one is complete.
+
+    Raises
+    ------
+    GapkitError
+        Where the ending of ``path`` names no format of pictures, or the folder cannot be written to.
+    """
+    check_picture(path)
+    with replacing(path) as temporary:
+        figure.savefig(temporary)
 
 
 def parity(axes: Any, reference: np.ndarray, predicted: np.ndarray, std: np.ndarray, label: str, unit: str) -> None:
@@ -85,12 +102,11 @@ def report_figure(report: Report, path: str | os.PathLike, title: str = "") -> N
     """
     check_picture(path)
     figure = _report_drawing(report, title)
-    with replacing(path) as temporary:
-        figure.savefig(temporary)
+    save_figure(figure, path)
 
 
 def _report_drawing(report: Report, title: str) -> Any:
-    figure, axes = _figure(1, 3)
+    figure, axes = new_figure(1, 3)
     e, f = report.energy, report.forces
     if len(e["reference"]):
         parity(axes[0, 0], e["reference"], e["predicted"], e["std"], "energy", "eV/atom")
@@ -117,7 +133,7 @@ def learning_figure(log: Sequence[Any], path: str | os.PathLike) -> None:
         As :func:`report_figure`.
     """
     check_picture(path)
-    figure, axes = _figure(1, 2)
+    figure, axes = new_figure(1, 2)
     labels = np.array([r.labels for r in log])
     for axis, names, unit in (
         (axes[0, 0], {"force_rmse": "force RMSE, test"}, "eV/A"),
@@ -133,8 +149,7 @@ def learning_figure(log: Sequence[Any], path: str | os.PathLike) -> None:
                 axis.set_yscale("log")
                 axis.legend(fontsize=8)
         axis.set(xlabel="labels", ylabel=unit)
-    with replacing(path) as temporary:
-        figure.savefig(temporary)
+    save_figure(figure, path)
 
 
 def error_curve_figure(
@@ -148,10 +163,9 @@ def error_curve_figure(
         Training frames or sparse points; energy errors (meV) and force errors (eV/A), nan where there are none.
     """
     check_picture(path)
-    figure, axes = _figure(1, 2)
+    figure, axes = new_figure(1, 2)
     _draw_curve(axes[0], size, energy, force, abscissa)
-    with replacing(path) as temporary:
-        figure.savefig(temporary)
+    save_figure(figure, path)
 
 
 def _draw_curve(axes: Any, size: np.ndarray, energy: np.ndarray, force: np.ndarray, abscissa: str) -> None:
@@ -178,13 +192,12 @@ def cross_validation_figure(
         Mean absolute errors: meV per atom, and eV/A.
     """
     check_picture(path)
-    figure, axes = _figure(1, 2, height=max(2.5, 0.3 * len(names) + 1))
+    figure, axes = new_figure(1, 2, height=max(2.5, 0.3 * len(names) + 1))
     for one, error, label, color in ((axes[0, 0], energy, "meV/atom", BLUE), (axes[0, 1], force, "eV/A", ORANGE)):
         one.barh(range(len(names)), np.nan_to_num(error), color=color)
         one.set_yticks(range(len(names)), names, fontsize=8)
         one.set(xlabel=f"held-out mean absolute error ({label})")
-    with replacing(path) as temporary:
-        figure.savefig(temporary)
+    save_figure(figure, path)
 
 
 def card_figures(curve: Sequence[Sequence[Any]] | None, report: Report | None) -> list[tuple[str, bytes]]:
@@ -194,7 +207,7 @@ def card_figures(curve: Sequence[Sequence[Any]] | None, report: Report | None) -
     """
     made = []
     if curve:
-        figure, axes = _figure(1, 2)
+        figure, axes = new_figure(1, 2)
         table = np.array([[np.nan if v is None else float(v) for v in point] for point in curve])
         _draw_curve(axes[0], table[:, 0], 1e3 * table[:, 1], table[:, 2], "sparse points")
         made.append(("Held-out errors against sparse points", _png(figure)))
@@ -223,7 +236,7 @@ def calibration_figure(
 
     check_picture(path)
     z = z_scores(error, std)
-    figure, axes = _figure(1, 3)
+    figure, axes = new_figure(1, 3)
     nominal, inside = reliability_curve(error, std)
     axes[0, 0].fill_between(nominal, nominal, inside, color=GREY, alpha=0.3)
     axes[0, 0].plot(nominal, inside, color=BLUE)
@@ -244,5 +257,4 @@ def calibration_figure(
     )
     if title:
         figure.suptitle(title, fontsize=11)
-    with replacing(path) as temporary:
-        figure.savefig(temporary)
+    save_figure(figure, path)

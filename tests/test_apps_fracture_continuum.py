@@ -1,5 +1,7 @@
 """Fracture in the continuum: fields against exact averages, learning against refits, growth against theory."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.special import beta
@@ -8,17 +10,18 @@ from gapkit.apps.fracture import continuum as fields
 from gapkit.apps.fracture import toys
 from gapkit.apps.fracture.crystals import matscipy_module
 from gapkit.apps.fracture.fracture_potential import FracturePotential, critical_load, hold_out
-from gapkit.apps.fracture.pictures import _figure, draw_arrest, draw_paths, draw_resistance
+from gapkit.apps.fracture.pictures import draw_arrest, draw_paths, draw_resistance, propagation_figure
 from gapkit.apps.fracture.propagation import (
     Phases,
     PropagationSettings,
     Tip,
     TipDescriptors,
-    propagate,
-    propagate_ensemble,
+    grow_crack,
     resistance_curve,
+    run_propagation,
 )
 from gapkit.exceptions import DataError, SettingsError
+from gapkit.plotting import new_figure
 
 MATERIAL = toys.ToyMaterial()
 STRAIGHT = PropagationSettings(step=10.0, max_turn=0.0)
@@ -102,10 +105,11 @@ def test_kinks():
 def test_closed_form_left_out_errors_are_those_of_refits(data):
     X, y, groups = data
     model = FracturePotential().fit(X, y, groups)
+    ridge = model.regressor_.ridge_
     out = groups == 1
     Z = (X - model.offset_) / model.scale_
-    refit = type(model.ridge_)(model.ridge_.kernel_, model.ridge_.alpha).fit(Z[~out], y[~out] - model.mean_)
-    np.testing.assert_allclose(refit.predict(Z[out]) + model.mean_ - y[out], model.group_errors_[out], atol=1e-6)
+    refit = type(ridge)(ridge.kernel_, ridge.alpha).fit(Z[~out], y[~out] - model.mean_)
+    np.testing.assert_allclose(refit.predict(Z[out]) + model.mean_ - y[out], model.errors_[0][out], atol=1e-6)
 
 
 def test_left_out_modes_are_predicted_with_honest_errors(data):
@@ -118,7 +122,8 @@ def test_left_out_modes_are_predicted_with_honest_errors(data):
 def test_draws_have_the_mean_and_spread_of_the_prediction(potential, data):
     X = data[0][::40]
     mean, std = potential.predict(X, return_std=True)
-    function = np.sqrt(np.maximum(std**2 - (potential.std_factor_ * potential.twin_.noise_) ** 2, 0))
+    noise = potential.error_law_.value * potential.regressor_.process_.noise_
+    function = np.sqrt(np.maximum(std**2 - noise**2, 0))
     rng = np.random.default_rng(0)
     drawn = np.array([potential.draw(rng)(X) for _ in range(400)])
     assert np.all(np.abs(drawn.mean(axis=0) - mean) < 4 * function / np.sqrt(400) + 1e-9)
@@ -174,7 +179,7 @@ def test_growth_follows_an_exact_driving_force(tip):
         theory = beam.arrest(opening, (MATERIAL.toughness, 2 * MATERIAL.toughness), edge)
         for step in (3.0, 17.0):
             settings = PropagationSettings(step=step, max_turn=0.0)
-            run = propagate(None, tip, beam.tip_load, [opening], settings, phases, exact)
+            run = grow_crack(None, tip, beam.tip_load, [opening], settings, phases, exact)
             assert run.arrest_x[0] == pytest.approx(theory, abs=0.02 * step + 1e-9)
             assert np.all(run.excess > 0) and run.arrest[0] == pytest.approx(run.arrest_x[0])
     assert beam.arrest(beam.opening_for(MATERIAL.toughness, 470.0), (0.17, 0.34), edge) == edge
@@ -188,8 +193,10 @@ def test_arrest_in_two_phases_with_its_uncertainty(potential, tip):
     openings = [beam.opening_for(g, x) for g, x in ((tough[0], 150.0), (tough[0], 520.0), (tough[1], 560.0))]
     theory = [beam.arrest(o, tough, edge) for o in openings]
     assert theory == pytest.approx([150.0, edge, 560.0])
-    run = propagate_ensemble(potential, tip, beam.tip_load, openings, 20, np.random.default_rng(0), STRAIGHT, phases)
-    std = run.arrest_std()
+    settings = replace(STRAIGHT, n_samples=20)
+    run = run_propagation(potential, tip, beam.tip_load, openings, settings, phases=phases, random_state=0)
+    std = run.arrest_x_std
+    assert len(str(run).splitlines()) == 5 and "400.00" in str(run)
     assert 1 < std[0] < 60 and std[1] == 0.0 and 1 < std[2] < 90
     assert run.share_at(edge)[1] == 1.0
     for k in (0, 2):
@@ -208,39 +215,39 @@ def test_resistance_curve_steps_up_at_the_interface(potential, tip, tmp_path):
     curves = np.array(
         [resistance_curve(potential, tip, x, loads, phases.draw(rng), potential.draw(rng)) for _ in range(5)]
     )
-    figure, axes = _figure(1)
+    figure, (axes,) = new_figure()
     draw_resistance(axes[0], x, curves, expected)
     figure.savefig(tmp_path / "r.png")
     assert resistance_curve(potential, tip, x[:1], loads[:5], phases)[0] == np.inf
 
 
 def test_a_crack_under_shear_turns_towards_the_opening_mode(potential, tip, tmp_path):
-    settings = PropagationSettings(step=10.0, max_turn=10.0, n_angles=21, max_length=200.0)
+    settings = PropagationSettings(step=10.0, max_turn=10.0, n_angles=21, max_length=200.0, n_samples=3)
     runs = []
     for ratio in (0.35, -0.35):
         load = toys.turning_load(ratio)
-        runs.append(
-            propagate_ensemble(potential, tip, load, [1.6 * MATERIAL.griffith], 3, np.random.default_rng(1), settings)
-        )
+        runs.append(run_propagation(potential, tip, load, [1.6 * MATERIAL.griffith], settings, random_state=1))
         angle = np.mean(runs[-1].mean.angles[-8:])
         mode = np.arctan(ratio)
         theory = fields.best_kink(np.cos(mode), np.sin(mode))
         assert np.sign(angle) == np.sign(theory) and abs(angle - theory) < np.radians(4)
     # positive and negative shear mirror each other: the descriptors do not know the sign
     np.testing.assert_allclose(runs[0].mean.path, runs[1].mean.path * [1, -1], atol=1e-6)
-    figure, axes = _figure(1)
+    figure, (axes,) = new_figure()
     draw_paths(axes[0], [("+", runs[0]), ("-", runs[1])], [theory])
     figure.savefig(tmp_path / "p.png")
     beam = toys.DoubleCantilever(MATERIAL.body)
     openings = [beam.opening_for(MATERIAL.toughness, x) for x in (50.0, 100.0)]
-    run = propagate_ensemble(potential, tip, beam.tip_load, openings, 3, np.random.default_rng(0), STRAIGHT)
+    run = run_propagation(potential, tip, beam.tip_load, openings, replace(STRAIGHT, n_samples=3), random_state=0)
     draw_arrest(axes[0], np.array(openings), run, np.array([50.0, 100.0]), 400.0)
+    propagation_figure(run, tmp_path / "arrest.png")
+    assert (tmp_path / "arrest.png").stat().st_size > 10_000
 
 
 def test_nothing_moves_below_the_threshold(potential, tip):
-    still = propagate(potential, tip, toys.turning_load(0.0), [0.5 * MATERIAL.griffith])
+    still = grow_crack(potential, tip, toys.turning_load(0.0), [0.5 * MATERIAL.griffith])
     assert len(still.path) == 1 and still.arrest[0] == 0.0
-    through = propagate(
+    through = grow_crack(
         potential, tip, toys.turning_load(0.0), [1.5 * MATERIAL.griffith], PropagationSettings(max_length=50.0)
     )
     assert np.isinf(through.arrest[0]) and through.path[-1, 0] >= 45.0
@@ -256,5 +263,5 @@ def test_settings_of_growth_are_checked():
     with pytest.raises(SettingsError, match="increasing"):
         Phases((2.0, 1.0), (0.0, 0.0, 0.0), (0.0, 0.0, 0.0))
     with pytest.raises(SettingsError, match="at least 2"):
-        propagate_ensemble(None, None, None, [1.0], 1, np.random.default_rng(0))
+        PropagationSettings(n_samples=1)
     assert Tip().grown == 0.0

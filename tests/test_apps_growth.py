@@ -9,7 +9,7 @@ from PIL import Image
 from scipy.stats import chi2, chisquare, kstest
 
 from gapkit.apps.growth import lattice, toys
-from gapkit.apps.growth.ensemble import GrowthEnsemble, run_ensemble
+from gapkit.apps.growth.ensemble import GrowthEnsemble, grow_ensemble
 from gapkit.apps.growth.hops import Hop, contacts
 from gapkit.apps.growth.lattice_barriers import (
     COUNTS,
@@ -104,7 +104,7 @@ def rough_surface(n_steps=0, size=8, seed=1):
 
 def test_random_deposition_is_poisson():
     coverage = 1.7
-    result = run_growth(settings(size=128, flux=1.0, duration=coverage, n_records=3), toys.no_hops())
+    result = run_growth(toys.no_hops(), settings(size=128, flux=1.0, duration=coverage, n_records=3), random_state=0)
     n = 128**2
     expected = n * toys.poisson_layers(coverage, 7)
     seen = np.bincount(result.heights.ravel(), minlength=7)[:7]
@@ -119,7 +119,9 @@ def test_random_deposition_is_poisson():
 
 
 def test_waiting_times_are_exponential_over_a_million_events():
-    surface = Surface.start(settings(size=32, flux=1e4, temperature=600.0), bond_counting(0.4, 0.1, 0.02, 0.05, 0.7))
+    surface = Surface.start(
+        settings(size=32, flux=1e4, temperature=600.0), bond_counting(0.4, 0.1, 0.02, 0.05, 0.7), random_state=0
+    )
     waiting = np.zeros(1_000_000)
     assert surface.advance(1e9, len(waiting), waiting) == len(waiting)
     assert surface.tallies[: lattice.SHIFT_X].min() > 500  # all kinds of events take part
@@ -133,7 +135,7 @@ def test_clock_of_a_constant_rate():
     rate = 4 * toys.diffusion_constant(0.5, T, 1e9)
     start = np.zeros((8, 8), dtype=int)
     start[3, 4] = 1
-    surface = Surface.start(settings(), hop, start)
+    surface = Surface.start(settings(), hop, start, random_state=0)
     assert surface.total_rate == pytest.approx(rate, rel=1e-12)
     for k in range(1, 2001):
         surface.advance(0.5 * k / rate)
@@ -156,7 +158,7 @@ def test_random_walk_diffusion_constant():
     time, n = 25.0 / D, 400
     walks = []
     for seed in range(n):
-        surface = Surface.start(settings(seed=seed), bond_counting(0.5, 0.1), start)
+        surface = Surface.start(settings(), bond_counting(0.5, 0.1), start, seed)
         surface.advance(time)
         walks.append(surface.result().shift)
     x2 = np.array(walks, dtype=float).ravel() ** 2  # x and y of a continuous-time walk are independent
@@ -169,7 +171,7 @@ def test_two_states_of_a_column():
     leaving = 0.6
     rate = toys.diffusion_constant(leaving, T, 1e9)
     s = settings(size=96, flux=0.4 * rate, duration=60 / rate, n_records=1)
-    result = run_growth(s, toys.no_hops(leaving))
+    result = run_growth(toys.no_hops(leaving), s, random_state=0)
     bare = toys.bare_share(s.flux, rate)
     assert bare == pytest.approx(0.6)
     n = 96**2
@@ -183,7 +185,7 @@ def pair_history(barriers, n_events, seed=0):
     """State (relative place, or 0 where stacked) and duration of each stay of two adatoms on an 8 x 8 field."""
     start = np.zeros((8, 8), dtype=int)
     start[2, 2] = start[5, 5] = 1
-    surface = Surface.start(settings(seed=seed), barriers, start)
+    surface = Surface.start(settings(), barriers, start, seed)
     states, stays = np.empty(n_events, dtype=int), np.empty(n_events)
     for k in range(n_events):
         places = np.argwhere(surface.heights > 0)
@@ -259,7 +261,7 @@ def test_every_move_and_its_reverse(n_steps):
     gives every move the class that the plain twin gives it."""
     barriers, heights = hot_barriers(), rough_surface(n_steps)
     energies, hops = barriers.barriers, 0
-    surface = Surface.start(settings(n_steps=n_steps, mobile_substrate=True), barriers, heights)
+    surface = Surface.start(settings(n_steps=n_steps, mobile_substrate=True), barriers, heights, random_state=0)
     near, far = bonds(heights, n_steps)
     for x, y, d in itertools.product(range(8), range(8), range(5)):
         code = code_by_hand(heights, n_steps, x, y, d)
@@ -302,9 +304,9 @@ def test_bond_counting_is_the_energy_of_the_initial_site():
 @pytest.mark.parametrize("n_steps", [0, 3])
 def test_classes_after_many_events_are_those_of_a_fresh_start(n_steps):
     s = settings(size=12, flux=2e4, n_steps=n_steps, mobile_substrate=n_steps > 0)
-    surface = Surface.start(s, hot_barriers(leaving=0.5))
+    surface = Surface.start(s, hot_barriers(leaving=0.5), random_state=0)
     surface.advance(1e9, 20_000)
-    fresh = Surface.start(s, hot_barriers(leaving=0.5), surface.heights)
+    fresh = Surface.start(s, hot_barriers(leaving=0.5), surface.heights, random_state=0)
     np.testing.assert_array_equal(surface.members[6], fresh.members[6])
     np.testing.assert_array_equal(surface.members[1], fresh.members[1])
     np.testing.assert_allclose(surface.members[0], fresh.members[0], rtol=1e-12)
@@ -321,11 +323,11 @@ def test_classes_after_many_events_are_those_of_a_fresh_start(n_steps):
 def test_moves_are_chosen_by_their_rates():
     """From one state, the first event falls on each class as often as its share of the total rate says."""
     heights = rough_surface(size=8, seed=3)
-    first = Surface.start(settings(flux=3e3, temperature=900.0), hot_barriers(), heights)
+    first = Surface.start(settings(flux=3e3, temperature=900.0), hot_barriers(), heights, random_state=0)
     rates, counts = first.rates, first.members[1]
     seen = np.zeros(len(rates))
     for seed in range(4000):
-        surface = Surface.start(settings(flux=3e3, temperature=900.0, seed=seed), hot_barriers(), heights)
+        surface = Surface.start(settings(flux=3e3, temperature=900.0), hot_barriers(), heights, seed)
         old = surface.members[6].copy()
         before = surface.heights.copy()
         surface.advance(np.inf, 1)
@@ -347,7 +349,7 @@ def test_moves_are_chosen_by_their_rates():
 
 
 def test_nothing_happens_without_rates():
-    surface = Surface.start(settings(), bond_counting(0.5, 0.1))
+    surface = Surface.start(settings(), bond_counting(0.5, 0.1), random_state=0)
     assert surface.advance(3.0) == 0 and surface.time == 3.0
 
 
@@ -363,39 +365,41 @@ def test_look_by_hand():
 
 
 def test_runs_repeat_and_resume_bit_by_bit(tmp_path):
-    s = settings(size=16, flux=500.0, duration=0.01, n_records=6, n_steps=2, keep_heights=True, seed=4)
+    s = settings(size=16, flux=500.0, duration=0.01, n_records=6, n_steps=2, keep_heights=True)
     barriers = hot_barriers(leaving=0.7)
-    whole = run_growth(s, barriers)
+    whole = run_growth(barriers, s, random_state=4)
     path = tmp_path / "growth.npz"
-    surface = Surface.start(s, barriers)
+    surface = Surface.start(s, barriers, random_state=4)
     for until in s.duration * np.arange(1, 3) / 6:
         surface.advance(until)
         surface._record()
     surface.advance(s.duration * 2.4 / 6, 10**9)
     surface.advance(s.duration * 2 / 6)
-    other = Surface.start(s, barriers)
+    other = Surface.start(s, barriers, random_state=4)
     for until in s.duration * np.arange(1, 3) / 6:
         other.advance(until)
         other._record()
     other.save(path)
-    resumed = run_growth(s, barriers, checkpoint=path)
+    resumed = run_growth(barriers, s, checkpoint=path, random_state=4)
     for name in ("time", "mean_height", "roughness", "step_density", "adatoms", "events", "heights"):
         np.testing.assert_array_equal(getattr(resumed, name), getattr(whole, name), err_msg=name)
     assert resumed.shift == whole.shift and resumed.events[-1] > 1000
-    again = run_growth(s, barriers, checkpoint=path)  # complete already
+    again = run_growth(barriers, s, checkpoint=path)  # complete already
     np.testing.assert_array_equal(again.heights, whole.heights)
-    differently = run_growth(GrowthSettings(**{**s.__dict__, "seed": 5}), barriers)
+    differently = run_growth(barriers, s, random_state=5)
     assert np.any(differently.heights[-1] != whole.heights[-1])
 
 
 def test_wrong_checkpoints_are_refused(tmp_path):
     s, barriers = settings(size=8, flux=10.0, n_records=2), bond_counting(0.5, 0.1)
     path = tmp_path / "growth.npz"
-    run_growth(s, barriers, checkpoint=path)
+    run_growth(barriers, s, checkpoint=path, random_state=3)
     with pytest.raises(DataError, match="another run"):
-        run_growth(s, bond_counting(0.5, 0.2), checkpoint=path)
+        run_growth(bond_counting(0.5, 0.2), s, checkpoint=path)
     with pytest.raises(DataError, match="another run"):
-        run_growth(settings(size=8, flux=11.0, n_records=2), barriers, checkpoint=path)
+        run_growth(barriers, settings(size=8, flux=11.0, n_records=2), checkpoint=path)
+    with pytest.raises(DataError, match="another run"):
+        run_growth(barriers, s, checkpoint=path, random_state=4)
     path.write_bytes(path.read_bytes()[:-200])
     with pytest.raises(DataError, match="not a complete growth checkpoint"):
         Surface.load(path)
@@ -416,9 +420,9 @@ def test_barriers_that_cannot_work():
     with pytest.raises(SettingsError, match="bond"):
         LatticeBarriers(np.zeros(1649), np.inf)
     with pytest.raises(DataError, match="shape"):
-        Surface.start(settings(), bond_counting(0.5, 0.1), np.zeros((3, 3)))
+        Surface.start(settings(), bond_counting(0.5, 0.1), np.zeros((3, 3)), random_state=0)
     with pytest.raises(SettingsError, match="2 replicas"):
-        run_ensemble(settings(), [bond_counting(0.5, 0.1)], 1)
+        grow_ensemble([bond_counting(0.5, 0.1)], settings(), 1)
 
 
 # from a barrier model
@@ -467,10 +471,10 @@ def test_a_counting_model_gives_the_bond_counting_table():
 def test_uncertain_barriers_make_uncertain_growth():
     tables = [bond_counting(0.5 + e, 0.1) for e in (-0.08, 0.0, 0.08)]
     s = settings(size=24, flux=2e3, duration=1e-3, n_records=4)
-    same = run_ensemble(s, [tables[1]] * 3, n_replicas=3)
-    spread = run_ensemble(s, tables, n_replicas=3)
-    _, by_barriers, by_chance = spread.spread(spread.roughness[:, :, -1])
-    _, none, _ = same.spread(same.roughness[:, :, -1])
+    same = grow_ensemble([tables[1]] * 3, s, 3, random_state=0)
+    spread = grow_ensemble(tables, s, 3, random_state=0)
+    _, by_barriers, by_chance = spread.variance_components(spread.roughness[:, :, -1])
+    _, none, _ = same.variance_components(same.roughness[:, :, -1])
     assert by_barriers > 3 * by_chance and by_barriers > 3 * none
     assert spread.roughness.shape == (3, 3, 5)
     np.testing.assert_allclose(spread.growth_rate.mean(), 2e3, rtol=0.1)
@@ -480,7 +484,7 @@ def test_variance_components_by_hand():
     rng = np.random.default_rng(0)
     values = rng.normal(scale=0.3, size=(4000, 1)) + rng.normal(scale=0.5, size=(4000, 3))
     ensemble = GrowthEnsemble(np.arange(2.0), values[..., None], values[..., None])
-    mean, between, within = ensemble.spread(values)
+    mean, between, within = ensemble.variance_components(values)
     assert mean == pytest.approx(values.mean())
     assert between == pytest.approx(0.3, abs=0.03) and within == pytest.approx(0.5, abs=0.02)
 
@@ -490,17 +494,17 @@ def test_variance_components_by_hand():
 
 def test_pictures_and_animation(tmp_path):
     s = settings(size=16, flux=5e3, duration=2e-4, n_records=4, keep_heights=True)
-    result = run_growth(s, hot_barriers())
+    result = run_growth(hot_barriers(), s, random_state=0)
     growth_figure(result, tmp_path / "growth.png")
     animate_growth(result, tmp_path / "growth.gif")
-    ensemble = run_ensemble(s, [hot_barriers(k) for k in range(2)], 2)
+    ensemble = grow_ensemble([hot_barriers(k) for k in range(2)], s, random_state=0)
     ensemble_figure([("toy", ensemble)], tmp_path / "ensemble.png")
     assert (tmp_path / "growth.png").stat().st_size > 10_000 < (tmp_path / "ensemble.png").stat().st_size
     with Image.open(tmp_path / "growth.gif") as film:
         assert film.n_frames > 1
         assert film.size[0] > 200
     with pytest.raises(DataError, match="keep_heights"):
-        growth_figure(run_growth(settings(duration=1e-6), hot_barriers()), tmp_path / "no.png")
+        growth_figure(run_growth(hot_barriers(), settings(duration=1e-6)), tmp_path / "no.png")
     with pytest.raises(DataError, match="gif"):
         animate_growth(result, tmp_path / "growth.mp4")
 

@@ -7,7 +7,7 @@ import pytest
 from ase.build import add_adsorbate, bulk, fcc100, fcc111
 from sklearn.base import clone
 
-from gapkit.apps.growth.barrier_model import ErrorLaw, HeldOut, SurfaceBarrierModel, leave_out
+from gapkit.apps.growth.barrier_model import SurfaceBarrierModel, leave_out
 from gapkit.apps.growth.hops import (
     Hop,
     clusters_by_name,
@@ -30,9 +30,10 @@ from gapkit.apps.growth.sites import (
     switch,
 )
 from gapkit.datasets import load_surface_barriers
-from gapkit.estimators.calibrated_regressors import GaussianProcessBarriers, KernelRidgeBarriers
+from gapkit.estimators.calibrated_regressors import EvidenceProcess, LeftOutRidge, PowerLaw
 from gapkit.exceptions import DataError, SettingsError
 from gapkit.kernels import SquaredExponential
+from gapkit.uncertainty.held_out import HeldOut
 
 from .numerical import central_difference, displaced, random_rotation
 
@@ -256,7 +257,7 @@ def test_guess_of_a_transition_state():
 # models
 
 
-@pytest.mark.parametrize("regressor", [GaussianProcessBarriers, KernelRidgeBarriers])
+@pytest.mark.parametrize("regressor", [EvidenceProcess, LeftOutRidge])
 def test_a_model_repeats_what_it_has_seen_and_doubts_the_rest(regressor):
     mine, X = some_hops()
     model = SurfaceBarrierModel(regressor(), random_state=0).fit(mine, features=X)
@@ -274,7 +275,7 @@ def test_a_model_repeats_what_it_has_seen_and_doubts_the_rest(regressor):
     assert np.all(wide.upper - wide.lower > p.upper - p.lower)
 
 
-@pytest.mark.parametrize("regressor", [GaussianProcessBarriers, KernelRidgeBarriers])
+@pytest.mark.parametrize("regressor", [EvidenceProcess, LeftOutRidge])
 def test_samples_have_the_calibrated_moments(regressor):
     mine, X = some_hops()
     train = slice(0, 40)
@@ -293,7 +294,7 @@ def test_left_out_errors_of_the_ridge_are_those_of_refitting():
     rng = np.random.default_rng(0)
     X, groups = rng.normal(size=(24, 3)), np.repeat(np.arange(12), 2)
     y = np.sin(X[:, 0]) + 0.1 * rng.normal(size=24)
-    chosen = KernelRidgeBarriers().fit(X, y, groups)
+    chosen = LeftOutRidge().fit(X, y, groups)
     kernel, alpha = chosen.regressor_.kernel_, chosen.regressor_.alpha
     B = np.linalg.inv(kernel(X) + alpha * np.eye(24))
     for g in range(12):
@@ -308,8 +309,8 @@ def test_ridge_variance_is_that_of_the_gaussian_process():
     mine, X = some_hops()
     Z = (X - X.mean(axis=0)) / (X.std(axis=0) + 1e-9)
     y = np.array([h.barrier for h in mine]) - 0.2
-    ridge = KernelRidgeBarriers()._solve(Z, y, SquaredExponential(5.0), 1e-2, 0.3)
-    process = GaussianProcessBarriers()
+    ridge = LeftOutRidge()._solve(Z, y, SquaredExponential(5.0), 1e-2, 0.3)
+    process = EvidenceProcess()
     process.regressor_ = type("Given", (), {"kernel_": SquaredExponential(5.0), "noise_": 0.03, "signal_": 0.3})()
     process = process.refit(Z, y)
     far = Z[:10] + 0.7
@@ -322,12 +323,12 @@ def test_error_law_finds_the_one_that_made_the_errors():
     rng = np.random.default_rng(1)
     stds = np.exp(rng.uniform(-5, 0, size=(2, 40_000)))
     errors = stds * np.exp(0.4 + 0.3 * np.log(stds / 1.5)) * rng.normal(size=stds.shape)
-    law = ErrorLaw.fit(errors, stds, 1.5)
+    law = PowerLaw.fit(errors, stds, 1.5)
     assert (law.a, law.b) == (pytest.approx(0.4, abs=0.03), pytest.approx(0.3, abs=0.01))
     np.testing.assert_allclose(law(np.array([0.1])), 0.1 * np.exp(law.a + law.b * np.log(0.1 / 1.5)))
     ends = law.factor(np.array([1e-9, stds.min(), stds.max(), 1e9]))
     assert ends[0] == ends[1] < ends[2] == ends[3]
-    steep = ErrorLaw.fit(stds**-0.5 * rng.normal(size=stds.shape), stds, 1.5)  # errors that fall where s rises
+    steep = PowerLaw.fit(stds**-0.5 * rng.normal(size=stds.shape), stds, 1.5)  # errors that fall where s rises
     assert np.all(np.diff(steep(np.linspace(0.01, 1.0, 50))) > 0)
 
 
@@ -348,7 +349,7 @@ def test_held_out_statistics_by_hand():
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("regressor", "known"),
-    [(GaussianProcessBarriers, True), (GaussianProcessBarriers, False), (KernelRidgeBarriers, True)],
+    [(EvidenceProcess, True), (EvidenceProcess, False), (LeftOutRidge, True)],
 )
 def test_held_out_barriers(regressor, known):
     """The asked-for numbers, on hops left out at random: MAE at most 25 meV, 90 % intervals cover 85 to 95 %. From the

@@ -12,16 +12,15 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 
 import gapkit
-from gapkit.apps.transferability.phases import leave_phase_out, leave_phases_out
-from gapkit.apps.transferability.pictures import domain_figure, draw_phases
-from gapkit.apps.transferability.run import (
-    DomainSettings,
+from gapkit.apps.transferability.environments import (
     domain_map,
-    domain_report,
     environments,
     kernel,
     nearest,
 )
+from gapkit.apps.transferability.phases import PhasesSettings, leave_phase_out, run_phases
+from gapkit.apps.transferability.pictures import domain_figure, draw_phases, phases_figure
+from gapkit.apps.transferability.run import DomainSettings, run_domain
 from gapkit.apps.transferability.toys import radial_distance, std_ceiling
 from gapkit.cli.main import main
 from gapkit.descriptors import SOAP, PairDistance
@@ -82,7 +81,7 @@ def model():
 
 @cache
 def report():
-    return domain_report(model(), list(training()), [*training()[:2], *strangers()])
+    return run_domain(model(), list(training()), [*training()[:2], *strangers()])
 
 
 # exact answers
@@ -174,17 +173,20 @@ def test_distances_are_a_metric():
 
 def test_map_never_stretches_distances():
     r = report()
-    chart = domain_map(model(), r.training, r.new)
+    chart = domain_map(model(), r.training, r.new, random_state=0)
     assert len(chart.training) == len(r.training) and len(chart.new) == len(r.new)
     k = kernel(model(), 14, r.new.features[14], r.training.features[14])
     on_map = np.linalg.norm(chart.new[:, None] - chart.training[None], axis=2)
     assert np.all(on_map <= np.sqrt(np.maximum(2 - 2 * k, 0)) + 1e-7)
     assert 0.2 < chart.explained.sum() <= 1
     assert chart.explained[0] >= chart.explained[1]
-    again = domain_map(model(), r.training, r.new)
+    again = domain_map(model(), r.training, r.new, random_state=0)
     np.testing.assert_allclose(again.new, chart.new, atol=1e-9)
-    few = domain_map(model(), r.training, r.new, settings=DomainSettings(map_environments=5))
+    few = domain_map(model(), r.training, r.new, most=5, random_state=1)
     assert len(few.training) == len(few.new) == 5
+    within = run_domain(model(), r.training, list(strangers()), DomainSettings(map_environments=5), random_state=1)
+    np.testing.assert_array_equal(within.chart.training_place, few.training_place)
+    assert run_domain(model(), r.training, list(strangers()), DomainSettings(map_environments=0)).chart is None
 
 
 def test_limit_is_a_quantile_between_trajectories():
@@ -192,14 +194,14 @@ def test_limit_is_a_quantile_between_trajectories():
     frames = [a.copy() for a in training()]
     frames[1] = frames[0].copy()
     frames[1].info["trajectory"] = "copy"
-    copied = domain_report(gap, frames, [training()[0]])
+    copied = run_domain(gap, frames, [training()[0]])
     np.testing.assert_allclose(copied.training_distance[:16], 0, atol=5e-8)
     for atoms in frames[:2]:
         atoms.info["trajectory"] = "one"
-    together = domain_report(gap, frames, [training()[0]], DomainSettings(quantile=0.5))
+    together = run_domain(gap, frames, [training()[0]], DomainSettings(quantile=0.5))
     assert together.training_distance[:16].min() > 1e-3
     assert together.distance_limit == pytest.approx(np.median(together.training_distance))
-    alone = domain_report(gap, frames[:1], [training()[0]])
+    alone = run_domain(gap, frames[:1], [training()[0]])
     assert alone.distance_limit == 0.0
 
 
@@ -225,7 +227,7 @@ def test_strangers_are_told_from_training():
 def test_invariances():
     gap, known = model(), environments(model(), list(training()))
     atoms = strangers()[0]
-    reference = domain_report(gap, known, [atoms])
+    reference = run_domain(gap, known, [atoms])
     rng = np.random.default_rng(0)
     turned = atoms.copy()
     rotation = random_rotation(rng)
@@ -233,7 +235,7 @@ def test_invariances():
     turned.positions = atoms.positions @ rotation.T + rng.normal(size=3)
     order = rng.permutation(len(atoms))
     doubled = turned[order] * (2, 1, 1)
-    moved = domain_report(gap, known, [doubled])
+    moved = run_domain(gap, known, [doubled])
     for name in ("distance", "std", "place"):
         a, b = getattr(reference, name)[order], getattr(moved, name)
         np.testing.assert_allclose(b[: len(atoms)], a, rtol=1e-6, atol=1e-9)
@@ -248,15 +250,15 @@ def test_a_species_without_training_atoms_is_as_far_as_can_be():
     terms = [Term(SOAP(**SHAPE), DotProduct(ZETA), n_sparse=30)]
     gap = gapkit.GAP(terms=terms, folds=2, e0={"Na": 0.0, "Cl": 0.0}).fit(frames)
     sodium = frames[0][frames[0].numbers == 11]
-    r = domain_report(gap, [sodium], frames[:1])
+    r = run_domain(gap, [sodium], frames[:1])
     chlorine = r.new.number == 17
     np.testing.assert_allclose(r.distance[chlorine], np.sqrt(2))
     assert np.all(r.place[chlorine] == -1) and np.all(r.place[~chlorine] >= 0)
-    assert "none of this species" in r.table()
+    assert "none of this species" in str(r)
     assert r.nearest_to(int(np.flatnonzero(chlorine)[0])) == (-1, -1, "")
     assert domain_map(gap, r.training, r.new, number=17).training.shape == (0, 2)
     with pytest.raises(SpeciesError, match="not trained on"):
-        domain_report(gap, frames, [bulk("Si")])
+        run_domain(gap, frames, [bulk("Si")])
 
 
 # phases left out
@@ -287,10 +289,12 @@ def test_a_phase_left_out_is_not_in_the_training_set():
     assert str(found).startswith("fcc")
 
 
-def test_several_phases():
+def test_several_phases(tmp_path):
     warm = rattled(bulk("Si", "diamond", a=5.43, cubic=True), 3, "warm", 2, stdev=0.2)
     everything = [*training(), *strangers(), *warm]
-    results = leave_phases_out(untrained(), everything, everything, ["warm", ("fcc", "warm")], training()[0])
+    settings = PhasesSettings(("warm", "fcc + warm"))
+    result = run_phases(untrained(), everything, everything, training()[0], settings)
+    results = result.transfers
     assert [r.families for r in results] == [("warm",), ("fcc", "warm")]
     assert [len(r.z) for r in results] == [3, 7]
     from matplotlib.figure import Figure
@@ -298,6 +302,14 @@ def test_several_phases():
     axes = Figure().subplots()
     draw_phases(axes, results)
     assert len(axes.get_legend_handles_labels()[1]) == 2
+    phases_figure(result, tmp_path / "phases.png")
+    assert (tmp_path / "phases.png").stat().st_size > 10_000
+    assert len(str(result).splitlines()) == 3
+    each = run_phases(untrained(), everything, [*strangers(), *warm, training()[0]], training()[0])
+    assert [t.families for t in each.transfers] == [("fcc",), ("warm",)]  # the reference's own family stays
+    np.testing.assert_allclose(each.transfers[1].predicted, results[0].predicted)
+    with pytest.raises(SettingsError, match="joined by"):
+        PhasesSettings(("fcc+",))
 
 
 # pictures and errors
@@ -305,10 +317,10 @@ def test_several_phases():
 
 def test_pictures(tmp_path):
     r = report()
-    domain_figure(r, domain_map(model(), r.training, r.new), tmp_path / "domain.png")
+    domain_figure(r, tmp_path / "domain.png")
     assert (tmp_path / "domain.png").stat().st_size > 10_000
     with pytest.raises(GapkitError, match="picture format"):
-        domain_figure(r, domain_map(model(), r.training, r.new), tmp_path / "domain.frames")
+        domain_figure(r, tmp_path / "domain.frames")
 
 
 @pytest.mark.parametrize("bad", [{"quantile": 0.0}, {"quantile": 1.0}, {"map_environments": 2}])
@@ -319,13 +331,13 @@ def test_settings_are_checked(bad):
 
 def test_what_cannot_be_judged_says_so():
     with pytest.raises(DataError, match="no frames"):
-        domain_report(model(), list(training()), [])
+        run_domain(model(), list(training()), [])
     with pytest.raises(DataError, match="no frames"):
-        domain_report(model(), [], list(training()))
+        run_domain(model(), [], list(training()))
     pairs = gapkit.GAP(terms=[Term(PairDistance(r_cut=4.0), SquaredExponential(0.5), n_sparse=10)], folds=2)
     pairs.fit(list(training()))
     with pytest.raises(SettingsError, match="SOAP"):
-        domain_report(pairs, list(training()), list(strangers()))
+        run_domain(pairs, list(training()), list(strangers()))
     with pytest.raises(DataError, match="3 environments"):
         domain_map(model(), *[environments(model(), [Atoms("Si", cell=[9] * 3, pbc=True)])] * 2)
     with pytest.raises(DataError, match="give at least one"):

@@ -12,19 +12,19 @@ from ase.geometry import find_mic
 
 import gapkit
 from gapkit.apps.fracture.cleaving_silicon import STILLINGER_WEBER, CleavingSilicon
-from gapkit.apps.transferability.learning import LearningSettings, at_random, largest_std, learning_curve
-from gapkit.apps.transferability.pictures import learning_figure
-from gapkit.apps.transferability.run import domain_report
+from gapkit.apps.transferability.learning import LearningSettings, at_random, largest_std, run_learning
+from gapkit.apps.transferability.pictures import dimers_figure, learning_figure
+from gapkit.apps.transferability.run import run_domain
 from gapkit.apps.transferability.si100 import (
     FACES,
     SYMMETRIES,
+    DimersSettings,
     FaceSymmetry,
     Slab,
-    SlabSettings,
     dimer_geometry,
-    dimer_study,
     reference_study,
     relaxed,
+    run_dimers,
     starting_slabs,
 )
 from gapkit.descriptors import SOAP
@@ -154,7 +154,7 @@ def test_forces_keep_the_symmetry_of_a_face(face):
 
 
 def test_starts_have_the_bond_and_tilt_that_was_asked_for():
-    settings = SlabSettings(bond=2.4, buckling=0.6)
+    settings = DimersSettings(bond=2.4, buckling=0.6)
     slab, starts = starting_slabs(settings)
     flat, tilted = dimer_geometry(starts["symmetric"]), dimer_geometry(starts["buckled"])
     assert flat.length == pytest.approx(2.4) and flat.buckling == pytest.approx(0.0, abs=1e-9)
@@ -175,7 +175,7 @@ def test_relaxation_finds_the_nearest_symmetric_place(face):
     slab, starts = starting_slabs()
     symmetry = FaceSymmetry(slab, SYMMETRIES[face])
     pull = np.random.default_rng(5).normal(scale=0.2, size=(16, 3))
-    found = relaxed(starts[face], Springs(slab.atoms.positions + pull), slab, face, SlabSettings(force_max=1e-4))
+    found = relaxed(starts[face], Springs(slab.atoms.positions + pull), slab, face, DimersSettings(force_max=1e-4))
     expected = symmetry.average(pull)
     assert np.abs(expected).max() > 0.05
     expected[slab.fixed] = 0.0
@@ -186,7 +186,7 @@ def test_relaxation_finds_the_nearest_symmetric_place(face):
 def test_a_relaxation_that_does_not_end_says_so():
     slab, starts = starting_slabs()
     with pytest.raises(NumericsError, match=r"buckled: a force of .* left after 2 steps"):
-        relaxed(starts["buckled"], Springs(slab.atoms.positions), slab, "buckled", SlabSettings(steps=2))
+        relaxed(starts["buckled"], Springs(slab.atoms.positions), slab, "buckled", DimersSettings(steps=2))
 
 
 def test_a_collapse_is_no_minimum():
@@ -206,9 +206,9 @@ def test_a_collapse_is_no_minimum():
 # energies
 
 
-def test_gains_are_differences_with_their_covariance():
+def test_gains_are_differences_with_their_covariance(tmp_path):
     gap = model()
-    study = dimer_study(gap, frames={a.info["reconstruction"]: a for a in faces()})
+    study = run_dimers(gap, frames={a.info["reconstruction"]: a for a in faces()})
     first, _, last = (study.frames[face] for face in FACES)
     difference = gap.energy_difference(last, first)
     gain = study.gain("buckled")
@@ -217,11 +217,13 @@ def test_gains_are_differences_with_their_covariance():
     back = study.gain("unreconstructed", "buckled")
     assert (back.value, back.std) == pytest.approx((-gain.value, gain.std))
     assert study.gain("symmetric", "symmetric").std == 0.0
-    function = dimer_study(gap, frames=study.frames, noise=False)
+    function = run_dimers(gap, DimersSettings(noise=False), frames=study.frames)
     assert function.gain("buckled").value == pytest.approx(gain.value)
     apart = np.sqrt(function.energies.covariance[0, 0] + function.energies.covariance[2, 2]) / 2
     assert 0 < function.gain("buckled").std < 0.8 * apart  # errors of the faces go together
     assert "buckled" in str(study) and f"{gain.value:.3f}" in str(study)
+    dimers_figure(study, tmp_path / "dimers.png")
+    assert (tmp_path / "dimers.png").stat().st_size > 10_000
 
 
 def test_reference_energies_are_those_of_the_labels():
@@ -234,13 +236,13 @@ def test_reference_energies_are_those_of_the_labels():
     with pytest.raises(DataError, match="'buckled'"):
         reference_study(faces()[:2])
     with pytest.raises(DataError, match="'symmetric'"):
-        dimer_study(model(), frames={"unreconstructed": faces()[0]})
+        run_dimers(model(), frames={"unreconstructed": faces()[0]})
 
 
 def test_own_relaxation_ends_where_forces_vanish():
     """A model of the toy solid, fitted to slabs as well, relaxes the faces; both faces stay images of each other."""
     gap = untrained().fit([*solid(), *slabs(), *faces()])
-    study = dimer_study(gap, SlabSettings(force_max=0.02))
+    study = run_dimers(gap, DimersSettings(force_max=0.02))
     slab = Slab.ideal()
     for face in FACES:
         atoms = study.frames[face]
@@ -255,10 +257,18 @@ def test_own_relaxation_ends_where_forces_vanish():
 # the cure
 
 
-def curve(choose, name="chosen", **settings):
-    s = LearningSettings(sizes=(0, 2, 4), slab=SlabSettings(steps=3), **settings)
-    return learning_curve(
-        model(), list(solid()), list(slabs()), list(slabs())[4:], reference_study(faces()), choose, s, name
+def curve(choose, name="chosen", random_state=0, **settings):
+    s = LearningSettings(sizes=(0, 2, 4), slab=DimersSettings(steps=3), **settings)
+    return run_learning(
+        model(),
+        list(solid()),
+        list(slabs()),
+        list(slabs())[4:],
+        reference_study(faces()),
+        choose,
+        s,
+        name=name,
+        random_state=random_state,
     )
 
 
@@ -281,7 +291,7 @@ def test_a_curve_adds_what_was_chosen_and_judges_it():
     # three steps of relaxation are too few: that is told, not hidden
     assert all(s.study is None for s in found.steps) and np.isnan(found.errors()).all()
     known = [*solid(), *(slabs()[k] for k in chosen[2])]
-    report = domain_report(found.final, known, faces())
+    report = run_domain(found.final, known, faces())
     assert found.steps[2].distance == pytest.approx(report.distance.max())
     assert found.steps[2].surface_std == pytest.approx(report.std.max())
     assert found.steps[2].distance < found.steps[0].distance
@@ -294,15 +304,15 @@ def test_a_curve_adds_what_was_chosen_and_judges_it():
 
 
 def test_updates_in_place_of_fits(tmp_path):
-    found = curve(at_random, refit=False, seed=2)
-    again = curve(at_random, refit=False, seed=2)
+    found = curve(at_random, refit=False, random_state=2)
+    again = curve(at_random, refit=False, random_state=2)
     assert found.steps[2].chosen == again.steps[2].chosen
     assert found.steps[2].energy_rmse == pytest.approx(again.steps[2].energy_rmse, rel=1e-6)
     direct = untrained().fit(list(solid()))
     direct.update([slabs()[k] for k in found.steps[1].chosen]).update([slabs()[k] for k in found.steps[2].chosen[2:]])
     frame = slabs()[5]
     assert found.final.predict([frame]).energy[0] == pytest.approx(direct.predict([frame]).energy[0], rel=1e-8)
-    learning_figure([found], tmp_path / "curve.png")
+    learning_figure(found, tmp_path / "curve.png")
     assert (tmp_path / "curve.png").stat().st_size > 10_000
     with pytest.raises(GapkitError, match="picture format"):
         learning_figure([found], tmp_path / "curve.docx")
@@ -316,7 +326,7 @@ def test_updates_in_place_of_fits(tmp_path):
 )
 def test_slab_settings_are_checked(bad):
     with pytest.raises(SettingsError):
-        SlabSettings(**bad)
+        DimersSettings(**bad)
 
 
 @pytest.mark.parametrize("sizes", [(), (5, 5), (10, 5), (-1, 2)])
@@ -327,7 +337,7 @@ def test_sizes_must_rise(sizes):
 
 def test_too_small_a_pool_and_unknown_symmetries_are_refused():
     with pytest.raises(DataError, match="not enough for 30"):
-        learning_curve(model(), list(solid()), list(slabs()), list(slabs()), reference_study(faces()))
+        run_learning(model(), list(solid()), list(slabs()), list(slabs()), reference_study(faces()))
     with pytest.raises(SettingsError, match="'across'"):
         FaceSymmetry(Slab.ideal(), ("diagonal",))
     with pytest.raises(DataError, match="two atoms"):

@@ -17,8 +17,8 @@ import pytest
 
 import gapkit
 from gapkit.cli.active import ACQUISITIONS
-from gapkit.cli.commands import read_config
-from gapkit.cli.main import _parser
+from gapkit.cli.fit import read_config
+from gapkit.cli.main import COMMANDS, parser_for
 from gapkit.oracles import ORACLES
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -151,10 +151,10 @@ def test_every_public_name_is_in_the_reference():
 def test_every_command_and_option_is_on_the_page():
     text = (DOCS / "howto" / "command_line.md").read_text()
     sections = dict(re.findall(r"^## gapkit (\w+)\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL))
-    (commands,) = [a for a in _parser()._actions if isinstance(a, argparse._SubParsersAction)]
-    assert set(sections) == set(commands.choices)
-    for name, parser in commands.choices.items():
-        for action in parser._actions:
+    assert set(sections) == set(COMMANDS)
+    for name in COMMANDS:
+        (commands,) = [a for a in parser_for(name)._actions if isinstance(a, argparse._SubParsersAction)]
+        for action in commands.choices[name]._actions:
             for option in action.option_strings:
                 if option.startswith("--") and option != "--help":
                     assert f"`{option}`" in sections[name], f"{name} {option}"

@@ -9,7 +9,7 @@ from ase.io import write
 import gapkit
 from gapkit import model_selection
 from gapkit.cli import main
-from gapkit.cli.commands import budget
+from gapkit.cli.fit import budget
 from gapkit.exceptions import SettingsError
 from gapkit.model_selection import LearningCurve
 from gapkit.plotting import cross_validation_figure, error_curve_figure

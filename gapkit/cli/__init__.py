@@ -1,4 +1,7 @@
-"""Command line: ``gapkit quickstart | fit | evaluate | predict | info | md | active``."""
+"""Command line, one module a command: quickstart, fit, evaluate, predict, info, md, active and the applications' own.
+
+``gapkit.cli.main.COMMANDS`` lists them.
+"""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""``gapkit active CONFIG.toml``: an active-learning run from a configuration file."""
+"""The command ``gapkit active``: an active-learning run from a configuration file."""
 
 from __future__ import annotations
 
@@ -46,6 +46,12 @@ ACQUISITIONS: dict[str, Any] = {
 #: generators that an explorer can name; those that need a calculator are given the current model's
 GENERATORS = ("random_displacements", "cell_strains", "vacancies", "interstitials", "neighbour_scan")
 DYNAMIC = ("normal_mode_displacements", "thermal_snapshots", "constrained_distances")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the command."""
+    parser.add_argument("config", metavar="CONFIG.toml")
+    parser.add_argument("--quiet", action="store_true", help="no progress bars")
 
 
 def read_active_config(path: str) -> dict[str, Any]:
@@ -150,7 +156,7 @@ def _explorer(table: Mapping[str, Any], initial: list[ase.Atoms], here: Path) ->
     return GeneratorExplorer(frames, keywords.get("n", 1) * len(starts))
 
 
-def active(options: argparse.Namespace) -> None:
+def run(options: argparse.Namespace) -> None:
     """Run, or go on with, the active-learning run of a configuration file."""
     learning = build(options.config, progress=not options.quiet)
     log = learning.run()

@@ -1,25 +1,42 @@
-"""The command ``gapkit domain``."""
+"""The command ``gapkit domain``: which atoms of some frames a model does not know."""
 
 from __future__ import annotations
 
 import argparse
 
 from gapkit.apps.transferability.pictures import domain_figure
-from gapkit.apps.transferability.run import domain_map, domain_report
-from gapkit.cli.main import output_path
+from gapkit.apps.transferability.run import DomainSettings, run_domain
+from gapkit.cli.configuration import add_settings, made_settings, settings_table
+from gapkit.cli.outputs import output_path, picture_path, write_json
 from gapkit.estimators.gap import load
-from gapkit.plotting import check_picture
 from gapkit.structures.files import read_frames
 
 
-def domain(options: argparse.Namespace) -> None:
-    """Which atoms of some frames a model does not know."""
-    target = output_path(options.plot) if options.plot else None
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the command."""
+    parser.add_argument("model", metavar="MODEL")
+    parser.add_argument("data", nargs="+", metavar="DATA.xyz")
+    parser.add_argument("--training", nargs="+", required=True, metavar="TRAIN.xyz", help="what it was fitted to")
+    add_settings(parser, DomainSettings)
+    parser.add_argument("--seed", type=int, default=0, help="of the choice of atoms for the map (default 0)")
+    parser.add_argument("--plot", metavar="FILE.png", help="draw distances, standard deviations and a map")
+    parser.add_argument("--json", metavar="FILE", help="write the numbers there")
+    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Judge the atoms of some frames by a model and its training frames."""
+    settings = made_settings(DomainSettings, settings_table(options, DomainSettings), options.config)
+    picture = picture_path(options.plot) if options.plot else None
+    target = output_path(options.json) if options.json else None
+    result = run_domain(
+        load(options.model), read_frames(*options.training), read_frames(*options.data), settings,
+        random_state=options.seed, progress=not options.quiet,
+    )  # fmt: skip
+    print(result)
+    if picture:
+        domain_figure(result, picture)
+        print(f"written: {picture}")
     if target:
-        check_picture(options.plot)
-    gap = load(options.model)
-    report = domain_report(gap, read_frames(*options.training), read_frames(*options.data))
-    print(report)
-    if target:
-        domain_figure(report, domain_map(gap, report.training, report.new), target)
+        write_json(target, result)
         print(f"written: {target}")

@@ -1,4 +1,4 @@
-"""The command ``gapkit fracture``."""
+"""The command ``gapkit fracture``: cracks in silicon, and the critical loads of crack systems left out."""
 
 from __future__ import annotations
 
@@ -10,24 +10,47 @@ from gapkit.apps.fracture.cleaving_silicon import CleavingSilicon
 from gapkit.apps.fracture.crystals import Material
 from gapkit.apps.fracture.pictures import fracture_figure
 from gapkit.apps.fracture.run import FractureSettings, run_fracture
-from gapkit.cli.main import output_path
+from gapkit.cli.configuration import add_settings, made_settings, settings_table
+from gapkit.cli.outputs import output_path, picture_path, write_json
 from gapkit.estimators.gap import load
-from gapkit.plotting import check_picture
+
+#: mode angles (degrees), where none are given
+MODES = (0.0, 11.5, 23.0)
 
 
-def fracture(options: argparse.Namespace) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the command."""
+    parser.add_argument("--model", metavar="MODEL", help="a potential of silicon (default: Holland and Marder's)")
+    parser.add_argument("-o", "--output", default="gapkit-fracture.png", metavar="FILE.png", help="picture")
+    parser.add_argument(
+        "--modes", type=float, nargs="+", metavar="DEGREES", dest="degrees",
+        help=f"mode angles in degrees (default {' '.join(map(str, MODES))}); in radians in a file",
+    )  # fmt: skip
+    add_settings(parser, FractureSettings, skip=("modes",))
+    parser.add_argument("--seed", type=int, default=0, help="of the choice of sparse points (default 0)")
+    parser.add_argument("--json", metavar="FILE", help="write the numbers there")
+    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+
+
+def run(options: argparse.Namespace) -> None:
     """Label cracks of a silicon potential, learn a fracture potential, predict crack systems left out."""
-    target = output_path(options.output)
-    check_picture(options.output)
+    picture = picture_path(options.output)
+    target = output_path(options.json) if options.json else None
     gap = load(options.model) if options.model else None
     calculator = gap.calculator() if gap else CleavingSilicon()
-    cutoff = gap.potential_.r_cut if gap else FractureSettings.cutoff
-    material = Material.measured(calculator)
-    settings = FractureSettings(
-        modes=tuple(np.radians(options.modes)), radius=max(options.radius, 2.2 * cutoff), cutoff=cutoff,
-        factor=options.factor,
-    )  # fmt: skip
-    result = run_fracture(material, settings, progress=not options.quiet)
-    print(result.summary())
-    fracture_figure(result, target)
-    print(f"written: {target}")
+    defaults = {"modes": tuple(np.radians(MODES))} | ({"cutoff": gap.potential_.r_cut} if gap else {})
+    table = settings_table(options, FractureSettings, defaults)
+    if options.degrees is not None:
+        table["modes"] = tuple(np.radians(options.degrees))
+    wanted = made_settings(FractureSettings, table, options.config)
+    # the free part must hold a few cutoffs
+    settings = made_settings(FractureSettings, {**table, "radius": max(wanted.radius, 2.2 * wanted.cutoff)}, None)
+    result = run_fracture(
+        Material.measured(calculator), settings, random_state=options.seed, progress=not options.quiet
+    )
+    print(result)
+    fracture_figure(result, picture)
+    print(f"written: {picture}")
+    if target:
+        write_json(target, result)
+        print(f"written: {target}")

@@ -1,38 +1,55 @@
-"""The command ``gapkit growth``."""
+"""The command ``gapkit growth``: a metal surface grown with barriers from a model."""
 
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from gapkit.apps.growth.hops import hops_from_frames
 from gapkit.apps.growth.pictures import animate_growth, ensemble_figure, growth_figure
-from gapkit.apps.growth.run import grow_surface
-from gapkit.apps.growth.simulation import GrowthSettings
+from gapkit.apps.growth.run import SurfaceGrowthSettings, run_surface_growth
+from gapkit.cli.configuration import add_settings, made_settings, settings_table
+from gapkit.cli.outputs import output_folder, output_path, write_json
 from gapkit.datasets import load_surface_barriers
-from gapkit.exceptions import GapkitError
+from gapkit.exceptions import SettingsError
+
+#: layers to deposit, where no duration is given
+LAYERS = 0.5
+DEFAULTS = {"size": 96, "temperature": 350.0, "flux": 3e4, "n_records": 40, "keep_heights": True}
 
 
-def growth(options: argparse.Namespace) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the command."""
+    parser.add_argument("-o", "--output", default="gapkit-growth", help="folder for pictures and checkpoint")
+    parser.add_argument("--layers", type=float, help=f"layers to deposit, in place of a duration (default {LAYERS})")
+    add_settings(
+        parser, SurfaceGrowthSettings, {"n_steps": "--vicinal", "n_samples": "--samples"}, DEFAULTS, ("keep_heights",)
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the random numbers (default 0)")
+    parser.add_argument("--json", metavar="FILE", help="write the numbers there")
+    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+
+
+def run(options: argparse.Namespace) -> None:
     """Learn the bundled barriers, grow a (100) surface, draw it."""
-    folder = Path(options.output)
-    if not options.flux > 0 or not options.layers > 0:
-        raise GapkitError(f"--flux and --layers must be positive, not {options.flux} and {options.layers}")
-    settings = GrowthSettings(
-        options.size, options.temperature, options.flux, options.layers / options.flux,
-        n_steps=options.vicinal, n_records=40, keep_heights=True, seed=options.seed,
+    table = settings_table(options, SurfaceGrowthSettings, DEFAULTS)
+    if options.layers is not None or "duration" not in table:
+        layers, flux = LAYERS if options.layers is None else options.layers, table["flux"]
+        if not flux > 0 or not layers > 0:
+            raise SettingsError(f"--flux and --layers must be positive, not {flux} and {layers}; or give a duration")
+        table["duration"] = layers / flux
+    settings = made_settings(SurfaceGrowthSettings, table, options.config)
+    target = output_path(options.json) if options.json else None
+    folder = output_folder(options.output)
+    grown = run_surface_growth(
+        hops_from_frames(load_surface_barriers()), settings, checkpoint=folder / "growth.npz",
+        random_state=options.seed, progress=not options.quiet,
     )  # fmt: skip
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise GapkitError(f"{folder}: cannot be made ({error.strerror}); choose another folder") from None
-    grown = grow_surface(
-        hops_from_frames(load_surface_barriers()), options.metal, settings, options.samples,
-        checkpoint=folder / "growth.npz", progress=not options.quiet,
-    )  # fmt: skip
-    print(grown.summary())
-    growth_figure(grown.result, folder / "growth.png")
-    animate_growth(grown.result, folder / "growth.gif")
+    print(grown)
+    growth_figure(grown.growth, folder / "growth.png")
+    animate_growth(grown.growth, folder / "growth.gif")
     if grown.ensemble is not None:
-        ensemble_figure([(f"{options.metal}(100)", grown.ensemble)], folder / "uncertainty.png")
+        ensemble_figure([(f"{settings.metal}(100)", grown.ensemble)], folder / "uncertainty.png")
+    if target:
+        write_json(target, grown)
+        print(f"written: {target}")
     print(f"pictures and checkpoint: {folder}")

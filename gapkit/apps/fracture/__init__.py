@@ -1,0 +1,14 @@
+"""Materials failure: at which load does a bond break, and how does a crack go on, with error bars."""
+
+from gapkit.apps.fracture.fracture_potential import FracturePotential
+from gapkit.apps.fracture.propagation import PropagationSettings, run_propagation
+from gapkit.apps.fracture.run import FractureResult, FractureSettings, run_fracture
+
+__all__ = [
+    "FracturePotential",
+    "FractureResult",
+    "FractureSettings",
+    "PropagationSettings",
+    "run_fracture",
+    "run_propagation",
+]

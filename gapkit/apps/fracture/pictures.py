@@ -8,38 +8,21 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from ase import units
 
 from gapkit.apps.fracture.clusters import Cluster
 from gapkit.apps.fracture.crystals import MPA_SQRT_M
-from gapkit.apps.fracture.fracture_potential import HeldOutBonds
-from gapkit.apps.fracture.propagation import PropagationEnsemble
+from gapkit.apps.fracture.propagation import PropagationResult
 from gapkit.apps.fracture.run import FractureResult
 from gapkit.descriptors.stress import atomic_stresses, stress_invariants
-from gapkit.plotting import BLUE, GREY, ORANGE, check_picture
-from gapkit.safe_write import replacing
-
-_GPA = 160.21766  # GPa in one eV/A^3
-
-
-def _figure(columns: int, width: float = 4.4, height: float = 3.9):
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width * columns, height), layout="constrained", dpi=110)
-    FigureCanvasAgg(figure)
-    return figure, figure.subplots(1, columns, squeeze=False)[0]
-
-
-def _saved(figure: Any, path: str | os.PathLike) -> None:
-    check_picture(path)
-    with replacing(path) as temporary:
-        figure.savefig(temporary)
+from gapkit.plotting import BLUE, GREEN, GREY, ORANGE, PURPLE, check_picture, new_figure, save_figure
+from gapkit.uncertainty.held_out import HeldOut
 
 
 def draw_tip(axes: Any, cluster: Cluster, positions: np.ndarray, title: str = "", width: float = 12.0) -> Any:
     """Atoms around a crack tip, coloured by their largest principal stress (GPa), with the bonds that hold."""
     sigma, _ = atomic_stresses(cluster.frame(positions), None, np.full(len(positions), cluster.material.volume))
-    stress = _GPA * stress_invariants(sigma)[:, 4]
+    stress = stress_invariants(sigma)[:, 4] / units.GPa
     near = np.max(np.abs(positions[:, :2]), axis=1) < width
     for (i, j), broken in zip(cluster.bonds, cluster.broken(positions), strict=True):
         if near[i] and near[j] and not broken:
@@ -50,7 +33,7 @@ def draw_tip(axes: Any, cluster: Cluster, positions: np.ndarray, title: str = ""
     return dots
 
 
-def draw_held_out(axes: Any, held: HeldOutBonds, tip: np.ndarray, title: str = "") -> None:
+def draw_held_out(axes: Any, held: HeldOut, tip: np.ndarray, title: str = "") -> None:
     """Predicted against labelled driving forces with error bars; bonds at tips in another colour."""
     axes.errorbar(held.label, held.predicted, held.std, fmt="none", ecolor=GREY, elinewidth=0.6, alpha=0.5)
     axes.plot(held.label[~tip], held.predicted[~tip], "o", ms=3.5, mew=0, color=BLUE, label="other bonds")
@@ -93,9 +76,9 @@ def draw_resistance(axes: Any, x: np.ndarray, curves: np.ndarray, theory: np.nda
     axes.legend(fontsize=8, loc="lower right")
 
 
-def draw_paths(axes: Any, runs: Sequence[tuple[str, PropagationEnsemble]], theory: Sequence[float] = ()) -> None:
+def draw_paths(axes: Any, runs: Sequence[tuple[str, PropagationResult]], theory: Sequence[float] = ()) -> None:
     """Crack paths with those of the draws; ``theory``: angles (rad) of straight lines from the origin."""
-    colors = (BLUE, ORANGE, "#2f855a", "#805ad5")
+    colors = (BLUE, ORANGE, GREEN, PURPLE)
     for (name, run), color in zip(runs, colors, strict=False):
         for sample in run.samples:
             axes.plot(*sample.path.T, "-", color=color, lw=0.5, alpha=0.25)
@@ -109,10 +92,10 @@ def draw_paths(axes: Any, runs: Sequence[tuple[str, PropagationEnsemble]], theor
     axes.legend(fontsize=8)
 
 
-def draw_arrest(axes: Any, loads: np.ndarray, ensemble: PropagationEnsemble, theory: np.ndarray, edge: float) -> None:
+def draw_arrest(axes: Any, loads: np.ndarray, ensemble: PropagationResult, theory: np.ndarray, edge: float) -> None:
     """Place of arrest against the load: mean of the draws with standard deviation, theory, and the interface."""
-    x = ensemble.arrest_x
-    axes.errorbar(loads, np.nanmean(x, axis=0), ensemble.arrest_std(), fmt="o", ms=4, color=BLUE, capsize=2)
+    x = ensemble.sampled_arrest_x
+    axes.errorbar(loads, np.nanmean(x, axis=0), ensemble.arrest_x_std, fmt="o", ms=4, color=BLUE, capsize=2)
     axes.plot(loads, theory, "-", color="black", lw=1, label="theory")
     axes.axhline(edge, color=ORANGE, lw=1, ls="--", label="interface")
     axes.set(xlabel="opening (A)", ylabel="place of arrest (A)")
@@ -123,10 +106,22 @@ def draw_arrest(axes: Any, loads: np.ndarray, ensemble: PropagationEnsemble, the
 def fracture_figure(result: FractureResult, path: str | os.PathLike) -> None:
     """A crack tip, left-out bonds, and critical loads of crack systems not trained on, as one picture file."""
     check_picture(path)
-    figure, axes = _figure(3, 4.6)
+    figure, (axes,) = new_figure(columns=3, width=4.6)
     history = result.histories[0]
     dots = draw_tip(axes[0], history.cluster, history.states[-1].positions, f"{history.name} deg, below rupture")
     figure.colorbar(dots, ax=axes[0], label="largest principal stress (GPa)")
     draw_held_out(axes[1], result.by_history, result.labels.tip, "histories left out")
     draw_critical_loads(axes[2], result)
-    _saved(figure, path)
+    save_figure(figure, path)
+
+
+def propagation_figure(result: PropagationResult, path: str | os.PathLike) -> None:
+    """The crack's path and those of its draws, and the place of arrest against the load, as one picture file."""
+    check_picture(path)
+    figure, (axes,) = new_figure(columns=2, width=4.6)
+    draw_paths(axes[0], [("mean potential", result)])
+    std = np.where(np.isfinite(result.arrest_x_std), result.arrest_x_std, 0.0)
+    axes[1].errorbar(result.mean.loads, result.arrest_x, yerr=std, fmt="o", ms=4, color=BLUE, capsize=2)
+    axes[1].set(xlabel="load", ylabel="place of arrest (A)")
+    axes[1].set_title(f"bars: std of {len(result.samples)} draws", fontsize=9)
+    save_figure(figure, path)

@@ -15,11 +15,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from gapkit.apps.fracture.bond_labels import BondStress
 from gapkit.apps.fracture.continuum import averaged_field, crystal_near_tip, near_tip, plane_strain_zz
 from gapkit.apps.fracture.fracture_potential import FracturePotential
 from gapkit.exceptions import SettingsError
+from gapkit.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,7 @@ class Phases:
 
 
 @dataclass(frozen=True)
-class PropagationSettings:
+class PropagationSettings(Settings):
     """How a crack grows.
 
     Attributes
@@ -141,18 +143,24 @@ class PropagationSettings:
         Directions tried, odd, so that straight ahead is among them.
     max_length : float, A
         Growth at which the run ends.
+    n_samples : int
+        Draws of the potential and of the critical values for the error bars, at least 2; 0: none.
     """
 
     step: float = 10.0
     max_turn: float = 70.0
     n_angles: int = 57
     max_length: float = 1000.0
+    n_samples: int = 0
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Raise :class:`SettingsError` for values that cannot work."""
         if not (0 < self.step < np.inf and self.max_length > 0 and 0 <= self.max_turn <= 90):
             raise SettingsError("step and max_length must be positive (A), max_turn from 0 to 90 degrees")
         if self.n_angles < 1 or self.n_angles % 2 == 0:
             raise SettingsError(f"n_angles must be odd, not {self.n_angles}")
+        if self.n_samples < 0 or self.n_samples == 1:
+            raise SettingsError(f"n_samples must be 0 or at least 2, not {self.n_samples}")
 
     @property
     def angles(self) -> np.ndarray:
@@ -163,7 +171,7 @@ class PropagationSettings:
 
 
 @dataclass(frozen=True)
-class PropagationResult:
+class CrackPath:
     """A grown crack.
 
     Attributes
@@ -196,7 +204,7 @@ class PropagationResult:
         return np.arctan2(d[:, 1], d[:, 0])
 
 
-def propagate(
+def grow_crack(
     potential: FracturePotential,
     descriptors: TipDescriptors,
     tip_load: TipLoad,
@@ -205,7 +213,7 @@ def propagate(
     phases: Phases | None = None,
     drive: Callable[[np.ndarray], np.ndarray] | None = None,
     start: Tip | None = None,
-) -> PropagationResult:
+) -> CrackPath:
     """Grow a crack under a sequence of loads.
 
     Parameters
@@ -255,7 +263,7 @@ def propagate(
         if tip.grown >= settings.max_length:
             break
         arrest[n], arrest_x[n] = tip.grown, tip.x
-    return PropagationResult(np.array(path), np.array(used), np.array(excesses), loads, arrest, arrest_x)
+    return CrackPath(np.array(path), np.array(used), np.array(excesses), loads, arrest, arrest_x)
 
 
 def _advanced(tip: Tip, direction: float, length: float) -> Tip:
@@ -263,55 +271,87 @@ def _advanced(tip: Tip, direction: float, length: float) -> Tip:
 
 
 @dataclass(frozen=True)
-class PropagationEnsemble:
-    """Growth with draws of the potential and of the critical values.
+class PropagationResult:
+    """Growth of a crack with the mean potential, and with draws of the potential and of the critical values.
 
     Attributes
     ----------
-    mean : PropagationResult
+    settings : PropagationSettings
+    mean : CrackPath
         With the mean potential.
-    samples : tuple of PropagationResult
+    samples : tuple of CrackPath
     """
 
-    mean: PropagationResult
-    samples: tuple[PropagationResult, ...]
+    settings: PropagationSettings
+    mean: CrackPath
+    samples: tuple[CrackPath, ...]
 
     @property
     def arrest_x(self) -> np.ndarray:
-        """(n_samples, l) places of arrest in A; not a number where the crack ran through."""
-        return np.array([s.arrest_x for s in self.samples])
+        """(l,) place x of the tip at arrest (A) by the mean potential, for each load; nan where it ran through."""
+        return self.mean.arrest_x
 
-    def arrest_std(self) -> np.ndarray:
-        """(l,) standard deviation of the place of arrest (A), over the draws that arrested."""
+    @property
+    def sampled_arrest_x(self) -> np.ndarray:
+        """(n_samples, l) places of arrest (A) of the draws; nan where the crack ran through."""
+        return np.array([s.arrest_x for s in self.samples]).reshape(len(self.samples), len(self.mean.loads))
+
+    @property
+    def arrest_x_std(self) -> np.ndarray:
+        """(l,) standard deviation of the place of arrest (A), over the draws that arrested; nan for fewer than two."""
         with np.errstate(invalid="ignore"):
             return np.array(
-                [np.std(c[np.isfinite(c)], ddof=1) if np.isfinite(c).sum() > 1 else np.nan for c in self.arrest_x.T]
+                [
+                    np.std(c[np.isfinite(c)], ddof=1) if np.isfinite(c).sum() > 1 else np.nan
+                    for c in self.sampled_arrest_x.T
+                ]
             )
 
     def share_at(self, x: float, width: float = 1e-6) -> np.ndarray:
         """(l,) share of the draws that arrested at a place (A)."""
-        return np.mean(np.abs(self.arrest_x - x) <= width, axis=0)
+        return np.mean(np.abs(self.sampled_arrest_x - x) <= width, axis=0)
+
+    def __str__(self) -> str:
+        lines = [f"{'load':>12} {'growth (A)':>11} {'arrest x (A)':>12} {'std (A)':>9}"]
+        for load, grown, x, std in zip(
+            self.mean.loads, self.mean.arrest, self.arrest_x, self.arrest_x_std, strict=True
+        ):
+            lines.append(f"{load:>12.4g} {grown:>11.2f} {x:>12.2f} {std:>9.2f}")
+        lines.append(f"{len(self.samples)} draws of the potential and of the critical values")
+        return "\n".join(lines)
 
 
-def propagate_ensemble(
+def run_propagation(
     potential: FracturePotential,
     descriptors: TipDescriptors,
     tip_load: TipLoad,
     loads: np.ndarray,
-    n_samples: int,
-    rng: np.random.Generator,
     settings: PropagationSettings | None = None,
+    *,
     phases: Phases | None = None,
     start: Tip | None = None,
-) -> PropagationEnsemble:
-    """Grow the same crack with the mean and with draws; parameters as for :func:`propagate`."""
-    if n_samples < 2:
-        raise SettingsError(f"n_samples must be at least 2, not {n_samples}")
+    random_state: int | np.random.Generator | None = None,
+    progress: bool = False,
+) -> PropagationResult:
+    """Grow the same crack with the mean potential and with draws.
+
+    Parameters
+    ----------
+    potential, descriptors, tip_load, loads, phases, start
+        As for :func:`grow_crack`.
+    random_state
+        Seed of the draws.
+    progress
+        Whether to show a progress bar.
+    """
+    s = settings or PropagationSettings()
+    rng = np.random.default_rng(random_state)
     phases = phases or Phases(critical=(potential.critical_,), std=(potential.critical_std_,))
-    common = (potential, descriptors, tip_load, loads, settings)
-    mean = propagate(*common, phases, None, start)
-    samples = [propagate(*common, phases.draw(rng), potential.draw(rng), start) for _ in range(n_samples)]
-    return PropagationEnsemble(mean, tuple(samples))
+    common = (potential, descriptors, tip_load, loads, s)
+    mean = grow_crack(*common, phases, None, start)
+    bar = tqdm(range(s.n_samples), desc="cracks", unit="draw", disable=not progress, leave=False)
+    samples = [grow_crack(*common, phases.draw(rng), potential.draw(rng), start) for _ in bar]
+    return PropagationResult(s, mean, tuple(samples))
 
 
 def resistance_curve(

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from sklearn.base import clone
@@ -29,14 +30,16 @@ from gapkit.apps.fracture.bond_labels import (
 )
 from gapkit.apps.fracture.clusters import Cluster, Load
 from gapkit.apps.fracture.crystals import MPA_SQRT_M, SYSTEMS, Material
-from gapkit.apps.fracture.fracture_potential import FracturePotential, HeldOutBonds, critical_load, hold_out
+from gapkit.apps.fracture.fracture_potential import FracturePotential, critical_load, hold_out
 from gapkit.apps.fracture.propagation import TipDescriptors
 from gapkit.exceptions import DataError, SettingsError
+from gapkit.settings import Settings
+from gapkit.uncertainty.held_out import HeldOut
 
 
 @dataclass(frozen=True)
-class FractureSettings:
-    """What is cracked and labelled.
+class FractureSettings(Settings):
+    """Cracks and strained crystals that are loaded and labelled.
 
     Attributes
     ----------
@@ -67,12 +70,20 @@ class FractureSettings:
     most: int = 3
     strains: tuple[float, ...] = (0.0, 0.04, 0.08, 0.12)
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Raise :class:`SettingsError` for values that cannot work."""
         unknown = set(self.systems) - set(SYSTEMS)
         if unknown or len(self.systems) < 2:
             raise SettingsError(f"systems must be at least two of {', '.join(SYSTEMS)}, not {self.systems}")
         if not self.modes or max(abs(m) for m in self.modes) >= np.pi / 2:
             raise SettingsError(f"mode angles must lie between -pi/2 and pi/2, not {self.modes}")
+        if not (self.radius > 0 and self.cutoff > 0 and self.factor > 1):
+            raise SettingsError(
+                "radius and cutoff must be positive (A) and factor above 1, not "
+                f"{self.radius}, {self.cutoff} and {self.factor}"
+            )
+        if self.every < 1 or self.most < 1:
+            raise SettingsError(f"every and most must be at least 1, not {self.every} and {self.most}")
 
 
 @dataclass(frozen=True)
@@ -126,7 +137,7 @@ class FractureResult:
         Fitted to all labels, with its critical value (eV).
     continuum : FracturePotential
         Of the K-field, from all histories; see :func:`continuum_potential`.
-    by_history, by_system : HeldOutBonds
+    by_history, by_system : HeldOut
         Loading histories (with their mirror images), and whole crack systems, left out (eV).
     predictions : tuple of CriticalPrediction
         Of crack systems left out.
@@ -137,12 +148,21 @@ class FractureResult:
     labels: BondLabels
     potential: FracturePotential
     continuum: FracturePotential
-    by_history: HeldOutBonds
-    by_system: HeldOutBonds
+    by_history: HeldOut
+    by_system: HeldOut
     predictions: tuple[CriticalPrediction, ...]
 
-    def summary(self) -> str:
-        """As text; stress intensities in MPa m^(1/2)."""
+    @property
+    def critical(self) -> float:
+        """Critical driving force (eV per bond)."""
+        return self.potential.critical_
+
+    @property
+    def critical_std(self) -> float:
+        """Standard error of the critical driving force (eV per bond): its scatter over the square root of ruptures."""
+        return self.potential.critical_error_
+
+    def __str__(self) -> str:
         p, tip = self.potential, self.labels.tip
         lines = [
             f"{len(self.labels)} labelled bonds, {tip.sum()} of them at crack tips",
@@ -150,8 +170,9 @@ class FractureResult:
             f"rms z {self.by_history.z_rms:.2f}; tip bonds R2 {self.by_history.part(tip).r2:.3f}",
             f"crack systems left out: R2 {self.by_system.r2:.3f}, RMSE {self.by_system.rmse:.3f} eV, "
             f"rms z {self.by_system.z_rms:.2f}; tip bonds R2 {self.by_system.part(tip).r2:.3f}",
-            f"critical driving force {p.critical_:.2f} +- {p.critical_error_:.2f} eV per bond "
+            f"critical driving force {self.critical:.2f} +- {self.critical_std:.2f} eV per bond "
             f"(scatter {p.critical_std_:.2f} eV)",
+            "critical loads in MPa m^(1/2), crack systems left out",
             "crack system   mode (deg)   K-     K_G    K+     from atoms      from the continuum",
         ]
         for c in self.predictions:
@@ -288,18 +309,41 @@ def label_material(
 def run_fracture(
     material: Material,
     settings: FractureSettings | None = None,
+    *,
     stress: BondStress | None = None,
+    random_state: Any = None,
     progress: bool = False,
 ) -> FractureResult:
-    """The whole way; see the module's text."""
+    """Crack a material, learn when its bonds break, and predict the critical loads of crack systems left out.
+
+    Parameters
+    ----------
+    material
+        Crystal with a calculator.
+    stress
+        Descriptors of the stress around a bond; the default ones otherwise.
+    random_state : int, RandomState or None
+        Seed of the choice of sparse points, where there are more labels than sparse points.
+    progress
+        Whether to show progress bars.
+
+    Raises
+    ------
+    DataError
+        As :func:`learn_fracture`.
+    """
     settings = settings or FractureSettings()
     stress = stress or BondStress(volume=material.volume)
     histories, labels = label_material(material, settings, stress, progress)
-    return learn_fracture(histories, labels, settings, stress)
+    return learn_fracture(histories, labels, settings, stress, random_state)
 
 
 def learn_fracture(
-    histories: Sequence[LoadingHistory], labels: BondLabels, settings: FractureSettings, stress: BondStress
+    histories: Sequence[LoadingHistory],
+    labels: BondLabels,
+    settings: FractureSettings,
+    stress: BondStress,
+    random_state: Any = None,
 ) -> FractureResult:
     """Potential, left-out errors and predictions from labelled histories.
 
@@ -312,7 +356,7 @@ def learn_fracture(
     broken = [h for h in histories if h.rupture is not None]
     ruptures = np.array([rupture_descriptors(h, stress) for h in broken])
     owner = np.array([h.cluster.system.name for h in broken])
-    potential = FracturePotential().fit(X, y, home).set_critical(ruptures)
+    potential = FracturePotential(random_state=random_state).fit(X, y, home).set_critical(ruptures)
     predictions, mean, std = [], np.empty(len(y)), np.empty(len(y))
     for name in settings.systems:
         out = home == name
@@ -335,7 +379,7 @@ def learn_fracture(
         potential,
         continuum_potential(histories, labels, stress),
         hold_out(potential, X, y, labels.load_case, labels.load_case),
-        HeldOutBonds(y, mean, std, home),
+        HeldOut(y, mean, std, home),
         tuple(predictions),
     )
 

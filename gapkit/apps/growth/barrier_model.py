@@ -26,16 +26,16 @@ from typing import Any
 
 import ase
 import numpy as np
-from scipy.optimize import minimize
-from sklearn.base import BaseEstimator, RegressorMixin, clone
+from sklearn.base import clone
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 from tqdm import tqdm
 
 from gapkit.apps.growth.hops import Hop, clusters_by_name, folds_by_name, resting_transition
 from gapkit.apps.growth.sites import SurfaceSites, bond_length
-from gapkit.estimators.calibrated_regressors import BarrierRegressor, GaussianProcessBarriers
+from gapkit.estimators.calibrated_regressors import CalibratedRegressor, EvidenceProcess, GroupedRegressor, PowerLaw
 from gapkit.exceptions import DataError, SettingsError
+from gapkit.uncertainty.held_out import HeldOut
 
 #: cohesive energy (eV per atom) and bulk modulus (GPa) of fcc metals: Kittel, Introduction to Solid State Physics, 8th
 #: ed. (2005), ch. 3, tables 1 and 3
@@ -48,49 +48,6 @@ METALS = {
     "Pt": (5.84, 278.3),
     "Au": (3.81, 173.2),
 }
-
-
-@dataclass(frozen=True)
-class ErrorLaw:
-    """A power law from a regressor's standard deviation s to a calibrated one: ``s exp(a + b ln u)``, u = s / signal.
-
-    Attributes
-    ----------
-    a, b : float
-    signal : float
-        Prior standard deviation (eV).
-    low, high : float
-        Range of u that the law was fitted on; beyond it the factor stays as at its end.
-    """
-
-    a: float
-    b: float
-    signal: float
-    low: float
-    high: float
-
-    @classmethod
-    def fit(cls, errors: np.ndarray, stds: np.ndarray, signal: float) -> ErrorLaw:
-        """The law under which left-out errors (..., n) in eV with standard deviations of the same shape are likeliest.
-
-        b is kept above -1/2, so that calibrated standard deviations rise with the regressor's.
-        """
-        u, z = stds / signal, errors / stds
-
-        def loss(law: np.ndarray) -> float:
-            log_factor = law[0] + law[1] * np.log(u)
-            return float(np.mean(log_factor + 0.5 * z**2 * np.exp(-2 * log_factor)))
-
-        a, b = minimize(loss, [0.0, 0.0], method="L-BFGS-B", bounds=[(-5.0, 5.0), (-0.5, 3.0)]).x
-        return cls(float(a), float(b), signal, float(u.min()), float(u.max()))
-
-    def factor(self, std: np.ndarray) -> np.ndarray:
-        """What standard deviations (n,) of the regressor are multiplied by."""
-        return np.exp(self.a + self.b * np.log(np.clip(std / self.signal, self.low, self.high)))
-
-    def __call__(self, std: np.ndarray) -> np.ndarray:
-        """Calibrated standard deviations."""
-        return std * self.factor(std)
 
 
 @dataclass(frozen=True)
@@ -113,14 +70,14 @@ class BarrierPrediction:
     level: float
 
 
-class SurfaceBarrierModel(RegressorMixin, BaseEstimator):
+class SurfaceBarrierModel(CalibratedRegressor):
     """Barriers of attachment and hops from site descriptors, with calibrated errors.
 
     Parameters
     ----------
-    regressor : BarrierRegressor, optional
-        :class:`GaussianProcessBarriers` (default) or
-        :class:`gapkit.estimators.calibrated_regressors.KernelRidgeBarriers`.
+    regressor : GroupedRegressor, optional
+        :class:`gapkit.estimators.calibrated_regressors.EvidenceProcess` (default) or
+        :class:`gapkit.estimators.calibrated_regressors.LeftOutRidge`.
     sites : transformer, optional
         From frames to site descriptors; :class:`gapkit.apps.growth.sites.SurfaceSites` by default.
     known_transition : bool
@@ -133,23 +90,13 @@ class SurfaceBarrierModel(RegressorMixin, BaseEstimator):
         extrapolation). Without clusters (0) only places like those of the training are vouched for.
     random_state : int, RandomState or None
         Deals hops to folds and starts the clusters.
-
-    Attributes
-    ----------
-    regressor_ : BarrierRegressor
-    offset_, scale_ : (f,)
-        Of the features.
-    mean_ : float
-        Mean training barrier (eV).
-    error_law_ : ErrorLaw
-        From the regressor's standard deviations to calibrated ones.
-    scores_ : (ways, n)
-        Sorted absolute errors of each way of leaving out, in units of the calibrated standard deviation.
     """
+
+    law = PowerLaw
 
     def __init__(
         self,
-        regressor: BarrierRegressor | None = None,
+        regressor: GroupedRegressor | None = None,
         sites: Any = None,
         known_transition: bool = True,
         metals: Mapping[str, tuple[float, float]] | None = None,
@@ -240,39 +187,21 @@ class SurfaceBarrierModel(RegressorMixin, BaseEstimator):
                 f"{len(np.unique(names))} names of hops are too few for {self.folds} folds and {self.clusters} clusters"
             )
         X = self.features(hops) if features is None else np.asarray(features, dtype=float)
-        self.offset_, spread = X.mean(axis=0), X.std(axis=0)
-        self.scale_ = np.where(spread > 1e-9, spread, 1.0)
-        self.mean_ = float(y.mean())
-        Z, centred = (X - self.offset_) / self.scale_, y - self.mean_
-        template = self.regressor if self.regressor is not None else GaussianProcessBarriers()
-        self.regressor_ = template.fit(Z, centred, names)
-        self._calibrate(hops, Z, centred)
-        return self
-
-    def _calibrate(self, hops: Sequence[Hop], Z: np.ndarray, y: np.ndarray) -> None:
+        Z = self._standardise(X)
         rng = np.random.default_rng(check_random_state(self.random_state).randint(2**31 - 1))
         ways = [folds_by_name(hops, self.folds, rng)]
         if self.clusters:
             ways.append(clusters_by_name(hops, Z, self.clusters, rng))
-        errors, stds = np.empty((len(ways), len(y))), np.empty((len(ways), len(y)))
-        for way, groups in enumerate(ways):
-            for group in np.unique(groups):
-                out = groups == group
-                mean, stds[way, out] = self.regressor_.refit(Z[~out], y[~out]).predict(Z[out])
-                errors[way, out] = y[out] - mean
-        self.error_law_ = ErrorLaw.fit(errors, stds, self.regressor_.signal)
-        self.scores_ = np.sort(np.abs(errors / self.error_law_(stds)), axis=1)
+        self._learn(self.regressor if self.regressor is not None else EvidenceProcess(), Z, y, names, ways)
+        return self
 
-    def _raw(self, hops, features=None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _rows(self, hops: Sequence[Hop], features: np.ndarray | None) -> np.ndarray:
         check_is_fitted(self)
-        X = self.features(hops) if features is None else features
-        Z = (X - self.offset_) / self.scale_
-        mean, std = self.regressor_.predict(Z)
-        return Z, mean + self.mean_, self.error_law_(std)
+        return self._scaled(self.features(hops) if features is None else features)
 
     def predict(self, hops: Sequence[Hop], return_std: bool = False, features: np.ndarray | None = None):
         """Barriers (n,) in eV and, on request, the standard deviations (n,) of new labels."""
-        _, mean, std = self._raw(hops, features)
+        mean, std = self._predicted(self._rows(hops, features))
         return (mean, std) if return_std else mean
 
     def predict_interval(
@@ -281,10 +210,8 @@ class SurfaceBarrierModel(RegressorMixin, BaseEstimator):
         """Barriers with the interval that holds a new label with probability ``level``."""
         if not 0 < level < 1:
             raise SettingsError(f"level must lie between 0 and 1, not {level}")
-        _, mean, std = self._raw(hops, features)
-        n = self.scores_.shape[1]
-        rank = min(n, int(np.ceil(level * (n + 1))))
-        half = self.scores_[:, rank - 1].max() * std
+        mean, std = self._predicted(self._rows(hops, features))
+        half = self._half_width(std, level)
         return BarrierPrediction(mean, std, mean - half, mean + half, level)
 
     def sample(
@@ -296,57 +223,7 @@ class SurfaceBarrierModel(RegressorMixin, BaseEstimator):
     ) -> np.ndarray:
         """Barriers (n_samples, n) in eV drawn jointly from the calibrated posterior of the function: hops in like
         places err alike."""
-        Z, mean, _ = self._raw(hops, features)
-        covariance = self.regressor_.covariance(Z)
-        factor = self.error_law_.factor(np.sqrt(np.maximum(np.diag(covariance), 0.0)))
-        values, vectors = np.linalg.eigh(factor[:, None] * covariance * factor)
-        root = vectors * np.sqrt(np.maximum(values, 0.0))  # rounding leaves tiny negative eigenvalues
-        return mean + rng.normal(size=(n_samples, len(mean))) @ root.T
-
-
-@dataclass(frozen=True)
-class HeldOut:
-    """Predictions of hops that the model had not seen; arrays (n,) in eV.
-
-    Attributes
-    ----------
-    label, predicted, std, lower, upper
-        Reference barrier, prediction, calibrated standard deviation, ends of the interval.
-    level : float
-        Nominal coverage of the interval.
-    """
-
-    label: np.ndarray
-    predicted: np.ndarray
-    std: np.ndarray
-    lower: np.ndarray
-    upper: np.ndarray
-    level: float
-
-    @property
-    def mae(self) -> float:
-        """Mean absolute error (eV)."""
-        return float(np.mean(np.abs(self.predicted - self.label)))
-
-    @property
-    def rmse(self) -> float:
-        """Root-mean-square error (eV)."""
-        return float(np.sqrt(np.mean((self.predicted - self.label) ** 2)))
-
-    @property
-    def coverage(self) -> float:
-        """Share of labels inside their interval."""
-        return float(np.mean((self.lower <= self.label) & (self.label <= self.upper)))
-
-    @property
-    def z_rms(self) -> float:
-        """Root mean square of error over standard deviation; 1 is honest."""
-        return float(np.sqrt(np.mean(((self.predicted - self.label) / self.std) ** 2)))
-
-    def part(self, mask: np.ndarray) -> HeldOut:
-        """Some of the hops."""
-        arrays = (self.label, self.predicted, self.std, self.lower, self.upper)
-        return HeldOut(*(a[mask] for a in arrays), self.level)
+        return self._sampled(self._rows(hops, features), n_samples, rng)
 
 
 def leave_out(
@@ -369,4 +246,4 @@ def leave_out(
         p = fitted.predict_interval([hops[k] for k in out], level, features=X[out])
         columns[:, out] = p.barrier, p.std, p.lower, p.upper
     label = np.array([h.barrier for h in hops])
-    return HeldOut(label, columns[0], columns[1], columns[2], columns[3], level)
+    return HeldOut(label, columns[0], columns[1], groups, columns[2], columns[3], level)

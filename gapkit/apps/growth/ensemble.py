@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 from tqdm import tqdm
 
 from gapkit.apps.growth.lattice_barriers import LatticeBarriers
-from gapkit.apps.growth.simulation import GrowthSettings, run_growth
+from gapkit.apps.growth.simulation import GrowthSettings, run_growth, seed_of
 from gapkit.exceptions import SettingsError
 
 
@@ -34,7 +33,7 @@ class GrowthEnsemble:
         """(s, r) layers per second."""
         return (self.mean_height[:, :, -1] - self.mean_height[:, :, 0]) / (self.time[-1] - self.time[0])
 
-    def spread(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def variance_components(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Mean of ``values`` (s, r, ...), standard deviation due to the barriers, and that due to chance in one run:
         variance components of a one-way layout (Searle, Casella and McCulloch, Variance Components (1992), 3.5)."""
         n_replicas = values.shape[1]
@@ -43,24 +42,29 @@ class GrowthEnsemble:
         return values.mean(axis=(0, 1)), np.sqrt(np.maximum(between, 0.0)), np.sqrt(within)
 
 
-def run_ensemble(
-    settings: GrowthSettings, samples: Sequence[LatticeBarriers], n_replicas: int = 2, progress: bool = False
+def grow_ensemble(
+    samples: Sequence[LatticeBarriers],
+    settings: GrowthSettings | None = None,
+    n_replicas: int = 2,
+    *,
+    random_state: int | np.random.Generator | None = None,
+    progress: bool = False,
 ) -> GrowthEnsemble:
     """Grow under each draw of the barriers, ``n_replicas`` times with other random numbers.
 
     Raises
     ------
     SettingsError
-        For fewer than two samples or replicas: their spreads could not be told apart.
+        For fewer than two samples or replicas: their variances could not be told apart.
     """
     if len(samples) < 2 or n_replicas < 2:
         raise SettingsError(f"at least 2 samples and 2 replicas are needed, not {len(samples)} and {n_replicas}")
-    arguments: dict[str, Any] = {**asdict(settings), "keep_heights": False}
-    seeds = np.random.SeedSequence(settings.seed).generate_state(len(samples) * n_replicas)
+    settings = replace(settings or GrowthSettings(), keep_heights=False)
+    seeds = np.random.SeedSequence(seed_of(random_state)).generate_state(len(samples) * n_replicas)
     runs = []
     with tqdm(total=len(seeds), desc="ensemble", leave=False, disable=not progress) as bar:
         for k, seed in enumerate(seeds):
-            runs.append(run_growth(GrowthSettings(**{**arguments, "seed": int(seed)}), samples[k // n_replicas]))
+            runs.append(run_growth(samples[k // n_replicas], settings, random_state=int(seed)))
             bar.update()
     shape = (len(samples), n_replicas, -1)
     return GrowthEnsemble(

@@ -9,19 +9,11 @@ from typing import Any
 import numpy as np
 
 from gapkit.apps.growth.ensemble import GrowthEnsemble
+from gapkit.apps.growth.run import SurfaceGrowthResult
 from gapkit.apps.growth.simulation import GrowthResult
 from gapkit.exceptions import DataError
-from gapkit.plotting import BLUE, GREY, ORANGE, check_picture
+from gapkit.plotting import BLUE, GREY, ORANGE, check_picture, new_figure, save_figure
 from gapkit.safe_write import replacing
-
-
-def _figure(columns: int, width: float = 4.2, height: float = 3.9):
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width * columns, height), layout="constrained", dpi=130)
-    FigureCanvasAgg(figure)
-    return figure, figure.subplots(1, columns, squeeze=False)[0]
 
 
 def relief(heights: np.ndarray, n_steps: int = 0, span: tuple[int, int] | None = None) -> np.ndarray:
@@ -66,42 +58,68 @@ def growth_figure(result: GrowthResult, path: str | os.PathLike, n_images: int =
     """
     check_picture(path)
     heights = _series(result)
-    figure, axes = _figure(n_images + 1)
+    figure, (axes,) = new_figure(columns=n_images + 1)
     span = (int(heights.min()), int(heights.max()))
     chosen = np.linspace(0, len(heights) - 1, n_images + 1).round().astype(int)[1:]
     for axis, k in zip(axes, chosen, strict=False):
         surface_image(axis, heights[k], _layers(result, k), result.settings.n_steps, span)
+    draw_record(axes[-1], result)
+    save_figure(figure, path)
+
+
+def draw_record(axes: Any, result: GrowthResult) -> None:
+    """Roughness and step density against the layers grown."""
     grown = result.mean_height - result.mean_height[0]
-    axes[-1].plot(grown, result.roughness, "-", color=BLUE, label="roughness w (layers)")
-    axes[-1].plot(grown, result.step_density, "-", color=ORANGE, label="step density")
+    axes.plot(grown, result.roughness, "-", color=BLUE, label="roughness w (layers)")
+    axes.plot(grown, result.step_density, "-", color=ORANGE, label="step density")
     without = np.sqrt(result.roughness[0] ** 2 + np.maximum(grown, 0))  # chance arrivals add Poisson's variance
-    axes[-1].plot(grown, without, ":", color="black", lw=0.9, label="w without hops (Poisson)")
-    axes[-1].set(xlabel="grown (layers)", ylim=(0, None))
-    axes[-1].set_title(f"{result.settings.temperature:g} K, {result.settings.flux:g} layers/s", fontsize=10)
-    axes[-1].legend(fontsize=8)
-    with replacing(path) as temporary:
-        figure.savefig(temporary)
+    axes.plot(grown, without, ":", color="black", lw=0.9, label="w without hops (Poisson)")
+    axes.set(xlabel="grown (layers)", ylim=(0, None))
+    axes.set_title(f"{result.settings.temperature:g} K, {result.settings.flux:g} layers/s", fontsize=10)
+    axes.legend(fontsize=8)
+
+
+def draw_ensemble(axes: Any, ensemble: GrowthEnsemble, title: str, quantity: str = "roughness") -> None:
+    """Mean of a quantity ("roughness" or "mean_height", layers) against time, with bands of one standard deviation:
+    that due to the barriers' uncertainty, and that of chance in one run."""
+    mean, barriers, chance = ensemble.variance_components(getattr(ensemble, quantity))
+    axes.fill_between(ensemble.time, mean - barriers, mean + barriers, color=ORANGE, alpha=0.35, lw=0, label="barriers")
+    axes.fill_between(ensemble.time, mean - chance, mean + chance, color=GREY, alpha=0.6, lw=0)
+    axes.plot(ensemble.time, mean, "-", color=BLUE, label="mean; grey: chance")
+    axes.set(xlabel="time (s)", ylabel=f"{quantity.replace('_', ' ')} (layers)", ylim=(0, None))
+    axes.set_title(title, fontsize=10)
+    axes.legend(fontsize=8, loc="upper left")
 
 
 def ensemble_figure(
     runs: Sequence[tuple[str, GrowthEnsemble]], path: str | os.PathLike, quantity: str = "roughness"
 ) -> None:
-    """Mean of a quantity ("roughness" or "mean_height", layers) against time for ensembles, with bands of one standard
-    deviation: that due to the barriers' uncertainty, and that of chance in one run."""
+    """Ensembles side by side (:func:`draw_ensemble`), as one picture file."""
     check_picture(path)
-    figure, axes = _figure(len(runs))
+    figure, (axes,) = new_figure(columns=len(runs))
     for axis, (name, ensemble) in zip(axes, runs, strict=True):
-        mean, barriers, chance = ensemble.spread(getattr(ensemble, quantity))
-        axis.fill_between(
-            ensemble.time, mean - barriers, mean + barriers, color=ORANGE, alpha=0.35, lw=0, label="barriers"
-        )
-        axis.fill_between(ensemble.time, mean - chance, mean + chance, color=GREY, alpha=0.6, lw=0)
-        axis.plot(ensemble.time, mean, "-", color=BLUE, label="mean; grey: chance")
-        axis.set(xlabel="time (s)", ylabel=f"{quantity.replace('_', ' ')} (layers)", ylim=(0, None))
-        axis.set_title(name, fontsize=10)
-        axis.legend(fontsize=8, loc="upper left")
-    with replacing(path) as temporary:
-        figure.savefig(temporary)
+        draw_ensemble(axis, ensemble, name, quantity)
+    save_figure(figure, path)
+
+
+def surface_growth_figure(result: SurfaceGrowthResult, path: str | os.PathLike) -> None:
+    """The surface at the end, its record, and the ensemble where there is one, as one picture file.
+
+    Raises
+    ------
+    GapkitError
+        Where the ending of ``path`` names no format of pictures.
+    """
+    check_picture(path)
+    grown, metal = result.growth, f"{result.settings.metal}(100)"
+    figure, (axes,) = new_figure(columns=2 if result.ensemble is None else 3)
+    heights = np.asarray(grown.heights)
+    last = heights[-1] if heights.ndim == 3 else heights
+    surface_image(axes[0], last, f"{metal}, {_layers(grown, -1)}", grown.settings.n_steps)
+    draw_record(axes[1], grown)
+    if result.ensemble is not None:
+        draw_ensemble(axes[2], result.ensemble, metal)
+    save_figure(figure, path)
 
 
 def animate_growth(result: GrowthResult, path: str | os.PathLike, frames_per_second: int = 12) -> None:
@@ -117,13 +135,13 @@ def animate_growth(result: GrowthResult, path: str | os.PathLike, frames_per_sec
     if not str(path).lower().endswith(".gif"):
         raise DataError(f"{path}: an animation ends in .gif")
     heights = _series(result)
-    figure, axes = _figure(1, width=4.4, height=4.7)
+    figure, ((axis,),) = new_figure(width=4.4, height=4.7)
     n_steps, span = result.settings.n_steps, (int(heights.min()), int(heights.max()))
-    image = surface_image(axes[0], heights[0], _layers(result, 0), n_steps, span)
+    image = surface_image(axis, heights[0], _layers(result, 0), n_steps, span)
 
     def draw(k: int):
         image.set_data(relief(heights[k], n_steps, span).T)
-        axes[0].set_title(_layers(result, k), fontsize=10)
+        axis.set_title(_layers(result, k), fontsize=10)
         return (image,)
 
     film = FuncAnimation(figure, draw, frames=len(heights), cache_frame_data=False)

@@ -1,112 +1,191 @@
-"""From hops with known barriers to a grown (100) surface of one metal, error bars included, in one call."""
+"""From hops with known barriers to a grown (100) surface of one metal, error bars included, in one call.
+
+The barrier model has an error of its own; growth by draws of the barriers carries it to roughness and growth rate. The
+chance of a single run is another kind of scatter, and stands apart from it in the result.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
 from gapkit.apps.growth.barrier_model import SurfaceBarrierModel
-from gapkit.apps.growth.ensemble import GrowthEnsemble, run_ensemble
+from gapkit.apps.growth.ensemble import GrowthEnsemble, grow_ensemble
 from gapkit.apps.growth.hops import Hop
 from gapkit.apps.growth.lattice_barriers import LatticeGeometry, ModelBarriers, barriers_from_model
-from gapkit.apps.growth.simulation import GrowthResult, GrowthSettings, run_growth
-from gapkit.exceptions import DataError
+from gapkit.apps.growth.simulation import GrowthResult, GrowthSettings, run_growth, seed_of
+from gapkit.exceptions import DataError, SettingsError
 
 
 @dataclass(frozen=True)
-class SurfaceGrowth:
+class SurfaceGrowthSettings(GrowthSettings):
+    """What grows, and how; the settings of the growth itself are those of :class:`GrowthSettings`.
+
+    Attributes
+    ----------
+    metal : str
+        Chemical symbol.
+    n_samples : int
+        Draws of the barriers for the error bars, at least 2; 0: the mean barriers alone, without error bars.
+    n_replicas : int
+        Runs with each draw.
+    step_edge : float
+        What a hop between layers costs beyond the trend of hops within one (eV).
+    leaving : float or None
+        Energy of an atom without neighbours below that of the vapour (eV); None: atoms never leave.
+    fastest : float or None
+        Moves are slowed to so many times the rate of a free adatom's hop
+        (:meth:`gapkit.apps.growth.lattice_barriers.LatticeBarriers.slowed`); None leaves them as the model has them.
+    """
+
+    metal: str = "Cu"
+    n_samples: int = 0
+    n_replicas: int = 2
+    step_edge: float = 0.1
+    leaving: float | None = None
+    fastest: float | None = 1e3
+
+    def check(self) -> None:
+        """Raise :class:`SettingsError` for values that cannot work."""
+        super().check()
+        if self.n_samples < 0 or self.n_samples == 1 or self.n_replicas < 2:
+            raise SettingsError(
+                "n_samples must be 0 or at least 2, and n_replicas at least 2, not "
+                f"{self.n_samples} and {self.n_replicas}"
+            )
+        if self.fastest is not None and self.fastest < 1:
+            raise SettingsError(f"fastest must be at least 1, not {self.fastest}")
+
+    @property
+    def growth(self) -> GrowthSettings:
+        """Settings of the growth itself."""
+        return GrowthSettings(**{f.name: getattr(self, f.name) for f in fields(GrowthSettings)})
+
+
+@dataclass(frozen=True)
+class SurfaceGrowthResult:
     """A grown surface and what it rests on.
 
     Attributes
     ----------
+    settings : SurfaceGrowthSettings
     model : SurfaceBarrierModel
         Fitted to all hops.
     barriers : ModelBarriers
         Of the lattice (eV).
-    result : GrowthResult
-        With the model's mean barriers.
+    growth : GrowthResult
+        By the model's mean barriers.
     ensemble : GrowthEnsemble or None
-        With draws of the barriers.
+        By draws of the barriers.
     """
 
+    settings: SurfaceGrowthSettings
     model: SurfaceBarrierModel
     barriers: ModelBarriers
-    result: GrowthResult
+    growth: GrowthResult
     ensemble: GrowthEnsemble | None
 
-    def summary(self) -> str:
-        """Barriers, roughness and growth rate with their uncertainties, as text."""
-        mean, table, result = self.barriers.mean, self.barriers.mean.barriers, self.result
+    def _quantity(self, name: str) -> tuple[float, float, float]:
+        """Value, standard deviation due to the barriers, and due to chance in one run; nan where not known."""
+        if self.ensemble is None:
+            value = self.growth.growth_rate if name == "growth_rate" else float(self.growth.roughness[-1])
+            return value, float("nan"), float("nan")
+        values = self.ensemble.growth_rate if name == "growth_rate" else self.ensemble.roughness[:, :, -1]
+        value, barriers, chance = (float(v) for v in self.ensemble.variance_components(values))
+        return value, barriers, chance
+
+    @property
+    def terrace_barrier(self) -> float:
+        """Barrier of a free adatom on a terrace (eV)."""
+        return float(self.barriers.mean.barriers[0])
+
+    @property
+    def terrace_barrier_std(self) -> float:
+        """Calibrated standard deviation of that barrier as a new label (eV)."""
+        return float(self.barriers.std[0])
+
+    @property
+    def roughness(self) -> float:
+        """Roughness at the end (layers); mean of the ensemble where there is one."""
+        return self._quantity("roughness")[0]
+
+    @property
+    def roughness_std(self) -> float:
+        """Standard deviation of the roughness due to uncertain barriers (layers); nan without an ensemble."""
+        return self._quantity("roughness")[1]
+
+    @property
+    def growth_rate(self) -> float:
+        """Growth rate (layers per second); mean of the ensemble where there is one."""
+        return self._quantity("growth_rate")[0]
+
+    @property
+    def growth_rate_std(self) -> float:
+        """Standard deviation of the growth rate due to uncertain barriers (layers/s); nan without an ensemble."""
+        return self._quantity("growth_rate")[1]
+
+    def __str__(self) -> str:
+        mean, grown = self.barriers.mean, self.growth
         lines = [
-            f"barrier of a free adatom {table[0]:.3f} +- {self.barriers.std[0]:.3f} eV, "
+            f"barrier of a free adatom {self.terrace_barrier:.3f} +- {self.terrace_barrier_std:.3f} eV, "
             f"lateral bonds {mean.bond:.3f} and {mean.second_bond:.3f} eV (misfit {self.barriers.misfit:.3f} eV), "
             f"{self.barriers.n_evaluations} environments",
-            f"{result.events[-1]} events in {result.time[-1]:.4g} s: growth rate {result.growth_rate:.4g} layers/s, "
-            f"roughness {result.roughness[-1]:.3f} layers",
+            f"{grown.events[-1]} events in {grown.time[-1]:.4g} s: growth rate {grown.growth_rate:.4g} layers/s, "
+            f"roughness {grown.roughness[-1]:.3f} layers",
         ]
         if self.ensemble is not None:
-            for name, values in (
-                ("roughness (layers)", self.ensemble.roughness[:, :, -1]),
-                ("growth rate (layers/s)", self.ensemble.growth_rate),
-            ):
-                value, barriers, chance = (float(v) for v in self.ensemble.spread(values))
-                lines.append(f"{name}: {value:.4g} +- {barriers:.2g} (barriers) +- {chance:.2g} (chance in one run)")
+            for name, label in (("roughness", "roughness (layers)"), ("growth_rate", "growth rate (layers/s)")):
+                value, barriers, chance = self._quantity(name)
+                lines.append(f"{label}: {value:.4g} +- {barriers:.2g} (barriers) +- {chance:.2g} (chance in one run)")
         return "\n".join(lines)
 
 
-def grow_surface(
+def run_surface_growth(
     hops: Sequence[Hop],
-    metal: str,
-    settings: GrowthSettings,
-    n_samples: int = 0,
-    n_replicas: int = 2,
-    step_edge: float = 0.1,
-    leaving: float = np.inf,
-    fastest: float = 1e3,
+    settings: SurfaceGrowthSettings | None = None,
+    *,
     model: SurfaceBarrierModel | None = None,
     checkpoint: str | os.PathLike | None = None,
+    random_state: int | np.random.Generator | None = None,
     progress: bool = False,
-) -> SurfaceGrowth:
+) -> SurfaceGrowthResult:
     """Fit a barrier model to hops, take the lattice's barriers from it, and grow.
 
     Parameters
     ----------
     hops
-        Hops with barriers; among them one on a flat (100) terrace of ``metal`` with its transition state, which gives
+        Hops with barriers; among them one on a flat (100) terrace of the metal with its transition state, which gives
         the lengths of the lattice.
-    metal
-        Chemical symbol.
-    settings
-        How the surface grows.
-    n_samples, n_replicas
-        Draws of the barriers, and runs with each; 0 samples: the mean barriers alone.
-    step_edge, leaving
-        See :func:`gapkit.apps.growth.lattice_barriers.barriers_from_model` (eV).
-    fastest
-        Moves are slowed to so many times the rate of a free adatom's hop
-        (:meth:`gapkit.apps.growth.lattice_barriers.LatticeBarriers.slowed`); inf leaves them as the model has them.
     model
         Model to be fitted; the default one otherwise.
     checkpoint
-        See :func:`gapkit.apps.growth.simulation.run_growth`.
+        See :func:`gapkit.apps.growth.simulation.run_growth`; of the run with the mean barriers.
 
     Raises
     ------
     DataError
         Where no such hop on a flat terrace is there.
     """
-    flat = [h for h in hops if h.metal == metal and h.surface == "flat100" and h.transition is not None]
+    s = settings or SurfaceGrowthSettings()
+    flat = [h for h in hops if h.metal == s.metal and h.surface == "flat100" and h.transition is not None]
     if not flat:
-        raise DataError(f"no hop on 'flat100' of {metal} with its transition state: it gives the lattice its lengths")
-    model = (model if model is not None else SurfaceBarrierModel(random_state=settings.seed)).fit(hops)
-    rng = np.random.default_rng(settings.seed)
+        raise DataError(f"no hop on 'flat100' of {s.metal} with its transition state: it gives the lattice its lengths")
+    seed = seed_of(random_state)
+    model = (model if model is not None else SurfaceBarrierModel(random_state=seed)).fit(hops)
     barriers = barriers_from_model(
-        model, LatticeGeometry.from_hop(flat[0]), n_samples, rng, step_edge=step_edge, leaving=leaving
-    )
-    result = run_growth(settings, barriers.mean.slowed(settings.temperature, fastest), checkpoint, progress=progress)
-    samples = [s.slowed(settings.temperature, fastest) for s in barriers.samples]
-    ensemble = run_ensemble(settings, samples, n_replicas, progress) if n_samples else None
-    return SurfaceGrowth(model, barriers, result, ensemble)
+        model, LatticeGeometry.from_hop(flat[0]), s.n_samples, np.random.default_rng(seed), step_edge=s.step_edge,
+        leaving=np.inf if s.leaving is None else s.leaving,
+    )  # fmt: skip
+    fastest = np.inf if s.fastest is None else s.fastest
+    grown = run_growth(
+        barriers.mean.slowed(s.temperature, fastest), s.growth, checkpoint=checkpoint,
+        random_state=None if random_state is None else seed, progress=progress,
+    )  # fmt: skip
+    ensemble = None
+    if s.n_samples:
+        draws = [b.slowed(s.temperature, fastest) for b in barriers.samples]
+        ensemble = grow_ensemble(draws, s.growth, s.n_replicas, random_state=seed, progress=progress)
+    return SurfaceGrowthResult(s, model, barriers, grown, ensemble)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -26,10 +26,11 @@ from gapkit.apps.growth import lattice
 from gapkit.apps.growth.lattice_barriers import LatticeBarriers
 from gapkit.exceptions import DataError, SettingsError
 from gapkit.safe_write import replacing
+from gapkit.settings import Settings
 
 _LARGEST = 2048  # columns a side: moves are counted in 32 bits
 _ROUND = 50_000  # events between two looks at the clock and the progress bar
-_FORMAT = 1
+_FORMAT = 2
 # arrays of the compiled floor, in its order
 _MEMBERS = (
     "tree", "counts", "blocks", "pool", "free", "n_free", "class_of_move", "place", "changed", "seen", "state",
@@ -37,8 +38,8 @@ _MEMBERS = (
 
 
 @dataclass(frozen=True)
-class GrowthSettings:
-    """How a surface grows.
+class GrowthSettings(Settings):
+    """How a surface grows by given barriers.
 
     Attributes
     ----------
@@ -60,7 +61,6 @@ class GrowthSettings:
         Times at which the surface is looked at, evenly spread, the start not counted.
     keep_heights : bool
         Whether the heights at those times are kept, for pictures.
-    seed : int
     """
 
     size: int = 128
@@ -72,9 +72,9 @@ class GrowthSettings:
     mobile_substrate: bool = False
     n_records: int = 50
     keep_heights: bool = False
-    seed: int = 0
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Raise :class:`SettingsError` for values that cannot work."""
         if not 6 <= self.size <= _LARGEST:
             raise SettingsError(f"size must lie between 6 and {_LARGEST} columns, not {self.size}")
         if not 0 < self.temperature < np.inf or not 0 < self.prefactor < np.inf or not 0 < self.duration < np.inf:
@@ -135,6 +135,16 @@ class GrowthResult:
         """Mean growth rate (layers per second)."""
         return float((self.mean_height[-1] - self.mean_height[0]) / (self.time[-1] - self.time[0]))
 
+    def __str__(self) -> str:
+        lines = [f"{'time (s)':>12} {'layers':>9} {'roughness':>9} {'step density':>12} {'adatoms':>9} {'events':>12}"]
+        for k in np.unique(np.linspace(0, len(self.time) - 1, 11).round().astype(int)):
+            lines.append(
+                f"{self.time[k]:>12.5g} {self.mean_height[k]:>9.3f} {self.roughness[k]:>9.3f} "
+                f"{self.step_density[k]:>12.4f} {self.adatoms[k]:>9.4f} {self.events[k]:>12d}"
+            )
+        lines.append(f"growth rate {self.growth_rate:.4g} layers/s")
+        return "\n".join(lines)
+
 
 def look(heights: np.ndarray, n_steps: int) -> tuple[float, float, float, float]:
     """Mean height and roughness (layers), step density and adatoms (per pair, per column) of a surface (L, L)."""
@@ -159,6 +169,13 @@ def initial_heights(size: int, n_steps: int) -> np.ndarray:
     return np.repeat((n_steps - 1 - x * n_steps // size if n_steps else 0 * x)[:, None], size, axis=1).astype(np.int32)
 
 
+def seed_of(random_state: int | np.random.Generator | None) -> int:
+    """A whole number is its own seed; a generator draws one; None takes one from the operating system."""
+    if isinstance(random_state, int | np.integer):
+        return int(random_state)
+    return int(np.random.default_rng(random_state).integers(2**31))
+
+
 @dataclass
 class Surface:
     """A growing surface: everything that the next event depends on, so that a run continued from a checkpoint equals
@@ -179,16 +196,26 @@ class Surface:
     members: tuple[np.ndarray, ...]
     records: list[tuple[float, ...]] = field(default_factory=list)
     kept: list[np.ndarray] = field(default_factory=list)
+    seed: int = 0
 
     @classmethod
-    def start(cls, settings: GrowthSettings, barriers: LatticeBarriers, heights: np.ndarray | None = None) -> Surface:
+    def start(
+        cls,
+        settings: GrowthSettings,
+        barriers: LatticeBarriers,
+        heights: np.ndarray | None = None,
+        random_state: int | np.random.Generator | None = None,
+    ) -> Surface:
         """A surface at time zero.
 
         Parameters
         ----------
         heights : (L, L), optional
             Where it starts; its atoms above the plane of :func:`initial_heights` may move.
+        random_state
+            Seed of the random numbers.
         """
+        seed = seed_of(random_state)
         plane = initial_heights(settings.size, settings.n_steps)
         start = plane if heights is None else np.array(heights, dtype=np.int32)
         if start.shape != plane.shape:
@@ -196,8 +223,9 @@ class Surface:
         base = np.full_like(plane, -(2**30)) if settings.mobile_substrate else plane.copy()
         class_of_code, rates = rate_classes(settings, barriers)
         surface = cls(
-            settings, barriers, start.copy(), base, np.random.default_rng(settings.seed), np.zeros(1),
+            settings, barriers, start.copy(), base, np.random.default_rng(seed), np.zeros(1),
             np.zeros(lattice.N_TALLIES, dtype=np.int64), class_of_code, rates, _members(settings.size, len(rates)),
+            seed=seed,
         )  # fmt: skip
         surface._set_deposition()
         lattice.classify_all(
@@ -256,7 +284,8 @@ class Surface:
         """Write a checkpoint; an existing one is replaced only when the new one is complete."""
         header = {
             "format": _FORMAT,
-            "settings": asdict(self.settings),
+            "settings": self.settings.as_dict(),
+            "seed": self.seed,
             "bonds": [self.barriers.bond, self.barriers.second_bond, self.barriers.leaving],
             "rng": self.rng.bit_generator.state,
         }
@@ -280,16 +309,18 @@ class Surface:
             with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
                 arrays = {name: stored[name] for name in stored.files}
             header = json.loads(str(arrays["header"]))
-            if header["format"] != _FORMAT:
+            if header["format"] == 1:  # the seed stood among the settings
+                header["seed"] = header["settings"].pop("seed")
+            elif header["format"] != _FORMAT:
                 raise DataError(f"{path}: checkpoint of format {header['format']}, this version reads {_FORMAT}")
-            settings = GrowthSettings(**header["settings"])
+            settings = GrowthSettings.from_dict(header["settings"])
             barriers = LatticeBarriers(arrays["symmetric"], *header["bonds"])
             rng = np.random.default_rng()
             rng.bit_generator.state = header["rng"]
             return cls(
                 settings, barriers, arrays["heights"], arrays["base"], rng, arrays["clock"], arrays["tallies"],
                 *rate_classes(settings, barriers), tuple(arrays[n] for n in _MEMBERS),
-                [tuple(r) for r in arrays["records"].tolist()], list(arrays["kept"]),
+                [tuple(r) for r in arrays["records"].tolist()], list(arrays["kept"]), header["seed"],
             )  # fmt: skip
         except DataError:
             raise
@@ -327,37 +358,46 @@ def _members(size: int, n_classes: int) -> tuple[np.ndarray, ...]:
 
 
 def run_growth(
-    settings: GrowthSettings,
     barriers: LatticeBarriers,
+    settings: GrowthSettings | None = None,
+    *,
     checkpoint: str | os.PathLike | None = None,
     heights: np.ndarray | None = None,
+    random_state: int | np.random.Generator | None = None,
     progress: bool = False,
 ) -> GrowthResult:
     """Grow a surface.
 
     Parameters
     ----------
-    settings, barriers
-        How, and by which barriers.
+    barriers, settings
+        By which barriers, and how.
     checkpoint
         File that is written at every record time. If it is there already, the run goes on from it.
     heights : (L, L), optional
         Where the surface starts.
+    random_state
+        Seed of the random numbers; a run that goes on keeps those of its checkpoint.
     progress
         Whether to show a progress bar.
 
     Raises
     ------
     DataError
-        Where the checkpoint is that of other settings or barriers.
+        Where the checkpoint is that of another seed, other settings or other barriers.
     """
+    settings = settings or GrowthSettings()
+    seed = seed_of(random_state)
     if checkpoint is not None and Path(checkpoint).exists():
         surface = Surface.load(checkpoint)
         same = np.array_equal(surface.barriers.barriers, barriers.barriers)
-        if surface.settings != settings or not same:
-            raise DataError(f"{checkpoint}: checkpoint of another run; remove it, or give its settings and barriers")
+        reseeded = random_state is not None and surface.seed != seed
+        if surface.settings != settings or not same or reseeded:
+            raise DataError(
+                f"{checkpoint}: checkpoint of another run; remove it, or give its settings, barriers and random_state"
+            )
     else:
-        surface = Surface.start(settings, barriers, heights)
+        surface = Surface.start(settings, barriers, heights, seed)
     times = settings.duration * np.arange(settings.n_records + 1) / settings.n_records
     with tqdm(total=settings.n_records, desc="growth", leave=False, disable=not progress) as bar:
         bar.update(len(surface.records) - 1)

@@ -9,17 +9,18 @@ first. :func:`largest_std` and :func:`at_random` are here; a strategy of ``gapki
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import ase
 import numpy as np
 from sklearn.base import clone
 from tqdm import tqdm
 
-from gapkit.apps.transferability.run import domain_report
-from gapkit.apps.transferability.si100 import FACES, DimerStudy, SlabSettings, dimer_study
+from gapkit.apps.transferability.run import DomainSettings, run_domain
+from gapkit.apps.transferability.si100 import FACES, DimersResult, DimersSettings, run_dimers
 from gapkit.estimators.gap import GAP
 from gapkit.exceptions import DataError, NumericsError, SettingsError
+from gapkit.settings import Settings
 
 Acquisition = Callable[[GAP, Sequence[ase.Atoms], int, np.random.Generator], Sequence[int]]
 
@@ -37,7 +38,7 @@ def at_random(gap: GAP, frames: Sequence[ase.Atoms], n: int, rng: np.random.Gene
 
 
 @dataclass(frozen=True)
-class LearningSettings:
+class LearningSettings(Settings):
     """How labels are added.
 
     Attributes
@@ -46,18 +47,16 @@ class LearningSettings:
         Numbers of added frames at which the model is fitted and judged, rising; the first may be zero.
     refit : bool
         Fit anew at each size (new sparse points, new levels); else ``gap.update``, with both frozen.
-    seed : int
-        Of the acquisition.
-    slab : SlabSettings or None
-        Slabs of the dimer study.
+    slab : DimersSettings
+        Slabs of the dimers.
     """
 
     sizes: tuple[int, ...] = (0, 2, 5, 10, 20, 30)
     refit: bool = True
-    seed: int = 0
-    slab: SlabSettings | None = None
+    slab: DimersSettings = field(default_factory=DimersSettings)
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Raise :class:`SettingsError` for values that cannot work."""
         steps = np.diff(np.array(self.sizes))
         if not len(self.sizes) or min(self.sizes) < 0 or (steps <= 0).any():
             raise SettingsError(f"sizes must be rising numbers of frames, not {self.sizes!r}")
@@ -71,9 +70,9 @@ class LearningStep:
     ----------
     chosen : tuple of int
         Places in the pool of all frames added so far.
-    study : DimerStudy or None
+    study : DimersResult or None
         Faces relaxed by this model; None where it found no minimum.
-    at_reference : DimerStudy
+    at_reference : DimersResult
         This model's energies of the reference's own geometries.
     energy_rmse, force_rmse : float
         On the test frames: eV/atom, eV/A.
@@ -88,8 +87,8 @@ class LearningStep:
     """
 
     chosen: tuple[int, ...]
-    study: DimerStudy | None
-    at_reference: DimerStudy
+    study: DimersResult | None
+    at_reference: DimersResult
     energy_rmse: float
     force_rmse: float
     energy_std: float
@@ -99,22 +98,25 @@ class LearningStep:
 
 
 @dataclass(frozen=True)
-class LearningCurve:
+class LearningResult:
     """Steps of one strategy.
 
     Attributes
     ----------
+    settings : LearningSettings
     name : str
+        Of the strategy.
     steps : tuple of LearningStep
-    reference : DimerStudy
+    reference : DimersResult
         What is to be reproduced.
     final : GAP
         The last model.
     """
 
+    settings: LearningSettings
     name: str
     steps: tuple[LearningStep, ...]
-    reference: DimerStudy
+    reference: DimersResult
     final: GAP
 
     @property
@@ -132,8 +134,7 @@ class LearningCurve:
         """Errors of :meth:`gains` (eV per dimer)."""
         return self.gains(face, initial)[0] - self.reference.gain(face, initial).value
 
-    def table(self) -> str:
-        """One line per step."""
+    def __str__(self) -> str:
         lines = [
             f"{self.name}\n{'added':>5} {'buckled (eV/dimer)':>20} {'error meV':>9} {'angle':>6} {'length':>7} "
             f"{'test meV/atom':>13} {'std':>6} {'z':>5} {'eV/A':>6} {'local std':>9} {'distance':>8}"
@@ -150,21 +151,20 @@ class LearningCurve:
             )
         return "\n".join(lines)
 
-    def __str__(self) -> str:
-        return self.table()
 
-
-def learning_curve(
+def run_learning(
     gap: GAP,
     training: Sequence[ase.Atoms],
     pool: Sequence[ase.Atoms],
     test: Sequence[ase.Atoms],
-    reference: DimerStudy,
+    reference: DimersResult,
     choose: Acquisition = largest_std,
     settings: LearningSettings | None = None,
+    *,
     name: str = "largest std",
+    random_state: int | np.random.Generator | None = None,
     progress: bool = False,
-) -> LearningCurve:
+) -> LearningResult:
     """Add frames of ``pool`` to ``training`` as ``choose`` says, fit, and judge.
 
     Parameters
@@ -177,6 +177,13 @@ def learning_curve(
     reference
         Dimers by the method of the labels (:func:`gapkit.apps.transferability.si100.reference_study`).
 
+    name
+        Of the strategy, for tables and pictures.
+    random_state
+        Seed of the acquisition.
+    progress
+        Whether to show a progress bar.
+
     Raises
     ------
     DataError
@@ -186,7 +193,7 @@ def learning_curve(
     training, pool, test = list(training), list(pool), list(test)
     if len(pool) < max(s.sizes):
         raise DataError(f"the pool has {len(pool)} frames: not enough for {max(s.sizes)} to be added")
-    rng = np.random.default_rng(s.seed)
+    rng = np.random.default_rng(random_state)
     model = gap if hasattr(gap, "potential_") else clone(gap).fit(training)
     if not s.refit and model is gap:
         model = clone(gap).fit(training)  # update would change the caller's model
@@ -203,7 +210,7 @@ def learning_curve(
             else:
                 model.update([pool[k] for k in fresh])
         steps.append(_judged(model, training + [pool[k] for k in chosen], tuple(chosen), test, reference, s.slab))
-    return LearningCurve(name, tuple(steps), reference, model)
+    return LearningResult(s, name, tuple(steps), reference, model)
 
 
 def _judged(
@@ -211,11 +218,11 @@ def _judged(
     known: Sequence[ase.Atoms],
     chosen: tuple[int, ...],
     test: Sequence[ase.Atoms],
-    reference: DimerStudy,
-    slab: SlabSettings | None,
+    reference: DimersResult,
+    slab: DimersSettings,
 ) -> LearningStep:
     try:
-        study = dimer_study(model, slab)
+        study = run_dimers(model, slab)
     except NumericsError:
         study = None
     sizes = np.array([len(a) for a in test])
@@ -223,11 +230,11 @@ def _judged(
     error = (p.energy - [a.get_potential_energy() for a in test]) / sizes
     force = np.concatenate([(f - a.get_forces()).ravel() for f, a in zip(p.forces, test, strict=True)])
     slabs = [reference.frames[face] for face in FACES]
-    report = domain_report(model, known, slabs)
+    report = run_domain(model, known, slabs, DomainSettings(map_environments=0))
     return LearningStep(
         chosen=chosen,
         study=study,
-        at_reference=dimer_study(model, frames=reference.frames),
+        at_reference=run_dimers(model, frames=reference.frames),
         energy_rmse=float(np.sqrt(np.mean(error**2))),
         force_rmse=float(np.sqrt(np.mean(force**2))),
         energy_std=float(np.sqrt(np.mean((p.energy_std / sizes) ** 2))),

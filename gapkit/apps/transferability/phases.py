@@ -10,9 +10,10 @@ import numpy as np
 from sklearn.base import clone
 from tqdm import tqdm
 
-from gapkit.apps.transferability.run import domain_report
+from gapkit.apps.transferability.run import DomainSettings, run_domain
 from gapkit.estimators.gap import GAP
-from gapkit.exceptions import DataError
+from gapkit.exceptions import DataError, SettingsError
+from gapkit.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class PhaseTransfer:
     distance : (n,)
         Largest kernel distance of an atom of each frame to the nearest training environment.
     distance_limit : float
-        See :class:`gapkit.apps.transferability.run.DomainReport`.
+        See :class:`gapkit.apps.transferability.run.DomainResult`.
     neighbour : tuple of str
         Config_type of the environment nearest to that atom.
     trajectory : tuple of str
@@ -124,7 +125,7 @@ def leave_phase_out(
         predicted.append(difference.value)
         std.append(difference.std)
         narrow.append(latent.combination(c).std)
-    report = domain_report(model, rest, frames)
+    report = run_domain(model, rest, frames, DomainSettings(map_environments=0))
     far = [report.least_known(k) for k in range(len(frames))]
     return PhaseTransfer(
         families=families,
@@ -140,18 +141,78 @@ def leave_phase_out(
     )
 
 
-def leave_phases_out(
+@dataclass(frozen=True)
+class PhasesSettings(Settings):
+    """Which families are left out, each with a model of its own.
+
+    Attributes
+    ----------
+    families : tuple of str
+        Config_types among the frames; several that are left out together are joined by ``+``. Empty: each config_type
+        of the frames but the reference's, one after another.
+    """
+
+    families: tuple[str, ...] = ()
+
+    def check(self) -> None:
+        """Raise :class:`SettingsError` for values that cannot work."""
+        if not all(name.strip() for family in self.families for name in family.split("+")):
+            raise SettingsError(f"families must be names of config_types, joined by +, not {self.families!r}")
+
+
+@dataclass(frozen=True)
+class PhasesResult:
+    """Transfers to phases that were left out.
+
+    Attributes
+    ----------
+    settings : PhasesSettings
+    transfers : tuple of PhaseTransfer
+        One for each family (eV/atom, A^3/atom).
+    """
+
+    settings: PhasesSettings
+    transfers: tuple[PhaseTransfer, ...]
+
+    def __str__(self) -> str:
+        head = "energies above the reference frame, of phases left out of the training set"
+        return "\n".join([head, *map(str, self.transfers)])
+
+
+def run_phases(
     gap: GAP,
     training: Sequence[ase.Atoms],
     frames: Sequence[ase.Atoms],
-    families: Sequence[str | Sequence[str]],
     reference: ase.Atoms,
+    settings: PhasesSettings | None = None,
+    *,
+    random_state: int | None = None,
     progress: bool = False,
-) -> list[PhaseTransfer]:
-    """:func:`leave_phase_out` for each of ``families``: config_types, or groups of them, among ``frames``."""
-    groups = [{f} if isinstance(f, str) else set(f) for f in families]
-    bar = tqdm(groups, desc="left out", unit="fit", disable=not progress, leave=False)
-    return [
-        leave_phase_out(gap, training, [a for a in frames if a.info.get("config_type") in group], reference)
-        for group in bar
-    ]
+) -> PhasesResult:
+    """:func:`leave_phase_out` for each family of the settings.
+
+    Parameters
+    ----------
+    gap, training, frames, reference
+        As for :func:`leave_phase_out`; ``frames`` may hold families that are not asked about.
+    random_state
+        Seed of the fits, in the place of the model's own.
+    progress
+        Whether to show a progress bar.
+
+    Raises
+    ------
+    DataError
+        As :func:`leave_phase_out`.
+    """
+    s = settings or PhasesSettings()
+    known = str(reference.info.get("config_type"))
+    named = dict.fromkeys(str(a.info.get("config_type")) for a in frames)
+    families = s.families or tuple(name for name in named if name != known)
+    model = gap if random_state is None else clone(gap).set_params(random_state=random_state)
+    transfers = []
+    for family in tqdm(families, desc="left out", unit="fit", disable=not progress, leave=False):
+        names = {name.strip() for name in family.split("+")}
+        chosen = [a for a in frames if a.info.get("config_type") in names]
+        transfers.append(leave_phase_out(model, training, chosen, reference))
+    return PhasesResult(s, tuple(transfers))

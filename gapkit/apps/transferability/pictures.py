@@ -8,26 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from gapkit.apps.transferability.learning import LearningCurve
-from gapkit.apps.transferability.phases import PhaseTransfer
-from gapkit.apps.transferability.run import DomainMap, DomainReport
-from gapkit.plotting import BLUE, GREY, ORANGE, check_picture
-from gapkit.safe_write import replacing
-
-GREEN, PURPLE, RED = "#2f855a", "#6b46c1", "#c53030"
-CYCLE = (BLUE, ORANGE, GREEN, PURPLE, RED, GREY)
+from gapkit.apps.transferability.environments import DomainMap
+from gapkit.apps.transferability.learning import LearningResult
+from gapkit.apps.transferability.phases import PhasesResult, PhaseTransfer
+from gapkit.apps.transferability.run import DomainResult
+from gapkit.apps.transferability.si100 import FACES, DimersResult
+from gapkit.plotting import BLUE, CYCLE, GREY, check_picture, new_figure, save_figure
 
 
-def _figure(columns: int, width: float = 4.6, height: float = 4.0):
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width * columns, height), layout="constrained", dpi=120)
-    FigureCanvasAgg(figure)
-    return figure, figure.subplots(1, columns, squeeze=False)[0]
-
-
-def draw_distances(axes: Any, report: DomainReport) -> None:
+def draw_distances(axes: Any, report: DomainResult) -> None:
     """Deviation of each new atom against its distance to the training set, both limits, training atoms in grey."""
     axes.plot(
         report.training_distance, 1e3 * report.training.std, ".", ms=2.5, color=GREY, alpha=0.5, label="training atoms"
@@ -43,7 +32,7 @@ def draw_distances(axes: Any, report: DomainReport) -> None:
     axes.legend(fontsize=8)
 
 
-def draw_map(axes: Any, chart: DomainMap, report: DomainReport) -> Any:
+def draw_map(axes: Any, chart: DomainMap, report: DomainResult) -> Any:
     """Training environments in grey, new ones coloured by the deviation of their local energy; returns the colours."""
     axes.plot(*chart.training.T, ".", ms=3, color=GREY, alpha=0.5, label="training")
     colours = 1e3 * report.std[chart.new_place]
@@ -54,8 +43,8 @@ def draw_map(axes: Any, chart: DomainMap, report: DomainReport) -> Any:
     return points
 
 
-def domain_figure(report: DomainReport, chart: DomainMap, path: str | os.PathLike) -> None:
-    """Distances and deviations, and the map, as one picture file.
+def domain_figure(result: DomainResult, path: str | os.PathLike) -> None:
+    """Distances and standard deviations, and the map where there is one, as one picture file.
 
     Raises
     ------
@@ -63,14 +52,42 @@ def domain_figure(report: DomainReport, chart: DomainMap, path: str | os.PathLik
         Where the ending of ``path`` names no format of pictures.
     """
     check_picture(path)
-    figure, axes = _figure(2)
-    draw_distances(axes[0], report)
-    figure.colorbar(draw_map(axes[1], chart, report), ax=axes[1], label="std of the local energy (meV)")
-    with replacing(path) as temporary:
-        figure.savefig(temporary)
+    figure, (axes,) = new_figure(columns=1 if result.chart is None else 2, width=4.6, height=4.0)
+    draw_distances(axes[0], result)
+    if result.chart is not None:
+        colours = draw_map(axes[1], result.chart, result)
+        figure.colorbar(colours, ax=axes[1], label="std of the local energy (meV)")
+    save_figure(figure, path)
 
 
-def draw_gain(axes: Any, curves: Sequence[LearningCurve], face: str = "buckled") -> None:
+def draw_dimers(axes: Any, result: DimersResult) -> None:
+    """Energies of the faces per dimer with two standard deviations, and the geometry of their dimers."""
+    places = np.arange(len(FACES))
+    gains = [result.gain(face) for face in FACES]
+    std = [2 * g.std for g in gains]
+    axes.errorbar(places, [g.value for g in gains], yerr=std, fmt="o", ms=5, capsize=3, color=BLUE)
+    for place, face, gain in zip(places, FACES, gains, strict=True):
+        d = result.geometry(face)
+        axes.annotate(
+            f"{d.length:.2f} A, {d.buckling:.0f} deg", (place, gain.value), (0, 12), textcoords="offset points",
+            ha="center", fontsize=8,
+        )  # fmt: skip
+    axes.axhline(0.0, color=GREY, lw=0.8)
+    axes.set_xticks(places, FACES)
+    axes.set(ylabel="energy per dimer (eV)", xlim=(-0.5, len(FACES) - 0.5))
+    axes.margins(y=0.2)
+    axes.set_title("Si(100): bars are 2 std of the difference", fontsize=9)
+
+
+def dimers_figure(result: DimersResult, path: str | os.PathLike) -> None:
+    """:func:`draw_dimers` as one picture file; raises as :func:`domain_figure`."""
+    check_picture(path)
+    figure, ((axes,),) = new_figure(width=4.6, height=4.0)
+    draw_dimers(axes, result)
+    save_figure(figure, path)
+
+
+def draw_gain(axes: Any, curves: Sequence[LearningResult], face: str = "buckled") -> None:
     """Dimer energy with two standard deviations against the number of surface labels, and the reference.
 
     Error bars before the first label may run out of the picture: its height follows those after it.
@@ -96,7 +113,7 @@ def draw_gain(axes: Any, curves: Sequence[LearningCurve], face: str = "buckled")
     axes.legend(fontsize=8)
 
 
-def draw_errors(axes: Any, curves: Sequence[LearningCurve]) -> None:
+def draw_errors(axes: Any, curves: Sequence[LearningResult]) -> None:
     """Error (full) and predicted deviation (dashed) of energies of test surfaces against the number of labels."""
     for curve, color in zip(curves, CYCLE, strict=False):
         error = [1e3 * s.energy_rmse for s in curve.steps]
@@ -109,14 +126,15 @@ def draw_errors(axes: Any, curves: Sequence[LearningCurve]) -> None:
     axes.legend(fontsize=8)
 
 
-def learning_figure(curves: Sequence[LearningCurve], path: str | os.PathLike) -> None:
-    """Dimer energies, and errors of test surfaces, as one picture file; raises as :func:`domain_figure`."""
+def learning_figure(result: LearningResult | Sequence[LearningResult], path: str | os.PathLike) -> None:
+    """Dimer energies, and errors of test surfaces, of one strategy or several, as one picture file; raises as
+    :func:`domain_figure`."""
     check_picture(path)
-    figure, axes = _figure(2)
+    curves = [result] if isinstance(result, LearningResult) else list(result)
+    figure, (axes,) = new_figure(columns=2, width=4.6, height=4.0)
     draw_gain(axes[0], curves)
     draw_errors(axes[1], curves)
-    with replacing(path) as temporary:
-        figure.savefig(temporary)
+    save_figure(figure, path)
 
 
 def draw_phases(axes: Any, results: Sequence[PhaseTransfer]) -> None:
@@ -132,3 +150,11 @@ def draw_phases(axes: Any, results: Sequence[PhaseTransfer]) -> None:
     axes.set(xlabel="volume (A$^3$/atom)", ylabel="energy above diamond (eV/atom)")
     axes.set_title("lines: DFT; points: predicted unseen, 2 std", fontsize=9)
     axes.legend(fontsize=8)
+
+
+def phases_figure(result: PhasesResult, path: str | os.PathLike) -> None:
+    """:func:`draw_phases` as one picture file; raises as :func:`domain_figure`."""
+    check_picture(path)
+    figure, ((axes,),) = new_figure(width=4.6, height=4.0)
+    draw_phases(axes, result.transfers)
+    save_figure(figure, path)

@@ -1,4 +1,4 @@
-r"""Is this structure anything like the training set? Deviations, distances and a map, atom by atom.
+r"""Is this structure anything like the training set? Standard deviations and distances, atom by atom.
 
 Two questions are asked of every atom. What does the model itself say: the standard deviation of the local energy (of
 the function, without noise). And what has it seen: the distance to the nearest training environment in the geometry
@@ -14,24 +14,27 @@ the prior allows over that distance, :math:`\sigma(x) \le \sigma(y) + \delta\, d
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import ase
 import numpy as np
 
-from gapkit.descriptors import SOAP
+from gapkit.apps.transferability.environments import (
+    LEAST_MAPPED,
+    DomainMap,
+    Environments,
+    domain_map,
+    environments,
+    nearest,
+)
 from gapkit.estimators.gap import GAP
-from gapkit.exceptions import DataError, SettingsError
-from gapkit.potential.potential import Potential
-
-#: rows of kernel values held at a time
-CHUNK = 512
+from gapkit.exceptions import SettingsError
+from gapkit.settings import Settings
 
 
 @dataclass(frozen=True)
-class DomainSettings:
+class DomainSettings(Settings):
     """How a domain is judged and drawn.
 
     Attributes
@@ -40,199 +43,23 @@ class DomainSettings:
         Share of the training environments that lie within ``distance_limit``, each measured to the nearest one of
         another trajectory.
     map_environments : int
-        At most this many training environments, and as many new ones, on the map.
-    seed : int
-        Of the choice of environments for the map.
+        At most this many training environments, and as many new ones, on the map; 0: no map.
     """
 
     quantile: float = 0.95
     map_environments: int = 1000
-    seed: int = 0
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Raise :class:`SettingsError` for values that cannot work."""
         if not 0 < self.quantile < 1:
             raise SettingsError(f"quantile must be between 0 and 1, not {self.quantile!r}")
-        if self.map_environments < 3:
-            raise SettingsError(f"map_environments must be at least 3, not {self.map_environments!r}")
+        if self.map_environments and self.map_environments < LEAST_MAPPED:
+            raise SettingsError(f"map_environments must be 0 or at least {LEAST_MAPPED}, not {self.map_environments!r}")
 
 
 @dataclass(frozen=True)
-class Environments:
-    """Atoms of some frames as a potential sees them.
-
-    Attributes
-    ----------
-    frame, atom, number : (n,)
-        Index of the frame, of the atom in it, and atomic number.
-    config_type, trajectory : (n,)
-        Of the frame; "" and "frame k" where it names none.
-    std : (n,)
-        Standard deviation of the local energy (eV), of the function alone.
-    features : dict
-        By atomic number: one (n_z, f) array per SOAP term, scaled by its kernel, rows in order of appearance.
-    """
-
-    frame: np.ndarray
-    atom: np.ndarray
-    number: np.ndarray
-    config_type: np.ndarray
-    trajectory: np.ndarray
-    std: np.ndarray
-    features: dict[int, tuple[np.ndarray, ...]]
-
-    def __len__(self) -> int:
-        return len(self.frame)
-
-    def rows(self, number: int) -> np.ndarray:
-        """Places of the environments around this species."""
-        return np.flatnonzero(self.number == number)
-
-
-def environments(gap: GAP, frames: Sequence[ase.Atoms]) -> Environments:
-    """Features and deviations of all atoms of ``frames``.
-
-    Raises
-    ------
-    SettingsError
-        For a potential without a SOAP term.
-    SpeciesError, DataError
-        As :meth:`gapkit.GAP.predict`; DataError where there are no frames.
-    """
-    potential = gap.potential_
-    frames = list(frames)
-    if not frames:
-        raise DataError("there are no frames; give at least one")
-    blocks = {z: _soap_blocks(potential, z) for z in potential.species}
-    features: dict[int, list[list[np.ndarray]]] = {z: [[] for _ in b] for z, b in blocks.items()}
-    std = []
-    for index, atoms in enumerate(frames):
-        structure = potential.structure(atoms, f"frame {index}")
-        std.append(potential.local_spread(structure, noise=False))
-        for z in np.unique(structure.numbers).tolist():
-            for part, block in zip(features[z], blocks[z], strict=True):
-                x = block.descriptor.environments(structure, block.channel, derivatives=False).x
-                part.append(block.kernel.scale(x))
-    sizes = [len(a) for a in frames]
-    config = [str(a.info.get("config_type", "")) for a in frames]
-    trajectory = [str(a.info.get("trajectory", f"frame {k}")) for k, a in enumerate(frames)]
-    return Environments(
-        frame=np.repeat(np.arange(len(frames)), sizes),
-        atom=np.concatenate([np.arange(n) for n in sizes]),
-        number=np.concatenate([a.numbers for a in frames]),
-        config_type=np.repeat(np.array(config), sizes),
-        trajectory=np.repeat(np.array(trajectory), sizes),
-        std=np.concatenate(std),
-        features={z: tuple(np.vstack(part) for part in parts) for z, parts in features.items() if parts and parts[0]},
-    )
-
-
-def _soap_blocks(potential: Potential, number: int) -> list:
-    blocks = [b for b in potential.basis.blocks if isinstance(b.descriptor, SOAP) and b.channel == (number,)]
-    if not blocks:
-        raise SettingsError("distances between environments need a SOAP term; this potential has none")
-    return blocks
-
-
-def kernel(gap: GAP, number: int, x: Sequence[np.ndarray], y: Sequence[np.ndarray]) -> np.ndarray:
-    """Unit kernel (n, m) between environments of one species; ``x``, ``y``: one feature array per SOAP term."""
-    blocks = _soap_blocks(gap.potential_, number)
-    weight = np.array([gap.potential_.posterior.signal[b.term] ** 2 for b in blocks])
-    weight /= weight.sum()
-    return sum(w * b.kernel.of_scaled(p, q) for w, b, p, q in zip(weight, blocks, x, y, strict=True))
-
-
-def nearest(gap: GAP, new: Environments, known: Environments, *, other_trajectory: bool = False):
-    """Distance (n,) of each new environment to the nearest known one of its species, and the place (n,) of that.
-
-    Where there is none the distance is sqrt(2) (a kernel of zero) and the place -1. ``other_trajectory`` leaves out
-    known environments whose trajectory bears the same name. Rounding leaves 1e-8 for equal environments.
-    """
-    distance = np.full(len(new), np.sqrt(2.0))
-    place = np.full(len(new), -1)
-    for z in np.unique(new.number).tolist():
-        there = known.rows(z)
-        if not len(there):
-            continue
-        here = new.rows(z)
-        for begin in range(0, len(here), CHUNK):
-            part = slice(begin, begin + CHUNK)
-            k = kernel(gap, z, [x[part] for x in new.features[z]], known.features[z])
-            if other_trajectory:
-                k[new.trajectory[here[part], None] == known.trajectory[None, there]] = -1.0
-            best = np.argmax(k, axis=1)
-            top = np.minimum(k[np.arange(len(k)), best], 1.0)  # k(x, x) = 1: unit vectors
-            found = top >= 0
-            distance[here[part]] = np.where(found, np.sqrt(2.0 - 2.0 * top), np.sqrt(2.0))
-            place[here[part]] = np.where(found, there[best], -1)
-    return distance, place
-
-
-@dataclass(frozen=True)
-class DomainMap:
-    """Kernel principal components of training and new environments of one species together.
-
-    Attributes
-    ----------
-    number : int
-        Atomic number.
-    training, new : (n, 2)
-        Coordinates: dimensionless, in the metric of the kernel distance.
-    training_place, new_place : (n,)
-        Which environments these are.
-    explained : (2,)
-        Share of the variance along each axis; zero where all environments are alike.
-    """
-
-    number: int
-    training: np.ndarray
-    new: np.ndarray
-    training_place: np.ndarray
-    new_place: np.ndarray
-    explained: np.ndarray
-
-
-def domain_map(
-    gap: GAP,
-    training: Environments,
-    new: Environments,
-    number: int | None = None,
-    settings: DomainSettings | None = None,
-) -> DomainMap:
-    """Kernel PCA (Schoelkopf, Smola and Mueller, Neural Comput. 10, 1299 (1998)) of a sample of both sets.
-
-    ``number``: the species; the most frequent one of ``new`` by default. The axes are those of the sample: a map of
-    other frames is another map.
-    """
-    from sklearn.decomposition import KernelPCA
-
-    settings = settings or DomainSettings()
-    number = Counter(new.number.tolist()).most_common(1)[0][0] if number is None else number
-    rng = np.random.default_rng(settings.seed)
-    places, parts = [], []
-    for known in (training, new):
-        there = known.rows(number)
-        chosen = np.arange(len(there))
-        if len(there) > settings.map_environments:
-            chosen = np.sort(rng.choice(len(there), settings.map_environments, replace=False))
-        places.append(there[chosen])
-        if len(there):
-            parts.append([x[chosen] for x in known.features[number]])
-    if sum(map(len, places)) < 3:
-        raise DataError(f"a map needs at least 3 environments of atomic number {number}")
-    features = [np.vstack(x) for x in zip(*parts, strict=True)]
-    K = kernel(gap, number, features, features)
-    pca = KernelPCA(n_components=2, kernel="precomputed", random_state=settings.seed)
-    xy = pca.fit_transform(K)
-    xy *= np.sign(xy[np.argmax(np.abs(xy), axis=0), [0, 1]])  # signs are arbitrary: the longest arm points up
-    total = np.trace(K) - K.sum() / len(K)
-    n = len(places[0])
-    explained = pca.eigenvalues_ / total if total > 1e-12 * len(K) else np.zeros(2)  # all alike: nothing to explain
-    return DomainMap(int(number), xy[:n], xy[n:], *places, explained)
-
-
-@dataclass(frozen=True)
-class DomainReport:
-    """What a potential knows of the atoms of some frames.
+class DomainResult:
+    """Familiarity of a potential with the atoms of some frames.
 
     Attributes
     ----------
@@ -250,8 +77,10 @@ class DomainReport:
         Distance of each new environment to the nearest training environment.
     place : (n,)
         Which one that is (index into ``training``; -1: none of this species).
-    energy_std : (n_frames,)
-        Predicted standard deviation of each frame's energy as a new label (eV).
+    energy, energy_std : (n_frames,)
+        Predicted energy of each frame, and its standard deviation as a new label (eV).
+    chart : DomainMap or None
+        Map of both sets; None where it was not asked for, or where there are too few environments.
     """
 
     settings: DomainSettings
@@ -262,7 +91,9 @@ class DomainReport:
     training_distance: np.ndarray
     distance: np.ndarray
     place: np.ndarray
+    energy: np.ndarray
     energy_std: np.ndarray
+    chart: DomainMap | None = None
 
     @property
     def std(self) -> np.ndarray:
@@ -297,8 +128,8 @@ class DomainReport:
         mine = np.flatnonzero(self.new.frame == frame)
         return int(mine[np.argmax(self.distance[mine])])
 
-    def table(self) -> str:
-        """One line per frame: its farthest atom, what that is nearest to, its least certain atom, atoms unfamiliar."""
+    def __str__(self) -> str:
+        # one line per frame: its farthest atom, what that is nearest to, its least certain atom, atoms unfamiliar
         lines = [
             f"{'frame':>5} {'config_type':<16} {'atoms':>5} {'distance':>8} {'nearest training':<24} "
             f"{'std meV':>8} {'/limit':>6} {'unfamiliar':>10}"
@@ -319,41 +150,50 @@ class DomainReport:
         )
         return "\n".join(lines)
 
-    def __str__(self) -> str:
-        return self.table()
 
-
-def domain_report(
+def run_domain(
     gap: GAP,
     training: Sequence[ase.Atoms] | Environments,
     frames: Sequence[ase.Atoms],
     settings: DomainSettings | None = None,
-) -> DomainReport:
-    """Deviations and distances of every atom of ``frames``.
+    *,
+    random_state: int | np.random.Generator | None = None,
+    progress: bool = False,
+) -> DomainResult:
+    """Standard deviations and distances of every atom of ``frames``.
 
     Parameters
     ----------
     gap
         A fitted model with a SOAP term.
     training
-        The frames that it was fitted to (a model file holds only sparse points), or their :func:`environments`, which
-        saves time where many reports are asked of one model.
+        The frames that it was fitted to (a model file holds only sparse points), or their
+        :func:`gapkit.apps.transferability.environments.environments`, which saves time where many frames are asked
+        about one after another.
     frames
         The frames in question; labels are not needed.
+    random_state
+        Seed of the choice of environments for the map.
+    progress
+        Whether to show a progress bar.
 
     Raises
     ------
     SettingsError, SpeciesError, DataError
-        As :func:`environments`.
+        As ``environments``.
     """
     settings = settings or DomainSettings()
     frames = list(frames)
-    known = training if isinstance(training, Environments) else environments(gap, training)
-    new = environments(gap, frames)
+    known = training if isinstance(training, Environments) else environments(gap, training, progress)
+    new = environments(gap, frames, progress)
     own, at = nearest(gap, known, known, other_trajectory=True)
     inner = own[at >= 0]
     distance, place = nearest(gap, new, known)
-    return DomainReport(
+    p = gap.predict(frames, uncertainty="energy")
+    chart = None
+    if settings.map_environments and len(known) + len(new) >= LEAST_MAPPED:
+        chart = domain_map(gap, known, new, most=settings.map_environments, random_state=random_state)
+    return DomainResult(
         settings=settings,
         training=known,
         new=new,
@@ -362,5 +202,7 @@ def domain_report(
         training_distance=own,
         distance=distance,
         place=place,
-        energy_std=gap.predict(frames, uncertainty="energy").energy_std,
+        energy=p.energy,
+        energy_std=p.energy_std,
+        chart=chart,
     )

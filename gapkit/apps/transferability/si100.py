@@ -1,7 +1,7 @@
 """Dimers on Si(100): a test of what a potential of bulk silicon knows about its surface.
 
 The atoms of an ideal Si(100) face have two broken bonds each. In pairs they lean together to dimers (2x1), which then
-buckle: one atom goes up, the other down. :func:`dimer_study` relaxes the three faces with a potential and gives the
+buckle: one atom goes up, the other down. :func:`run_dimers` relaxes the three faces with a potential and gives the
 energy gain per dimer with the standard deviation of the difference, from the covariance of the three energies.
 
 Slabs are as in ``data/silicon_surface``: eight layers, no hydrogen, both faces alike by inversion, the two middle
@@ -19,10 +19,12 @@ from ase.build import diamond100
 from ase.calculators.calculator import Calculator
 from ase.constraints import FixAtoms
 from ase.optimize import BFGS
+from tqdm import tqdm
 
 from gapkit.estimators.gap import GAP
 from gapkit.exceptions import DataError, NumericsError, SettingsError
 from gapkit.potential.joint import Difference, JointEnergies
+from gapkit.settings import Settings
 
 #: the three faces, in the order of their energies
 FACES = ("unreconstructed", "symmetric", "buckled")
@@ -33,8 +35,8 @@ DIMERS = 2
 
 
 @dataclass(frozen=True)
-class SlabSettings:
-    """The slab and its relaxation.
+class DimersSettings(Settings):
+    """The slab, its relaxation, and the kind of error bars.
 
     Attributes
     ----------
@@ -44,12 +46,20 @@ class SlabSettings:
         Layers; a multiple of four, so that dimers of both faces lie along the same axis.
     vacuum : float
         On each side (A).
-    bond, buckling : float
-        Bond length and height difference of the dimers (A) that relaxation starts from.
+    bond : float
+        Bond length of the dimers that relaxation starts from (A).
+    buckling : float
+        Height difference of the dimers that relaxation starts from (A).
     force_max : float
         Largest force (eV/A) on an atom that may move, when relaxed.
-    max_step, steps
-        Longest step (A) and largest number of steps.
+    max_step : float
+        Longest step (A).
+    steps : int
+        Largest number of steps.
+    noise : bool
+        Whether standard deviations are those of new labels or of the function alone.
+    config_type : str or None
+        Whose noise: that of this config_type where the model has levels of its own for it.
     """
 
     lattice_constant: float = 5.47
@@ -60,8 +70,11 @@ class SlabSettings:
     force_max: float = 0.005
     max_step: float = 0.05
     steps: int = 400
+    noise: bool = True
+    config_type: str | None = "si100_2x1"
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Raise :class:`SettingsError` for values that cannot work."""
         if self.n_layers < 8 or self.n_layers % 4:
             raise SettingsError(f"n_layers must be a multiple of four, at least 8, not {self.n_layers!r}")
         for name in ("lattice_constant", "vacuum", "bond", "force_max", "max_step", "steps"):
@@ -93,9 +106,9 @@ class Slab:
     fixed: np.ndarray
 
     @classmethod
-    def ideal(cls, settings: SlabSettings | None = None) -> Slab:
+    def ideal(cls, settings: DimersSettings | None = None) -> Slab:
         """As cut from the crystal."""
-        s = settings or SlabSettings()
+        s = settings or DimersSettings()
         size = (1, 2, s.n_layers)
         atoms = diamond100("Si", size=size, a=s.lattice_constant, vacuum=s.vacuum)
         atoms.pbc = (True, True, False)
@@ -186,9 +199,9 @@ class FaceSymmetry:
         return 3 * len(self.slab.upper)
 
 
-def starting_slabs(settings: SlabSettings | None = None) -> tuple[Slab, dict[str, ase.Atoms]]:
+def starting_slabs(settings: DimersSettings | None = None) -> tuple[Slab, dict[str, ase.Atoms]]:
     """The ideal slab, and where the relaxation of each face begins: dimers with the settings' bond and buckling."""
-    s = settings or SlabSettings()
+    s = settings or DimersSettings()
     slab = Slab.ideal(s)
     half = slab.atoms.positions[slab.upper]
     first, second = half[slab.top]
@@ -205,7 +218,7 @@ def starting_slabs(settings: SlabSettings | None = None) -> tuple[Slab, dict[str
 
 
 def relaxed(
-    atoms: ase.Atoms, calculator: Calculator, slab: Slab, face: str, settings: SlabSettings | None = None
+    atoms: ase.Atoms, calculator: Calculator, slab: Slab, face: str, settings: DimersSettings | None = None
 ) -> ase.Atoms:
     """``atoms`` (a face of ``slab``) with its outer layers relaxed, middle layers and symmetries kept; no calculator.
 
@@ -214,7 +227,7 @@ def relaxed(
     NumericsError
         Where forces stay above ``force_max`` (eV/A), or atoms fall onto each other.
     """
-    s = settings or SlabSettings()
+    s = settings or DimersSettings()
     symmetry = FaceSymmetry(slab, SYMMETRIES[face])
     out = atoms.copy()
     out.positions = slab.atoms.positions + symmetry.average(out.positions - slab.atoms.positions)
@@ -258,7 +271,7 @@ class Dimer:
 
 
 def dimer_geometry(atoms: ase.Atoms) -> Dimer:
-    """Of the two highest atoms of a slab, periodic images considered."""
+    """Geometry of the dimer that the two highest atoms of a slab make, periodic images considered."""
     if len(atoms) < 2:
         raise DataError(f"a dimer needs two atoms; this frame has {len(atoms)}")
     low, high = np.argsort(atoms.positions[:, 2])[-2:]
@@ -268,17 +281,19 @@ def dimer_geometry(atoms: ase.Atoms) -> Dimer:
 
 
 @dataclass(frozen=True)
-class DimerStudy:
+class DimersResult:
     """Three faces and the energies between them.
 
     Attributes
     ----------
+    settings : DimersSettings
     frames : dict
-        Slab by face; relaxed by the potential, or given.
+        Slab by face; relaxed by the potential, or given (A).
     energies : JointEnergies
         Of the slabs in the order of ``FACES``, with the covariance of their errors (eV, eV^2).
     """
 
+    settings: DimersSettings
     frames: dict[str, ase.Atoms]
     energies: JointEnergies
 
@@ -293,25 +308,22 @@ class DimerStudy:
         """Dimer of a face."""
         return dimer_geometry(self.frames[face])
 
-    def table(self) -> str:
-        """Energies per dimer, bond lengths and angles, as text."""
+    def __str__(self) -> str:
         lines = [f"{'face':<16} {'energy per dimer (eV)':>24} {'length (A)':>11} {'buckling (deg)':>15}"]
         for face in FACES:
             d, g = self.gain(face), self.geometry(face)
             lines.append(f"{face:<16} {d.value:>14.3f} +- {d.std:<6.3f} {g.length:>11.3f} {g.buckling:>15.1f}")
         return "\n".join(lines)
 
-    def __str__(self) -> str:
-        return self.table()
 
-
-def dimer_study(
+def run_dimers(
     gap: GAP,
-    settings: SlabSettings | None = None,
+    settings: DimersSettings | None = None,
+    *,
     frames: Mapping[str, ase.Atoms] | None = None,
-    noise: bool = True,
-    config_type: str | None = "si100_2x1",
-) -> DimerStudy:
+    random_state: int | np.random.Generator | None = None,
+    progress: bool = False,
+) -> DimersResult:
     """Relax the three faces with ``gap`` and take their energies.
 
     Parameters
@@ -322,10 +334,10 @@ def dimer_study(
         The slab.
     frames
         Slabs by face that are taken as they are (the reference's geometries, say); default: relaxed by ``gap``.
-    noise
-        Whether standard deviations are those of new labels or of the function alone.
-    config_type
-        Whose noise: that of this config_type where the model has levels of its own for it.
+    random_state
+        Nothing here is random: the relaxation starts from the settings' slabs.
+    progress
+        Whether to show a progress bar.
 
     Raises
     ------
@@ -334,21 +346,23 @@ def dimer_study(
     DataError
         Where ``frames`` lacks a face.
     """
+    s = settings or DimersSettings()
     if frames is None:
-        slab, starts = starting_slabs(settings)
-        frames = {face: relaxed(starts[face], gap.calculator(), slab, face, settings) for face in FACES}
+        slab, starts = starting_slabs(s)
+        faces = tqdm(FACES, desc="relax", unit="face", disable=not progress, leave=False)
+        frames = {face: relaxed(starts[face], gap.calculator(), slab, face, s) for face in faces}
     missing = [face for face in FACES if face not in frames]
     if missing:
         raise DataError(f"there is no frame for {missing[0]!r}: give all of {', '.join(FACES)}")
     used = {face: frames[face].copy() for face in FACES}
     for atoms in used.values():
-        if config_type is not None:
-            atoms.info["config_type"] = config_type
-    return DimerStudy(used, gap.joint_energies([used[face] for face in FACES], noise))
+        if s.config_type is not None:
+            atoms.info["config_type"] = s.config_type
+    return DimersResult(s, used, gap.joint_energies([used[face] for face in FACES], s.noise))
 
 
-def reference_study(frames: Sequence[ase.Atoms]) -> DimerStudy:
-    """The same of labelled slabs that say their face in ``info["reconstruction"]``; without error bars (zero).
+def reference_study(frames: Sequence[ase.Atoms]) -> DimersResult:
+    """Dimers of labelled slabs that say their face in ``info["reconstruction"]``; without error bars (zero).
 
     Raises
     ------
@@ -361,4 +375,5 @@ def reference_study(frames: Sequence[ase.Atoms]) -> DimerStudy:
         raise DataError(f"no frame has info['reconstruction'] = {missing[0]!r}; all of {', '.join(FACES)} are needed")
     energy = np.array([found[face].get_potential_energy() for face in FACES])
     none = np.zeros((len(FACES), len(FACES)))
-    return DimerStudy({face: found[face] for face in FACES}, JointEnergies(energy, none, np.zeros(len(FACES))))
+    labelled = {face: found[face] for face in FACES}
+    return DimersResult(DimersSettings(), labelled, JointEnergies(energy, none, np.zeros(len(FACES))))

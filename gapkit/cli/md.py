@@ -1,0 +1,51 @@
+"""The command ``gapkit md``: molecular dynamics."""
+
+from __future__ import annotations
+
+import argparse
+
+import numpy as np
+from tqdm import tqdm
+
+from gapkit.cli.outputs import output_path
+from gapkit.estimators.gap import load
+from gapkit.sampling.dynamics import check_run, run_md
+from gapkit.structures.files import read_frames, write_frames
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the command."""
+    parser.add_argument("model", metavar="MODEL")
+    parser.add_argument("structure", metavar="START.xyz")
+    parser.add_argument("-o", "--output", metavar="TRAJECTORY.xyz")
+    parser.add_argument("--temperature", type=float, default=300.0, metavar="K")
+    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--timestep", type=float, default=1.0, metavar="FS")
+    parser.add_argument("--ensemble", choices=("nve", "nvt"), default="nve")
+    parser.add_argument("--every", type=int, default=10, metavar="STEPS", help="steps between records (default 10)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--no-uncertainty", action="store_true", help="do not watch for environments out of domain")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Molecular dynamics from the last frame of a file."""
+    check_run(options.steps, options.timestep, options.temperature)
+    target = output_path(options.output) if options.output else None
+    gap = load(options.model)
+    frames = read_frames(options.structure)
+    atoms = frames[-1]
+    gap.potential_.check(atoms, f"{options.structure}: frame {len(frames) - 1}")
+    calculator = gap.calculator(uncertainty=None if options.no_uncertainty else "local")
+    with tqdm(total=options.steps, desc="dynamics", unit="step", leave=False) as bar:
+        run = run_md(
+            atoms, calculator, options.temperature, options.steps, options.timestep, options.ensemble,
+            np.random.default_rng(options.seed), options.every, lambda step: bar.update(step - bar.n),
+        )  # fmt: skip
+    if run.interrupted:
+        print(f"interrupted after {run.time[-1] / options.timestep:.0f} of {options.steps} steps")
+    print(f"mean temperature {run.temperature[len(run.temperature) // 2 :].mean():.0f} K")
+    if options.ensemble == "nve":
+        print(f"drift of the total energy {1e3 * run.drift:.4f} meV/atom over {run.time[-1] / 1e3:.2f} ps")
+    if target:
+        write_frames(target, run.frames)
+        print(f"{len(run.frames)} frames written to {target}")
