@@ -155,13 +155,18 @@ def copy_pages() -> None:
             old.unlink()
 
 
+AUTOMODULE = "```{{eval-rst}}\n.. automodule:: {}\n```\n"
+
+
 def write_app_reference() -> None:
-    """One reference page per module of ``gapkit.apps``."""
+    """One reference page per package of ``gapkit.apps``, with all of its modules."""
     pages = set()
     for module in pkgutil.iter_modules(importlib.import_module("gapkit.apps").__path__):
         name = f"gapkit.apps.{module.name}"
         page = f"reference/apps/{module.name}.md"
-        body = f"# {name}\n\n```{{eval-rst}}\n.. automodule:: {name}\n```\n"
+        inner = pkgutil.iter_modules(importlib.import_module(name).__path__)
+        sections = "".join(f"\n## {m.name}\n\n{AUTOMODULE.format(f'{name}.{m.name}')}" for m in inner)
+        body = f"# {name}\n\n{importlib.import_module(name).__doc__}\n{sections}"
         write(page, body)
         pages.add(page)
     for old in DOCS.glob("reference/apps/*.md"):

@@ -325,11 +325,12 @@ def test_error_law_finds_the_one_that_made_the_errors():
     errors = stds * np.exp(0.4 + 0.3 * np.log(stds / 1.5)) * rng.normal(size=stds.shape)
     law = PowerLaw.fit(errors, stds, 1.5)
     assert (law.a, law.b) == (pytest.approx(0.4, abs=0.03), pytest.approx(0.3, abs=0.01))
-    np.testing.assert_allclose(law(np.array([0.1])), 0.1 * np.exp(law.a + law.b * np.log(0.1 / 1.5)))
+    np.testing.assert_allclose(0.1 * law.factor(np.array([0.1])), 0.1 * np.exp(law.a + law.b * np.log(0.1 / 1.5)))
     ends = law.factor(np.array([1e-9, stds.min(), stds.max(), 1e9]))
     assert ends[0] == ends[1] < ends[2] == ends[3]
     steep = PowerLaw.fit(stds**-0.5 * rng.normal(size=stds.shape), stds, 1.5)  # errors that fall where s rises
-    assert np.all(np.diff(steep(np.linspace(0.01, 1.0, 50))) > 0)
+    grid = np.linspace(0.01, 1.0, 50)
+    assert np.all(np.diff(grid * steep.factor(grid)) > 0)
 
 
 def test_clusters_keep_hops_of_a_name_together():
@@ -340,7 +341,8 @@ def test_clusters_keep_hops_of_a_name_together():
 
 
 def test_held_out_statistics_by_hand():
-    h = HeldOut(*(np.array(v, dtype=float) for v in ([0, 1], [0.1, 0.8], [0.1, 0.1], [-0.1, 0.7], [0.3, 0.9])), 0.9)
+    label, predicted, std = (np.array(v, dtype=float) for v in ([0, 1], [0.1, 0.8], [0.1, 0.1]))
+    h = HeldOut(label, predicted, std, None, np.array([-0.1, 0.7]), np.array([0.3, 0.9]), 0.9)
     assert (h.mae, h.coverage) == (pytest.approx(0.15), 0.5)
     assert h.rmse == pytest.approx(np.sqrt(0.025)) and h.z_rms == pytest.approx(np.sqrt(2.5))
     assert h.part(np.array([True, False])).coverage == 1.0

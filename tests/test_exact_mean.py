@@ -304,7 +304,7 @@ def test_a_broken_bond_is_out_of_the_domain(thermal, uncertainty):
             excess.append(calculator.results["domain_excess"])
     assert max(excess) < 1
     for atoms in pulled[2:]:
-        with pytest.warns(OutOfDomainWarning, match="the deviation of its energy"):
+        with pytest.warns(OutOfDomainWarning, match="the standard deviation of its energy"):
             gap.calculator(uncertainty).calculate(atoms)
 
 

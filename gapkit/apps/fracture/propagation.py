@@ -137,6 +137,7 @@ class PropagationSettings(Settings):
     Attributes
     ----------
     step : float, A
+        Growth at a time.
     max_turn : float, degrees
         Largest change of direction in a step; 0 keeps the crack straight.
     n_angles : int

@@ -135,6 +135,14 @@ class DoubleCantilever:
         h of one arm.
     length : float, A
         a at the start, where the tip's x is zero.
+
+    Examples
+    --------
+    >>> from gapkit.apps.fracture.continuum import Isotropic
+    >>> beam = DoubleCantilever(Isotropic(1.0, 0.25))
+    >>> opening = beam.opening_for(toughness=0.1, x=300.0)
+    >>> round(beam.arrest(opening, (0.1, 0.2), edge=1000.0), 6)  # it stays where G has fallen to the toughness
+    300.0
     """
 
     body: Isotropic

@@ -163,6 +163,10 @@ def run_surface_growth(
         Model to be fitted; the default one otherwise.
     checkpoint
         See :func:`gapkit.apps.growth.simulation.run_growth`; of the run with the mean barriers.
+    random_state
+        Seed of the model's folds, of the draws of the barriers, and of all runs.
+    progress
+        Whether to show progress bars.
 
     Raises
     ------

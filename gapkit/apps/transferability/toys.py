@@ -51,10 +51,15 @@ def radial_distance(
 
 
 def std_ceiling(std: np.ndarray, distance: np.ndarray, prior_std: float) -> np.ndarray:
-    r"""Largest deviation (eV) of an environment at a kernel ``distance`` from one whose deviation is ``std``.
+    r"""Largest standard deviation (eV) of an environment at a kernel ``distance`` from one whose own is ``std``.
 
     A posterior covariance is at most its prior, so :math:`\mathrm{sd}(f(x) - f(y)) \le \delta d(x, y)`, and standard
     deviations obey the triangle inequality. ``prior_std``: delta (eV), that of the local function. Exact for a process
     of one SOAP term, whose sparse approximation keeps the Nystrom residual.
+
+    Examples
+    --------
+    >>> float(std_ceiling(0.01, distance=0.5, prior_std=0.2).round(3))
+    0.11
     """
     return np.asarray(std) + prior_std * np.asarray(distance)

@@ -1,0 +1,77 @@
+"""Options made from settings: the command line comes before the file, the file before the defaults."""
+
+import argparse
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from gapkit.cli.configuration import add_settings, described, made_settings, settings_table
+from gapkit.cli.outputs import plain
+from gapkit.exceptions import SettingsError
+from gapkit.settings import Settings
+from tests.test_settings import Inner, Outer
+
+DEFAULTS = {"sizes": (7, 8)}
+
+
+def parse(*arguments: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(exit_on_error=False)
+    add_settings(parser, Outer, {"limit": "--far"}, DEFAULTS)
+    return parser.parse_args(list(arguments))
+
+
+def made(*arguments: str) -> Outer:
+    options = parse(*arguments)
+    return made_settings(Outer, settings_table(options, Outer, DEFAULTS), options.config)
+
+
+def test_options_come_before_the_file_and_the_file_before_defaults(tmp_path):
+    file = tmp_path / "settings.toml"
+    file.write_text('name = "file"\nlimit = 3\n[inner]\ndepth = 2\n')
+    assert made() == Outer(sizes=(7, 8))
+    assert made("--config", str(file)) == Outer("file", (7, 8), 3.0, inner=Inner(2.0))
+    found = made("--config", str(file), "--name", "line", "--sizes", "1", "2", "3", "--far", "0.5", "--loud")
+    assert found == Outer("line", (1, 2, 3), 0.5, True, Inner(2.0))
+    assert made("--no-loud").loud is False
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("nmae = 1", "unknown keys nmae"), ("name = 1", "name must be a text"), ("[inner]\ndepth = -2", "depth must be"),
+     ("name = ", "cannot be read as TOML")],
+)  # fmt: skip
+def test_what_is_wrong_with_a_file_names_the_file(tmp_path, text, words):
+    file = tmp_path / "settings.toml"
+    file.write_text(text)
+    with pytest.raises(SettingsError, match=f"settings.toml: .*{words}"):
+        made("--config", str(file))
+
+
+def test_help_says_what_the_docstring_says():
+    assert described(Outer) == {
+        "name": "Whose name", "sizes": "How many", "limit": "How far (eV)", "loud": "Whether it is heard",
+        "inner": "The rest",
+    }  # fmt: skip
+    assert described(Inner) == {"depth": "How deep (A)"}
+    parser = argparse.ArgumentParser()
+    add_settings(parser, Outer, defaults=DEFAULTS)
+    text = " ".join(parser.format_help().split())
+    assert "How many (default 7 8)" in text and "--inner" not in text
+
+
+def test_results_as_json_have_fields_and_properties_but_no_objects():
+    @dataclass(frozen=True)
+    class Result:
+        energy: float
+        arrays: np.ndarray
+        model: object
+        settings: Settings
+        bad: float = float("nan")
+
+        @property
+        def twice(self) -> float:
+            return 2 * self.energy
+
+    found = plain(Result(1.5, np.arange(2), object(), Inner()))
+    assert found == {"energy": 1.5, "arrays": [0, 1], "settings": {"depth": 1.0}, "twice": 3.0}
