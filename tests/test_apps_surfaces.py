@@ -30,7 +30,8 @@ from gapkit.apps.growth.sites import (
     switch,
 )
 from gapkit.datasets import load_surface_barriers
-from gapkit.estimators.calibrated_regressors import EvidenceProcess, LeftOutRidge, PowerLaw
+from gapkit.estimators.calibrated_regressors import EvidenceProcess, LeftOutRidge
+from gapkit.estimators.error_scales import PowerLaw
 from gapkit.exceptions import DataError, SettingsError
 from gapkit.kernels import SquaredExponential
 from gapkit.uncertainty.held_out import HeldOut

@@ -5,8 +5,7 @@ standard deviations by errors of rows that were left out. Two things in it are s
 
 - the regressor (:class:`GroupedRegressor`): hyperparameters by the evidence (:class:`EvidenceProcess`), by the least
   left-out error (:class:`LeftOutRidge`), or by the greatest left-out likelihood (:class:`LeftOutProcess`);
-- the law from its standard deviations to calibrated ones (:class:`ErrorScale`): :class:`PowerLaw` or
-  :class:`ConstantFactor`.
+- the law from its standard deviations to calibrated ones (:mod:`gapkit.estimators.error_scales`).
 
 Rows of a group are left out together, in closed form where the regressor is a kernel ridge: with
 :math:`B = (K + \alpha I)^{-1}` the labels minus the predictions of the rows g of a group are
@@ -18,16 +17,15 @@ blocks).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
 import numpy as np
 import scipy.linalg
-from scipy.optimize import minimize
 from scipy.spatial.distance import pdist
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 
+from gapkit.estimators.error_scales import ConstantFactor, ErrorScale
 from gapkit.estimators.kernel_ridge import KernelRidgeRegressor
 from gapkit.estimators.sparse_gp_regressor import SparseGPRegressor
 from gapkit.kernels import Kernel, SquaredExponential
@@ -276,74 +274,6 @@ def median_distance(X: np.ndarray) -> float:
 def rows_of_groups(groups: np.ndarray) -> list[np.ndarray]:
     """Rows of each group, in the order of the sorted groups."""
     return [np.flatnonzero(groups == g) for g in np.unique(groups)]
-
-
-class ErrorScale(Protocol):
-    """Contract of the laws from a regressor's standard deviations to calibrated ones."""
-
-    @classmethod
-    def fit(cls, errors: np.ndarray, stds: np.ndarray, signal: float) -> Self:
-        """From left-out errors (ways, n), standard deviations of the same shape, and the prior standard deviation."""
-
-    def factor(self, std: np.ndarray) -> np.ndarray:
-        """Factors (n,) on standard deviations (n,) of the regressor."""
-
-
-@dataclass(frozen=True)
-class ConstantFactor:
-    """One factor for all standard deviations: the root mean square of the standardised left-out errors."""
-
-    value: float
-
-    @classmethod
-    def fit(cls, errors: np.ndarray, stds: np.ndarray, signal: float) -> ConstantFactor:
-        """See :class:`ErrorScale`."""
-        return cls(float(np.sqrt(np.mean((errors / stds) ** 2))))
-
-    def factor(self, std: np.ndarray) -> np.ndarray:
-        """See :class:`ErrorScale`."""
-        return np.full(np.shape(std), self.value)
-
-
-@dataclass(frozen=True)
-class PowerLaw:
-    r"""A power law, :math:`\sigma(s) = s\, e^{a + b \ln u}` with the share u = s / signal of the prior.
-
-    A length scale learned among known places is too bold beyond them: b says by how much.
-
-    Attributes
-    ----------
-    a, b : float
-    signal : float
-        Prior standard deviation, in the unit of the labels.
-    low, high : float
-        Range of u that the law was fitted on; beyond it the factor stays as at its end.
-    """
-
-    a: float
-    b: float
-    signal: float
-    low: float
-    high: float
-
-    @classmethod
-    def fit(cls, errors: np.ndarray, stds: np.ndarray, signal: float) -> PowerLaw:
-        """The law of the greatest Gaussian likelihood of the left-out errors (..., n).
-
-        b is kept above -1/2, so that calibrated standard deviations rise with the regressor's.
-        """
-        u, z = stds / signal, errors / stds
-
-        def loss(law: np.ndarray) -> float:
-            log_factor = law[0] + law[1] * np.log(u)
-            return float(np.mean(log_factor + 0.5 * z**2 * np.exp(-2 * log_factor)))
-
-        a, b = minimize(loss, [0.0, 0.0], method="L-BFGS-B", bounds=[(-5.0, 5.0), (-0.5, 3.0)]).x
-        return cls(float(a), float(b), signal, float(u.min()), float(u.max()))
-
-    def factor(self, std: np.ndarray) -> np.ndarray:
-        """See :class:`ErrorScale`."""
-        return np.exp(self.a + self.b * np.log(np.clip(std / self.signal, self.low, self.high)))
 
 
 class CalibratedRegressor(RegressorMixin, BaseEstimator):

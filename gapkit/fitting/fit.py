@@ -14,19 +14,11 @@ from tqdm import tqdm
 from gapkit.exceptions import DataError, GapkitWarning, SettingsError
 from gapkit.fitting.candidates import choose_sparse_points, choose_terms, gather_pool
 from gapkit.fitting.domain_limits import domain_sample, measured_domain
-from gapkit.fitting.exact_mean import LabelCovariances, cost, suits, within_reach
-from gapkit.fitting.level_choice import (
-    LAST_BYTES,
-    LAST_COLUMNS,
-    LAST_ITERATIONS,
-    SEARCH_COLUMNS,
-    WORTH_LAST,
-    choose_levels,
-    kept_rows,
-    own_groups,
-)
+from gapkit.fitting.exact_mean import LabelCovariances, suits, within_reach
+from gapkit.fitting.level_choice import choose_levels, kept_rows, own_groups
 from gapkit.fitting.noise_settings import NoiseSettings
 from gapkit.fitting.out_of_fold import OutOfFold
+from gapkit.fitting.plan import plan_line
 from gapkit.fitting.pruning import account_without, without_terms
 from gapkit.fitting.rows import accumulate_rows
 from gapkit.fitting.shape_choice import Shape, choose_shape, worthwhile
@@ -40,11 +32,10 @@ from gapkit.fitting.training_set import (
     training_set,
     updated_description,
 )
-from gapkit.models.basis import SparseBasis
 from gapkit.models.levels import Levels, held_out_statistics, kind_of
 from gapkit.models.posterior import Posterior
 from gapkit.models.triangles import Triangles
-from gapkit.numerics.threads import blas_threads, limited_threads, physical_memory, thread_count
+from gapkit.numerics.threads import blas_threads, limited_threads, thread_count
 from gapkit.potential.local_variance import LocalForm, choose_forms
 from gapkit.potential.potential import Potential
 from gapkit.structures.labels import LabelledFrame
@@ -64,53 +55,6 @@ class Fit:
     triangles: Triangles
     levels: Levels
     folds: np.ndarray
-
-
-def plan_line(
-    data: TrainingSet, basis: SparseBasis, n_folds: int, n_threads: int, exact: bool = False, n_own: int = 0
-) -> str:
-    """One line before the long work: rows, sparse points, memory, time; ``n_own`` noise groups beyond the kinds."""
-    m = basis.n_columns
-    rows = data.n_rows
-    kinds = sum(any(getattr(t, k) is not None for t in data.targets) for k in ("energy", "forces", "virial"))
-    memory = max(planned_memory(rows, m, kinds * n_folds), search_memory(rows, m, kinds + n_own, n_folds))
-    more, longer = cost(data) if exact else (0.0, 0.0)
-    memory += more
-    there = physical_memory()
-    if there is not None and memory > 1e-9 * there:
-        warnings.warn(
-            f"the fit needs about {memory:.0f} GB, more than this machine has ({1e-9 * there:.0f} GB); use fewer "
-            f"sparse points, for example sparse={m // 2}",
-            GapkitWarning,
-            stacklevel=5,
-        )
-    atoms = sum(t.n_atoms for t in data.targets)
-    features = max(b.points.shape[1] for b in basis.blocks)
-    columns = min(130.0, 3.0 * atoms / len(data.frames) + 6.0)
-    per_channel = m / len({b.channel for b in basis.blocks if b.points.shape[1] == features})
-    flops = atoms * 2.0 * columns * features * per_channel + 6.0 * rows * m * m + 12 * n_folds * m**3
-    seconds = flops / (18e9 * n_threads) + 40 * n_folds * min(m, SEARCH_COLUMNS) ** 3 / 20e9 + 5
-    if m > WORTH_LAST * SEARCH_COLUMNS:
-        seconds += LAST_ITERATIONS * n_folds * min(m, LAST_COLUMNS) ** 3 / 6e10
-    seconds += longer / n_threads
-    return (
-        f"gapkit: {rows} labels of {len(data.frames)} frames ({atoms} atoms), {m} sparse points"
-        f"{', the mean by every label' if exact else ''}, "
-        f"about {memory:.1f} GB and {seconds:.0f} s"
-    )
-
-
-def planned_memory(rows: int, m: int, triangles: int) -> float:
-    """Peak memory (GB), about, of a fit with m columns: triangles (at most as many rows as there are labels) with two
-    copies on the way, and Gram matrices."""
-    return 8e-9 * m * (3 * min(rows, triangles * m) + 9 * m) + 0.3
-
-
-def search_memory(rows: int, m: int, groups: int, n_folds: int) -> float:
-    """Memory (GB), about, of the last stage of the level search: triangles, Gram matrices, factors."""
-    searched = min(m, LAST_COLUMNS)
-    grams = min(LAST_BYTES, 8.0 * groups * (n_folds + 1) * searched**2)
-    return 1e-9 * (8.0 * m * min(rows, groups * n_folds * m) + grams + 8.0 * (n_folds + 3) * searched**2) + 0.3
 
 
 def fit_potential(
@@ -212,10 +156,10 @@ def _fit(frames, terms, baseline, e0, noise, sparse, exact, n_folds, n_jobs, ran
             },
             n_jobs=n_jobs,
         )
-        sample = domain_sample(data)
-        structures = [Structure(atoms, basis.r_cut) for atoms in sample]
+        typical = domain_sample(data)
+        structures = [Structure(atoms, basis.r_cut) for atoms in typical]
         potential = replace(potential, local_forms=local_forms(potential, structures))
-        potential = replace(potential, domain=measured_domain(potential, data, out_of_fold, sample, structures))
+        potential = replace(potential, domain=measured_domain(potential, data, out_of_fold, typical, structures))
     return Fit(potential, triangles, levels, folds)
 
 

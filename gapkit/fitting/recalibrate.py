@@ -61,7 +61,9 @@ def fit_recalibration(
     errors = [frame_errors(potential, f) for f in bar(usable)]
     order = (rng if rng is not None else np.random.default_rng()).permutation(len(errors))
     first, second = order[: len(order) // 2], order[len(order) // 2 :]
-    models, interval_models, conformal = {}, {}, {}
+    models: dict[str, ErrorModel] = {}
+    interval_models: dict[str, ErrorModel] = {}
+    conformal: dict[str, SplitConformal] = {}
     for kind in KINDS:
         if not any(kind in e.kinds for e in errors):
             continue

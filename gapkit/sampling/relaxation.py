@@ -143,7 +143,9 @@ def relax(
         return g if a is None else g - a * (a @ g / aa)
 
     x, (energy, g), calls = atoms.positions.copy(), evaluate(atoms.positions), 1
-    steps, changes, damping = [], [], 1.0
+    steps: list[np.ndarray] = []
+    changes: list[np.ndarray] = []
+    damping = 1.0
     while True:
         projected = across(g)
         if np.abs(projected).max() < fmax or (stop is not None and stop(x)):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -65,5 +65,5 @@ class HeldOut:
 
     def part(self, mask: np.ndarray) -> HeldOut:
         """Some of the rows."""
-        arrays = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "level"}
-        return replace(self, **{name: a if a is None else a[mask] for name, a in arrays.items()})
+        optional = (a if a is None else a[mask] for a in (self.group, self.lower, self.upper))
+        return HeldOut(self.label[mask], self.predicted[mask], self.std[mask], *optional, self.level)

@@ -20,7 +20,8 @@ from scipy.optimize import brentq
 from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from gapkit.estimators.calibrated_regressors import CalibratedRegressor, ConstantFactor, LeftOutProcess
+from gapkit.estimators.calibrated_regressors import CalibratedRegressor, LeftOutProcess
+from gapkit.estimators.error_scales import ConstantFactor
 from gapkit.exceptions import DataError, SettingsError
 from gapkit.uncertainty.held_out import HeldOut
 

@@ -33,7 +33,8 @@ from tqdm import tqdm
 
 from gapkit.apps.growth.hops import Hop, clusters_by_name, folds_by_name, resting_transition
 from gapkit.apps.growth.sites import SurfaceSites, bond_length
-from gapkit.estimators.calibrated_regressors import CalibratedRegressor, EvidenceProcess, GroupedRegressor, PowerLaw
+from gapkit.estimators.calibrated_regressors import CalibratedRegressor, EvidenceProcess, GroupedRegressor
+from gapkit.estimators.error_scales import PowerLaw
 from gapkit.exceptions import DataError, SettingsError
 from gapkit.uncertainty.held_out import HeldOut
 

@@ -1,0 +1,59 @@
+"""Memory and time of a fit, estimated before the long work begins."""
+
+from __future__ import annotations
+
+import warnings
+
+from gapkit.exceptions import GapkitWarning
+from gapkit.fitting.exact_mean import cost
+from gapkit.fitting.level_choice import LAST_BYTES, LAST_COLUMNS, LAST_ITERATIONS, SEARCH_COLUMNS, WORTH_LAST
+from gapkit.fitting.training_set import TrainingSet
+from gapkit.models.basis import SparseBasis
+from gapkit.numerics.threads import physical_memory
+
+
+def plan_line(
+    data: TrainingSet, basis: SparseBasis, n_folds: int, n_threads: int, exact: bool = False, n_own: int = 0
+) -> str:
+    """One line before the long work: rows, sparse points, memory, time; ``n_own`` noise groups beyond the kinds."""
+    m = basis.n_columns
+    rows = data.n_rows
+    kinds = sum(any(getattr(t, k) is not None for t in data.targets) for k in ("energy", "forces", "virial"))
+    memory = max(planned_memory(rows, m, kinds * n_folds), search_memory(rows, m, kinds + n_own, n_folds))
+    more, longer = cost(data) if exact else (0.0, 0.0)
+    memory += more
+    there = physical_memory()
+    if there is not None and memory > 1e-9 * there:
+        warnings.warn(
+            f"the fit needs about {memory:.0f} GB, more than this machine has ({1e-9 * there:.0f} GB); use fewer "
+            f"sparse points, for example sparse={m // 2}",
+            GapkitWarning,
+            stacklevel=5,
+        )
+    atoms = sum(t.n_atoms for t in data.targets)
+    features = max(b.points.shape[1] for b in basis.blocks)
+    columns = min(130.0, 3.0 * atoms / len(data.frames) + 6.0)
+    per_channel = m / len({b.channel for b in basis.blocks if b.points.shape[1] == features})
+    flops = atoms * 2.0 * columns * features * per_channel + 6.0 * rows * m * m + 12 * n_folds * m**3
+    seconds = flops / (18e9 * n_threads) + 40 * n_folds * min(m, SEARCH_COLUMNS) ** 3 / 20e9 + 5
+    if m > WORTH_LAST * SEARCH_COLUMNS:
+        seconds += LAST_ITERATIONS * n_folds * min(m, LAST_COLUMNS) ** 3 / 6e10
+    seconds += longer / n_threads
+    return (
+        f"gapkit: {rows} labels of {len(data.frames)} frames ({atoms} atoms), {m} sparse points"
+        f"{', the mean by every label' if exact else ''}, "
+        f"about {memory:.1f} GB and {seconds:.0f} s"
+    )
+
+
+def planned_memory(rows: int, m: int, triangles: int) -> float:
+    """Peak memory (GB), about, of a fit with m columns: triangles (at most as many rows as there are labels) with two
+    copies on the way, and Gram matrices."""
+    return 8e-9 * m * (3 * min(rows, triangles * m) + 9 * m) + 0.3
+
+
+def search_memory(rows: int, m: int, groups: int, n_folds: int) -> float:
+    """Memory (GB), about, of the last stage of the level search: triangles, Gram matrices, factors."""
+    searched = min(m, LAST_COLUMNS)
+    grams = min(LAST_BYTES, 8.0 * groups * (n_folds + 1) * searched**2)
+    return 1e-9 * (8.0 * m * min(rows, groups * n_folds * m) + grams + 8.0 * (n_folds + 3) * searched**2) + 0.3
