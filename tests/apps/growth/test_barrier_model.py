@@ -33,8 +33,7 @@ from gapkit.datasets import load_surface_barriers
 from gapkit.estimators.calibrated_regressors import GaussianProcessBarriers, KernelRidgeBarriers
 from gapkit.exceptions import DataError, SettingsError
 from gapkit.kernels import SquaredExponential
-
-from .numerical import central_difference, displaced, random_rotation
+from tests.numerical import central_difference, displaced, random_rotation
 
 A = 3.6
 BOND = A / np.sqrt(2)
