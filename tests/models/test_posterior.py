@@ -152,3 +152,13 @@ def test_jitter_is_reported_and_a_hopeless_matrix_raises():
     np.testing.assert_allclose(L @ L.T, np.ones((3, 3)) + jitter * np.eye(3), atol=1e-15)
     with pytest.raises(NumericsError, match="fewer sparse points"):
         whitening_factor(-np.eye(2))
+
+
+def test_rounding_correlates_no_two_functionals_beyond_one_and_none_without_a_variance(model):
+    """Rows of zeros leave the residual equal to the prior, here with covariances that rounding has made too large."""
+    posterior = Posterior.solve(model.triangles, NOISE, SIGNAL, model.terms)
+    prior = np.zeros((3, 3, 3))
+    prior[:, :, 0] = [[0.0, 1e-9, -1e-9], [1e-9, 1.0, -1.0 - 1e-9], [-1e-9, -1.0 - 1e-9, 1.0]]
+    residual, weights = posterior.covariances(np.zeros((3, model.basis.n_columns)), prior)
+    np.testing.assert_array_equal(residual, SIGNAL[0] ** 2 * np.array([[0, 0, 0], [0, 1, -1], [0, -1, 1]]))
+    np.testing.assert_array_equal(weights, 0.0)
