@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cache, cached_property
+
 import numpy as np
+from ase import Atoms
 
 from gapkit.descriptors import SOAP, PairDistance, Triplet
 from gapkit.kernels import DotProduct, SquaredExponential
 from gapkit.models.basis import SparseBasis
-from gapkit.models.observations import Targets, observations
+from gapkit.models.observations import Observations, Targets, observations
 from gapkit.models.sparse_points import pivoted_cholesky
 from gapkit.models.triangles import Triangles
+from gapkit.structures.neighbours import Structure
 from tests.numerical import random_cluster, skewed_crystal
 
 
@@ -28,12 +33,10 @@ def small_basis(sample, n_sparse: int = 6, seed: int = 1) -> SparseBasis:
         (Triplet(3.0, 0.8).for_species(species), SquaredExponential((1.0, 1.5, 1.0))),
         (SOAP(r_cut=3.8, n_max=4, l_max=3).for_species(species), DotProduct(3)),
     ]
-    bare = SparseBasis.__new__(SparseBasis)
-    bare.r_cut = 3.8
     chosen = []
     for k, (descriptor, kernel) in enumerate(terms):
         for channel in descriptor.channels:
-            x = np.vstack([descriptor.environments(bare.structure(a), channel, derivatives=False).x for a in sample])
+            x = np.vstack([descriptor.environments(Structure(a, 3.8), channel, derivatives=False).x for a in sample])
             if len(x):
                 # well-conditioned, so that explicit inverses in the tests' dense formulas keep their digits
                 x = rng.permutation(x)
@@ -74,3 +77,38 @@ def triangles_of(basis, made, folds) -> Triangles:
     for n, o in made:
         triangles.update(basis.whiten(o.K), o.y, o.prior, o.group, int(folds[n]), len(o.y) * np.log(o.scale))
     return triangles
+
+
+@dataclass(frozen=True)
+class SmallModel:
+    """Some frames and the basis of their sparse points; labels, folds and triangles are made when first asked for."""
+
+    frames: list[Atoms]
+    basis: SparseBasis
+
+    @cached_property
+    def observations(self) -> list[tuple[int, Observations]]:
+        """Made-up observations of all frames."""
+        return all_observations(self.basis, self.frames, made_up_targets(self.frames))
+
+    @cached_property
+    def folds(self) -> np.ndarray:
+        """(n_frames,) Frames are dealt to three folds in turn."""
+        return np.arange(len(self.frames)) % 3
+
+    @cached_property
+    def triangles(self) -> Triangles:
+        """Triangles of all observations in three folds."""
+        return triangles_of(self.basis, self.observations, self.folds)
+
+    @cached_property
+    def terms(self) -> np.ndarray:
+        """(n_columns,) Term of each column."""
+        return self.basis.column_terms()
+
+
+@cache
+def small_model(n_frames: int) -> SmallModel:
+    """The model of ``frames(n_frames)``; tests share it and do not change it."""
+    sample = frames(n_frames)
+    return SmallModel(sample, small_basis(sample))

@@ -12,7 +12,7 @@ import numpy as np
 from gapkit.exceptions import SpeciesError
 from gapkit.numerics import harmonics, radial
 
-#: grid points of the radial table; interpolation error below 1e-10 of the largest value (tests/test_radial.py)
+#: grid points of the radial table; interpolation error below 1e-10 of the largest value (tests/numerics/test_radial.py)
 TABLE_POINTS = 1500
 
 

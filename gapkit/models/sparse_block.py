@@ -82,7 +82,7 @@ class SparseBlock:
 
         Prior variances are then the squared lengths of whitened rows on the grid, at a cost that is linear in the
         number of environments, not quadratic. Spaced 0.3 length scales, two beyond either end, they leave 1e-13 of the
-        variance of a value or a derivative (tests/test_design_rows.py). None for other descriptors and kernels.
+        variance of a value or a derivative (tests/models/test_design_rows.py). None for other descriptors and kernels.
         """
         span = self.descriptor.feature_range
         if span is None or not isinstance(self.kernel, SquaredExponential):

@@ -65,5 +65,5 @@ class HeldOut:
 
     def part(self, mask: np.ndarray) -> HeldOut:
         """Some of the rows."""
-        optional = (a if a is None else a[mask] for a in (self.group, self.lower, self.upper))
-        return HeldOut(self.label[mask], self.predicted[mask], self.std[mask], *optional, self.level)
+        group, lower, upper = (a if a is None else a[mask] for a in (self.group, self.lower, self.upper))
+        return HeldOut(self.label[mask], self.predicted[mask], self.std[mask], group, lower, upper, self.level)

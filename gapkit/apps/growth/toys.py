@@ -1,4 +1,4 @@
-"""Growth models with known answers; what ``tests/test_apps_growth.py`` compares the event loop with."""
+"""Growth models with known answers; what ``tests/apps/growth/test_simulation.py`` compares the event loop with."""
 
 from __future__ import annotations
 

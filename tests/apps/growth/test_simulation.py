@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+from ase.build import add_adsorbate, fcc100
 from ase.units import kB
 from PIL import Image
 from scipy.stats import chi2, chisquare, kstest
@@ -425,6 +426,13 @@ def test_barriers_that_cannot_work():
         grow_ensemble([bond_counting(0.5, 0.1)], settings(), 1)
 
 
+def test_roughness_is_measured_from_the_vicinal_plane():
+    size, n_steps = 16, 2
+    width = size // n_steps
+    sawtooth = np.sqrt((width**2 - 1) / 12) / width  # of 0, 1/width, ... (width - 1)/width
+    assert look(initial_heights(size, n_steps), n_steps)[1] == pytest.approx(sawtooth)
+
+
 # from a barrier model
 
 GEOMETRY = LatticeGeometry("Cu", 2.54, 0.654 * 2.54, 0.758 * 2.54, 0.705 * 2.54)
@@ -466,6 +474,53 @@ def test_a_counting_model_gives_the_bond_counting_table():
         assert sample.bond == pytest.approx(0.15, abs=1e-9)
         shift = sample.symmetric[:1024] - made.mean.symmetric[:1024]
         assert np.ptp(shift) < 1e-9 and abs(shift[0]) > 1e-4
+
+
+class CurvedModel:
+    """Barriers with a square of the neighbours at the start, which no two bond energies explain."""
+
+    def features(self, hops: list[Hop]) -> np.ndarray:
+        return COUNTS[[int(h.name.removeprefix("code-")) for h in hops]]
+
+    def predict(self, hops, return_std, features):
+        n1, n2 = features[:, 0], features[:, 1]
+        return 0.4 + 0.15 * n1 + 0.02 * n1**2 + 0.05 * n2 - 0.01 * n1 * n2, np.full(len(hops), 0.01)
+
+    def sample(self, hops, n_samples, rng, features):
+        return np.tile(self.predict(hops, True, features)[0], (n_samples, 1))
+
+
+@pytest.mark.parametrize("coverage", [0.1, 0.5, 0.7])
+def test_bonds_are_a_least_squares_fit_over_the_environments_of_a_random_layer(coverage):
+    """Weights of the fit: probabilities c^k (1 - c)^(10 - k) of k atoms on the ten sites of a patch."""
+    made = barriers_from_model(CurvedModel(), GEOMETRY, coverage=coverage)
+    k = np.array([bin(code).count("1") for code in range(1024)])
+    probability = coverage**k * (1 - coverage) ** (10 - k)
+    assert probability.sum() == pytest.approx(1.0)
+    n1, n2, m1, m2 = COUNTS[:1024].T
+    change = 0.15 * (n1 - m1) + 0.02 * (n1**2 - m1**2) + 0.05 * (n2 - m2) - 0.01 * (n1 * n2 - m1 * m2)
+    D = np.stack([n1 - m1, n2 - m2], axis=1)
+    bonds = np.linalg.solve(D.T @ (probability[:, None] * D), D.T @ (probability * change))
+    np.testing.assert_allclose([made.mean.bond, made.mean.second_bond], bonds, rtol=1e-9)
+    assert made.misfit == pytest.approx(np.sqrt(probability @ (change - D @ bonds) ** 2), rel=1e-9)
+    plain = np.linalg.lstsq(D, change)[0]
+    assert made.misfit > 1e-3 and (coverage == 0.5) == bool(np.allclose(bonds, plain, rtol=1e-6))
+
+
+@pytest.mark.parametrize("size", [(4, 4, 4), (3, 3, 3)])
+def test_geometry_of_a_hop_on_an_ideal_terrace(size):
+    """Layers of fcc (100) are half a lattice constant apart, neighbours a / sqrt(2)."""
+    ends = []
+    for place, height in (("hollow", 1.7), ("bridge", 2.0), ("hollow", 1.7)):
+        ends.append(fcc100("Cu", size, a=3.6, vacuum=6.0))
+        add_adsorbate(ends[-1], "Cu", height, place)
+    hop = Hop(ends[0], ends[2], ends[1], name="ideal", surface="flat100")
+    made = LatticeGeometry.from_hop(hop)
+    assert made.metal == "Cu"
+    found = (made.bond, made.hollow, made.bridge, made.spacing)
+    np.testing.assert_allclose(found, (3.6 / np.sqrt(2), 1.7, 2.0, 1.8), rtol=1e-9)
+    with pytest.raises(DataError, match="flat100"):
+        LatticeGeometry.from_hop(Hop(ends[0], ends[2], None, name="no saddle", surface="flat100"))
 
 
 def test_uncertain_barriers_make_uncertain_growth():

@@ -142,3 +142,14 @@ def test_what_cannot_be_written_is_refused(tmp_path):
     with pytest.raises(DataError, match=r"unknown format"):
         write_frames(tmp_path / "x.nonsense", [Atoms("H")])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_who_reads_the_old_file_during_a_write_reads_it_to_its_end(tmp_path):
+    """The new file is another one with the same name; nothing is written into the old."""
+    path = tmp_path / "train.xyz"
+    write_frames(path, frames(1))
+    old = path.read_bytes()
+    with open(path, "rb") as held:
+        write_frames(path, frames(2))
+        assert held.read() == old
+    assert len(read_frames(path)) == 2

@@ -6,8 +6,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from ase.build import bulk, molecule
-from ase.calculators.emt import EMT
-from ase.calculators.singlepoint import SinglePointCalculator
 
 import gapkit
 import gapkit.model_selection
@@ -20,17 +18,8 @@ from gapkit.numerics.label_covariances import add_covariances
 from gapkit.potential.samples import sampled_energies
 from gapkit.structures.labels import labelled_frames
 from gapkit.structures.neighbours import Structure
+from tests.conftest import label
 from tests.numerical import central_difference, displaced
-
-
-def labelled(atoms, stress=False):
-    atoms = atoms.copy()
-    atoms.calc = EMT()
-    results = {"energy": atoms.get_potential_energy(), "forces": atoms.get_forces()}
-    if stress:
-        results["stress"] = atoms.get_stress()
-    atoms.calc = SinglePointCalculator(atoms, **results)
-    return atoms
 
 
 def molecules(n, seed):
@@ -39,7 +28,7 @@ def molecules(n, seed):
     for _ in range(n):
         atoms = molecule("CH3OH")
         atoms.positions += rng.normal(scale=0.08, size=atoms.positions.shape)
-        frames.append(labelled(atoms))
+        frames.append(label(atoms))
     return frames
 
 
@@ -50,7 +39,7 @@ def crystals(n, seed):
         atoms = bulk("Cu", cubic=True)
         atoms.set_cell(atoms.cell.array @ (np.eye(3) + rng.normal(scale=0.03, size=(3, 3))), scale_atoms=True)
         atoms.positions += rng.normal(scale=0.1, size=atoms.positions.shape)
-        frames.append(labelled(atoms, stress=True))
+        frames.append(label(atoms))
     return frames
 
 
@@ -275,7 +264,7 @@ def thermal():
         atoms = molecule("CH3OH")
         bond = atoms.get_distance(1, 3, vector=True)
         atoms.positions[3] += distance * bond / np.linalg.norm(bond)
-        pulled.append(labelled(atoms))
+        pulled.append(label(atoms))
     return gap, train, pulled
 
 

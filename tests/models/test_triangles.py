@@ -108,3 +108,13 @@ def test_as_many_rows_as_columns_are_decomposed_before_more_come():
     both = np.column_stack([A, y])
     R = triangles.items["energy", 0].R
     np.testing.assert_allclose(R.T @ R, both.T @ both, rtol=1e-12, atol=1e-12)
+
+
+def test_merged_triangles_keep_the_sum_of_log_scales():
+    rng = np.random.default_rng(0)
+    parts = []
+    for scale in (0.5, 1.25):
+        t = Triangles(3, 1)
+        t.update(rng.normal(size=(5, 3)), rng.normal(size=5), np.ones((5, 1)), "energy", 0, log_scale=scale)
+        parts.append(t)
+    assert parts[0].merge(parts[1]).items["energy", 0].log_scale == pytest.approx(1.75)

@@ -11,60 +11,59 @@ from gapkit.models.triangles import Triangles
 from gapkit.uncertainty.calibration import calibrate
 from tests import systems
 
-FRAMES = systems.frames(12)
-BASIS = systems.small_basis(FRAMES)
-MADE = systems.all_observations(BASIS, FRAMES, systems.made_up_targets(FRAMES))
-FOLDS = np.arange(len(FRAMES)) % 3
-TRIANGLES = systems.triangles_of(BASIS, MADE, FOLDS)
-TERMS = BASIS.column_terms()
 START = Levels({"energy": 0.05, "forces": 0.3, "virial": 0.5}, np.array([0.7, 0.4, 1.5]))
 FREE = ("energy", "forces", "virial")
 
 
-def objective(kinds=("energy", "forces"), free_noise=FREE, free_signal=(0, 1, 2), energies=None):
-    return HeldOutError(TRIANGLES, TERMS, START, free_noise, free_signal, kinds, energies)
+@pytest.fixture(scope="module")
+def model() -> systems.SmallModel:
+    return systems.small_model(12)
 
 
-def energy_rows():
+def objective(model, kinds=("energy", "forces"), free_noise=FREE, free_signal=(0, 1, 2), energies=None):
+    return HeldOutError(model.triangles, model.terms, START, free_noise, free_signal, kinds, energies)
+
+
+def energy_rows(model):
     """Energies per atom of all frames that have one: a row is divided by the square root of atoms, twice."""
-    mine = [(n, o) for n, o in MADE if o.group == "energy"]
-    A = BASIS.whiten(np.vstack([o.K / o.scale for _, o in mine]))
-    return EnergyRows(A, np.array([o.y[0] / o.scale for _, o in mine]), np.array([FOLDS[n] for n, _ in mine]))
+    mine = [(n, o) for n, o in model.observations if o.group == "energy"]
+    A = model.basis.whiten(np.vstack([o.K / o.scale for _, o in mine]))
+    return EnergyRows(A, np.array([o.y[0] / o.scale for _, o in mine]), np.array([model.folds[n] for n, _ in mine]))
 
 
-def test_objective_is_half_the_log_of_the_held_out_mean_squares():
+def test_objective_is_half_the_log_of_the_held_out_mean_squares(model):
     squares = {"energy": 0.0, "forces": 0.0}
     counts = {"energy": 0, "forces": 0}
     for fold in range(3):
-        posterior = Posterior.solve(TRIANGLES, START.noise, START.signal, TERMS, leave_out=fold)
+        posterior = Posterior.solve(model.triangles, START.noise, START.signal, model.terms, leave_out=fold)
         for kind in squares:
-            triangle = TRIANGLES.items[kind, fold]
+            triangle = model.triangles.items[kind, fold]
             squares[kind] += posterior.squared_error(triangle)
             counts[kind] += triangle.n_rows
     expected = sum(0.5 * np.log(squares[k] / counts[k]) for k in squares)
-    f = objective()
+    f = objective(model)
     assert f(f.start_point)[0] == pytest.approx(expected, abs=1e-7)
 
 
-def test_energies_count_by_mean_absolute_error_where_their_rows_are_at_hand():
-    rows = energy_rows()
+def test_energies_count_by_mean_absolute_error_where_their_rows_are_at_hand(model):
+    rows = energy_rows(model)
     absolute, squared, n_forces = 0.0, 0.0, 0
     for fold in range(3):
-        posterior = Posterior.solve(TRIANGLES, START.noise, START.signal, TERMS, leave_out=fold)
+        posterior = Posterior.solve(model.triangles, START.noise, START.signal, model.terms, leave_out=fold)
         error = rows.A[rows.fold == fold] @ posterior.weights - rows.y[rows.fold == fold]
         absolute += np.sum(np.sqrt(error**2 + rows.rounding**2))
-        squared += posterior.squared_error(TRIANGLES.items["forces", fold])
-        n_forces += TRIANGLES.items["forces", fold].n_rows
+        squared += posterior.squared_error(model.triangles.items["forces", fold])
+        n_forces += model.triangles.items["forces", fold].n_rows
     expected = np.log(absolute / len(rows.y)) + 0.5 * np.log(squared / n_forces)
-    f = objective(energies=rows)
+    f = objective(model, energies=rows)
     assert f(f.start_point)[0] == pytest.approx(expected, abs=1e-7)
     assert rows.rounding == pytest.approx(1e-3 * np.std(rows.y))
 
 
 @pytest.mark.parametrize("kinds", [("energy", "forces"), ("forces",), ("virial",), None])
-@pytest.mark.parametrize("energies", [None, energy_rows()], ids=["squared", "absolute"])
-def test_gradient_equals_finite_differences(kinds, energies):
-    f = objective(kinds, energies=energies)
+@pytest.mark.parametrize("energy_error", ["squared", "absolute"])
+def test_gradient_equals_finite_differences(model, kinds, energy_error):
+    f = objective(model, kinds, energies=energy_rows(model) if energy_error == "absolute" else None)
     x = f.start_point + np.random.default_rng(0).normal(scale=0.5, size=6)
     _, gradient = f(x)
     for k in range(6):
@@ -75,52 +74,52 @@ def test_gradient_equals_finite_differences(kinds, energies):
     assert np.abs(gradient).max() > 1e-3
 
 
-def test_search_lowers_the_objective_and_respects_bounds_and_fixed_levels():
+def test_search_lowers_the_objective_and_respects_bounds_and_fixed_levels(model):
     lower = {"energy": 0.04, "forces": 0.01, "virial": 0.01}
-    f = objective()
+    f = objective(model)
     found = search_levels(f, lower)
     assert found.objective < f(f.start_point)[0] - 1e-3
     assert all(found.noise[g] >= 0.999 * lower[g] for g in FREE)
-    only = search_levels(objective(free_noise=("forces",), free_signal=()), lower)
+    only = search_levels(objective(model, free_noise=("forces",), free_signal=()), lower)
     assert only.noise["energy"] == START.noise["energy"]
     np.testing.assert_array_equal(only.signal, START.signal)
     assert only.noise["forces"] != START.noise["forces"]
 
 
-def test_the_mean_does_not_depend_on_the_common_scale():
-    base = Posterior.solve(TRIANGLES, START.noise, START.signal, TERMS)
-    scaled = Posterior.solve(TRIANGLES, {g: 3 * s for g, s in START.noise.items()}, 3 * START.signal, TERMS)
+def test_the_mean_does_not_depend_on_the_common_scale(model):
+    base = Posterior.solve(model.triangles, START.noise, START.signal, model.terms)
+    scaled = Posterior.solve(model.triangles, {g: 3 * s for g, s in START.noise.items()}, 3 * START.signal, model.terms)
     np.testing.assert_allclose(scaled.weights, base.weights, rtol=1e-8, atol=1e-10)
-    A = BASIS.whiten(BASIS.rows(BASIS.structure(FRAMES[0])).K)
+    A = model.basis.whiten(model.basis.rows(model.basis.structure(model.frames[0])).K)
     np.testing.assert_allclose(scaled.weight_variance(A), 9 * base.weight_variance(A), rtol=1e-8)
 
 
 @pytest.mark.parametrize("group", ["energy", "forces", "virial"])
-def test_one_label_kind_alone_is_enough(group):
-    alone = Triangles(BASIS.n_columns, BASIS.n_terms)
-    alone.items = {k: t for k, t in TRIANGLES.items.items() if k[0] == group}
-    found = search_levels(HeldOutError(alone, TERMS, START, (group,), (0, 1, 2)), {group: 1e-3})
+def test_one_label_kind_alone_is_enough(model, group):
+    alone = Triangles(model.basis.n_columns, model.basis.n_terms)
+    alone.items = {k: t for k, t in model.triangles.items.items() if k[0] == group}
+    found = search_levels(HeldOutError(alone, model.terms, START, (group,), (0, 1, 2)), {group: 1e-3})
     assert np.isfinite(found.objective)
     assert found.noise[group] != START.noise[group]
 
 
-def test_one_fold_leaves_the_start_as_it_is():
-    single = systems.triangles_of(BASIS, MADE, np.zeros(len(FRAMES)))
-    assert search_levels(HeldOutError(single, TERMS, START, FREE, (0,)), dict.fromkeys(FREE, 1e-3)) is START
+def test_one_fold_leaves_the_start_as_it_is(model):
+    single = systems.triangles_of(model.basis, model.observations, np.zeros(len(model.frames)))
+    assert search_levels(HeldOutError(single, model.terms, START, FREE, (0,)), dict.fromkeys(FREE, 1e-3)) is START
 
 
-def test_of_several_starts_the_best_end_counts():
+def test_of_several_starts_the_best_end_counts(model):
     lower = dict.fromkeys(FREE, 1e-3)
     poor = Levels(dict.fromkeys(FREE, 0.01), 20 * START.signal)
-    f = HeldOutError(TRIANGLES, TERMS, poor, FREE, (0, 1, 2))
+    f = HeldOutError(model.triangles, model.terms, poor, FREE, (0, 1, 2))
     alone = search_levels(f, lower, max_iterations=1)
     helped = search_levels(f, lower, [poor, START], max_iterations=1)
     assert helped.objective < alone.objective
     assert search_levels(f, lower, [START, poor], max_iterations=1).objective == helped.objective
 
 
-def test_calibration_makes_held_out_forces_standard():
-    held_out = held_out_statistics(TRIANGLES, TERMS, START)
+def test_calibration_makes_held_out_forces_standard(model):
+    held_out = held_out_statistics(model.triangles, model.terms, START)
     calibration = calibrate(START, held_out)
     for group, s in held_out.items():
         c = calibration.of(group)
@@ -131,11 +130,13 @@ def test_calibration_makes_held_out_forces_standard():
     assert unknown == calibration.groups["forces"]
 
 
-def test_noise_groups_of_a_config_type():
-    made = systems.all_observations(BASIS, FRAMES, systems.made_up_targets(FRAMES), own_groups=("cluster",))
-    triangles = systems.triangles_of(BASIS, made, FOLDS)
+def test_noise_groups_of_a_config_type(model):
+    made = systems.all_observations(
+        model.basis, model.frames, systems.made_up_targets(model.frames), own_groups=("cluster",)
+    )
+    triangles = systems.triangles_of(model.basis, made, model.folds)
     assert "forces:cluster" in triangles.groups
-    assert triangles.count("forces") + triangles.count("forces:cluster") == TRIANGLES.count("forces")
+    assert triangles.count("forces") + triangles.count("forces:cluster") == model.triangles.count("forces")
 
 
 def test_a_residual_that_the_fit_ignored_claims_at_most_half_of_the_error():

@@ -13,14 +13,26 @@ from gapkit.propagation import left_out_share, propagate
 from tests import systems
 from tests.conftest import small_gap
 
-FRAMES = systems.frames(9)
-BASIS = systems.small_basis(FRAMES)
-MADE = systems.all_observations(BASIS, FRAMES, systems.made_up_targets(FRAMES))
 NOISE = {"energy": 0.02, "forces": 0.3, "virial": 0.5}
 SIGNAL = np.array([0.7, 0.4, 1.5])
-TRIANGLES = systems.triangles_of(BASIS, MADE, np.zeros(len(FRAMES)))
-POSTERIOR = Posterior.solve(TRIANGLES, NOISE, SIGNAL, BASIS.column_terms())
-QUERY = [BASIS.structure(a) for a in systems.frames(4, seed=77)]
+
+
+@pytest.fixture(scope="module")
+def model() -> systems.SmallModel:
+    return systems.small_model(9)
+
+
+@pytest.fixture(scope="module")
+def posterior(model) -> Posterior:
+    """The posterior of all frames in one fold."""
+    triangles = systems.triangles_of(model.basis, model.observations, np.zeros(len(model.frames)))
+    return Posterior.solve(triangles, NOISE, SIGNAL, model.terms)
+
+
+@pytest.fixture(scope="module")
+def query(model):
+    """Four frames that the model has not seen."""
+    return [model.basis.structure(a) for a in systems.frames(4, seed=77)]
 
 
 def whitened(basis, structures):
@@ -34,61 +46,61 @@ def environment_kernel(block, one, two):
     return a.weight @ block.kernel(a.x, b.x) @ b.weight if len(a) and len(b) else 0.0
 
 
-def test_prior_covariances_are_double_sums_over_environments():
-    prior = energy_covariances(BASIS, QUERY)
-    for i, one in enumerate(QUERY):
-        own = BASIS.rows(one, derivatives=False).prior[0]
+def test_prior_covariances_are_double_sums_over_environments(model, query):
+    prior = energy_covariances(model.basis, query)
+    for i, one in enumerate(query):
+        own = model.basis.rows(one, derivatives=False).prior[0]
         np.testing.assert_allclose(prior[i, i], own, rtol=1e-10)
-        for j, two in enumerate(QUERY):
-            expected = np.zeros(BASIS.n_terms)
-            for b in BASIS.blocks:
+        for j, two in enumerate(query):
+            expected = np.zeros(model.basis.n_terms)
+            for b in model.basis.blocks:
                 expected[b.term] += environment_kernel(b, one, two)
             np.testing.assert_allclose(prior[i, j], expected, rtol=1e-9, atol=1e-12)
     assert abs(prior[0, 1]).max() > 1e-3
 
 
-def test_joint_covariance_equals_the_dense_formula():
+def test_joint_covariance_equals_the_dense_formula(model, posterior, query):
     """k_ab - Q_an (Q_nn + noise)^-1 Q_nb, with Q = K_m K_mm^-1 K_m^T (Quinonero-Candela and Rasmussen, eq. 19)."""
     delta2 = SIGNAL**2
-    K_n = np.vstack([o.K for _, o in MADE])
-    noise = np.concatenate([np.full(len(o.y), NOISE[o.group] ** 2) for _, o in MADE])
-    K_q = np.vstack([BASIS.rows(s, derivatives=False, prior=False).K for s in QUERY])
-    inverse = np.zeros((BASIS.n_columns, BASIS.n_columns))
-    for b in BASIS.blocks:
+    K_n = np.vstack([o.K for _, o in model.observations])
+    noise = np.concatenate([np.full(len(o.y), NOISE[o.group] ** 2) for _, o in model.observations])
+    K_q = np.vstack([model.basis.rows(s, derivatives=False, prior=False).K for s in query])
+    inverse = np.zeros((model.basis.n_columns, model.basis.n_columns))
+    for b in model.basis.blocks:
         inverse[b.columns, b.columns] = delta2[b.term] * np.linalg.inv(b.factor @ b.factor.T)
     Q_qn, Q_nn = K_q @ inverse @ K_n.T, K_n @ inverse @ K_n.T
-    prior = energy_covariances(BASIS, QUERY)
+    prior = energy_covariances(model.basis, query)
     dense = prior @ delta2 - Q_qn @ np.linalg.solve(Q_nn + np.diag(noise), Q_qn.T)
-    residual, weights = POSTERIOR.covariances(whitened(BASIS, QUERY), prior)
+    residual, weights = posterior.covariances(whitened(model.basis, query), prior)
     np.testing.assert_allclose(residual + weights, dense, rtol=1e-6, atol=1e-8 * dense.max())
-    off = residual[~np.eye(len(QUERY), dtype=bool)]
+    off = residual[~np.eye(len(query), dtype=bool)]
     assert np.abs(off).max() > 1e-3 * residual.max()
     assert np.linalg.eigvalsh(residual).min() > -1e-9 * residual.max()
 
 
-def test_sampled_weights_have_the_posterior_mean_and_covariance():
-    A = whitened(BASIS, QUERY)
+def test_sampled_weights_have_the_posterior_mean_and_covariance(model, posterior, query):
+    A = whitened(model.basis, query)
     n = 20_000
-    drawn = POSTERIOR.sample_weights(n, np.random.default_rng(0), scale=2.0) @ A.T
-    _, expected = POSTERIOR.covariances(A, energy_covariances(BASIS, QUERY))
+    drawn = posterior.sample_weights(n, np.random.default_rng(0), scale=2.0) @ A.T
+    _, expected = posterior.covariances(A, energy_covariances(model.basis, query))
     std = 2 * np.sqrt(np.diagonal(expected))
-    z = (drawn.mean(axis=0) - POSTERIOR.mean(A)) / (std / np.sqrt(n))
+    z = (drawn.mean(axis=0) - posterior.mean(A)) / (std / np.sqrt(n))
     assert np.abs(z).max() < 4
     np.testing.assert_allclose(np.cov(drawn.T), 4 * expected, atol=4 * np.max(std**2) * np.sqrt(2 / n))
 
 
-def test_an_extended_basis_leaves_no_residual_at_its_frames():
-    wider, added = extended_basis(BASIS, QUERY)
-    fresh = added_columns(BASIS, wider)
-    assert fresh.sum() == added == wider.n_columns - BASIS.n_columns > 0
-    A, prior = whitened(wider, QUERY), energy_covariances(wider, QUERY)
-    np.testing.assert_allclose(A[:, ~fresh], whitened(BASIS, QUERY), atol=1e-8)  # old columns stay
+def test_an_extended_basis_leaves_no_residual_at_its_frames(model, query):
+    wider, added = extended_basis(model.basis, query)
+    fresh = added_columns(model.basis, wider)
+    assert fresh.sum() == added == wider.n_columns - model.basis.n_columns > 0
+    A, prior = whitened(wider, query), energy_covariances(wider, query)
+    np.testing.assert_allclose(A[:, ~fresh], whitened(model.basis, query), atol=1e-8)  # old columns stay
     terms = wider.column_terms()
-    for t in range(BASIS.n_terms):
+    for t in range(model.basis.n_terms):
         explained = A[:, terms == t] @ A[:, terms == t].T
         np.testing.assert_allclose(explained, prior[:, :, t], atol=1e-4 * prior[:, :, t].max())
-    few, n_few = extended_basis(BASIS, QUERY, most=5)
-    assert n_few == few.n_columns - BASIS.n_columns == 5
+    few, n_few = extended_basis(model.basis, query, most=5)
+    assert n_few == few.n_columns - model.basis.n_columns == 5
 
 
 def test_a_difference_of_a_frame_with_itself_has_no_error(gap, held_out):
@@ -116,6 +128,16 @@ def test_the_diagonal_is_what_predict_says(gap, held_out, noise):
         joint.combination([1, 2])
     with pytest.raises(DataError, match="give at least one"):
         joint_energies(gap.potential_, [])
+
+
+def test_label_noise_of_an_energy_grows_with_the_root_of_the_number_of_atoms(train, held_out):
+    """Without recalibration (one fold): var = var of the function + n_atoms sigma^2, sigma the given 10 meV."""
+    levels = {"energy": 0.01, "forces": 0.1, "virial": 0.1}
+    plain = small_gap(noise=levels, folds=1).fit(train)
+    labels, function = (plain.joint_energies(held_out, noise=noise).std for noise in (True, False))
+    n_atoms = np.array([len(a) for a in held_out])
+    assert len(set(n_atoms)) == 3
+    np.testing.assert_allclose(labels**2 - function**2, n_atoms * levels["energy"] ** 2, rtol=1e-9)
 
 
 def test_sampled_energies_have_the_joint_covariance(gap, held_out):

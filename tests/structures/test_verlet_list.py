@@ -98,3 +98,13 @@ def test_a_frame_that_is_not_finite_is_not_served(spoil, value):
     assert kept.serves(atoms)
     getattr(atoms, spoil)[0, 0] = value
     assert not kept.serves(atoms)
+
+
+def test_two_atoms_that_approach_each_other_use_the_skin_twice_as_fast():
+    atoms = Atoms("Ar2", positions=[[0, 0, 0], [R_CUT + SKIN + 1e-6, 0, 0]])
+    kept = VerletList(R_CUT, SKIN)
+    assert len(kept.pairs(atoms).j) == 0
+    atoms.positions[:, 0] += [0.55 * SKIN, -0.55 * SKIN]
+    assert len(neighbours(atoms, R_CUT).j) == 2
+    assert len(kept.pairs(atoms).j) == 2
+    assert kept.n_searches == 2

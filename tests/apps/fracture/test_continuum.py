@@ -265,3 +265,21 @@ def test_settings_of_growth_are_checked():
     with pytest.raises(SettingsError, match="at least 2"):
         PropagationSettings(n_samples=1)
     assert Tip().grown == 0.0
+
+
+class LinearDrive:
+    """phi = 2 k - 3 with a standard deviation of 0.1 eV; critical value 1 +- 0.4 eV."""
+
+    critical_, critical_std_ = 1.0, 0.4
+
+    def predict(self, X, return_std=False):
+        mean = 2.0 * X[:, 0] - 3.0
+        return (mean, np.full(len(X), 0.1)) if return_std else mean
+
+
+def test_error_bars_of_a_critical_load_are_those_of_the_driving_force_over_its_slope():
+    found = critical_load(LinearDrive(), lambda k: np.asarray(k)[:, None], np.linspace(1.0, 3.0, 9))
+    assert found.load == pytest.approx(2.0)
+    assert found.model_std == pytest.approx(0.05)
+    assert found.critical_std == pytest.approx(0.2)
+    assert found.std == pytest.approx(np.hypot(0.05, 0.2))

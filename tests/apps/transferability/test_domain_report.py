@@ -27,8 +27,7 @@ from gapkit.descriptors import SOAP, PairDistance
 from gapkit.exceptions import DataError, GapkitError, SettingsError, SpeciesError
 from gapkit.kernels import DotProduct, SquaredExponential
 from gapkit.models.terms import Term
-
-from .numerical import random_rotation
+from tests.numerical import random_rotation
 
 SHAPE = {"r_cut": 4.0, "n_max": 4, "l_max": 3, "sigma": 0.5}
 ZETA = 2

@@ -333,7 +333,7 @@ from functools import partial
 sys.path.insert(0, {root!r})
 from gapkit.active import *
 from tests.conftest import copper_frames, small_gap
-from tests.test_active import Moody, bare
+from tests.active.test_loop import Moody, bare
 
 def main():
     pool = copper_frames(16, seed=5)
@@ -351,7 +351,7 @@ if __name__ == "__main__":
 @pytest.mark.slow
 def test_killed_at_random_moments_it_resumes_and_labels_nothing_twice(tmp_path):
     """SIGKILL about the time of several labels; choices and model are those of a run that was left alone."""
-    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    root = str(Path(__file__).resolve().parents[2])
     folders = [tmp_path / "killed", tmp_path / "alone"]
     scripts = []
     for folder in folders:

@@ -32,3 +32,14 @@ def test_turn_is_the_transpose():
     source, out = np.random.default_rng(0).normal(size=(16, 27)), np.zeros((24, 18))
     products.turn(13, 21, source.ravel(), 2, 27, out.reshape(-1), 1, 18)
     np.testing.assert_array_equal(out[:, 1:17], source[:, 2:26].T)
+
+
+@pytest.mark.parametrize("rows", [2, 6, 14])
+@pytest.mark.parametrize("columns", [8, 16, 56])
+def test_products_with_two_rows_left_over(rows, columns):
+    """Eight columns take two rows at once where two are left over."""
+    rng = np.random.default_rng(rows + columns)
+    A, B = rng.normal(size=(rows, 5)), rng.normal(size=(5, columns))
+    c = np.zeros(rows * columns)
+    products.product(rows, columns, 5, A.ravel(), 0, 5, 1, B.ravel(), 0, columns, c, 0, columns, False)
+    np.testing.assert_allclose(c.reshape(rows, columns), A @ B, rtol=1e-12, atol=1e-13)

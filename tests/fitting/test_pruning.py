@@ -12,11 +12,12 @@ from gapkit.models.posterior import Posterior
 from tests import systems
 from tests.conftest import small_gap
 
-FRAMES = systems.frames(12)
-BASIS = systems.small_basis(FRAMES)
-MADE = systems.all_observations(BASIS, FRAMES, systems.made_up_targets(FRAMES))
-TRIANGLES = systems.triangles_of(BASIS, MADE, np.arange(12) % 3)
 NOISE = {"energy": 0.05, "forces": 0.3, "virial": 0.5}
+
+
+@pytest.fixture(scope="module")
+def model() -> systems.SmallModel:
+    return systems.small_model(12)
 
 
 def terms():
@@ -27,25 +28,25 @@ def terms():
     ]
 
 
-def test_without_a_term_the_mean_is_that_of_a_vanishing_signal():
+def test_without_a_term_the_mean_is_that_of_a_vanishing_signal(model):
     levels = Levels(NOISE, np.array([0.7, 0.4, 1.5]))
-    basis, triangles, own, left = without_terms(BASIS, TRIANGLES, levels, terms(), [1])
+    basis, triangles, own, left = without_terms(model.basis, model.triangles, levels, terms(), [1])
     assert [type(t.descriptor).__name__ for t in left] == ["PairDistance", "SOAP"]
     posterior = Posterior.solve(triangles, own.noise, own.signal, basis.column_terms())
-    faint = Posterior.solve(TRIANGLES, NOISE, np.array([0.7, 1e-7, 1.5]), BASIS.column_terms())
-    for atoms in FRAMES[:3]:
-        few, many = (b.rows(b.structure(atoms)) for b in (basis, BASIS))
+    faint = Posterior.solve(model.triangles, NOISE, np.array([0.7, 1e-7, 1.5]), model.terms)
+    for atoms in model.frames[:3]:
+        few, many = (b.rows(b.structure(atoms)) for b in (basis, model.basis))
         np.testing.assert_allclose(
-            posterior.mean(basis.whiten(few.K)), faint.mean(BASIS.whiten(many.K)), rtol=1e-6, atol=1e-6
+            posterior.mean(basis.whiten(few.K)), faint.mean(model.basis.whiten(many.K)), rtol=1e-6, atol=1e-6
         )
         np.testing.assert_allclose(few.prior, many.prior[:, [0, 2]])
     key = ("forces", 0)
-    np.testing.assert_allclose(triangles.items[key].prior, TRIANGLES.items[key].prior[[0, 2]])
+    np.testing.assert_allclose(triangles.items[key].prior, model.triangles.items[key].prior[[0, 2]])
 
 
-def test_only_a_term_that_is_faint_and_useless_goes():
+def test_only_a_term_that_is_faint_and_useless_goes(model):
     start = Levels(NOISE, np.array([0.7, 0.4, 1.5]))
-    objective = HeldOutError(TRIANGLES, BASIS.column_terms(), start, tuple(NOISE), (0, 1, 2))
+    objective = HeldOutError(model.triangles, model.terms, start, tuple(NOISE), (0, 1, 2))
     assert vanished_terms(objective, start) == ()
     faint = Levels(NOISE, np.array([0.7, 4e-6, 1.5]))
     assert vanished_terms(objective, faint) == (1,)

@@ -35,8 +35,7 @@ from gapkit.estimators.error_scales import PowerLaw
 from gapkit.exceptions import DataError, SettingsError
 from gapkit.kernels import SquaredExponential
 from gapkit.uncertainty.held_out import HeldOut
-
-from .numerical import central_difference, displaced, random_rotation
+from tests.numerical import central_difference, displaced, random_rotation
 
 A = 3.6
 BOND = A / np.sqrt(2)
@@ -402,3 +401,24 @@ def test_models_that_cannot_be_fitted():
         hops_from_frames([bulk("Cu")])
     with pytest.raises(DataError, match="'initial' and 'final'"):
         hops_from_frames(load_surface_barriers("Cu")[1:2])
+
+
+class UnitRegressor:
+    """Mean 0 and standard deviation 0.1 eV everywhere."""
+
+    def predict(self, Z):
+        return np.zeros(len(Z)), np.full(len(Z), 0.1)
+
+
+def test_an_interval_takes_the_larger_quantile_of_the_two_ways_of_leaving_out():
+    """Rank ceil(level (n + 1)) of nine scores a way: the fifth at 0.5, where the second way asks for more, and the
+    ninth at 0.9, where the first does."""
+    model = SurfaceBarrierModel()
+    model.offset_, model.scale_, model.mean_ = np.zeros(2), np.ones(2), 0.4
+    model.regressor_, model.error_law_ = UnitRegressor(), lambda std: 2 * std
+    model.scores_ = np.array([np.arange(1.0, 10.0), [2.0, 2.5, 3.0, 3.5, 6.0, 6.1, 6.2, 6.3, 6.4]])
+    for level, score in ((0.5, 6.0), (0.9, 9.0)):
+        p = model.predict_interval([], level, features=np.zeros((3, 2)))
+        np.testing.assert_allclose(p.upper - p.barrier, 0.2 * score)
+        np.testing.assert_allclose(p.barrier - p.lower, 0.2 * score)
+        np.testing.assert_allclose(p.barrier, 0.4)

@@ -14,12 +14,14 @@ from gapkit.numerics.threads import limited_threads, map_blocks, thread_count
 from tests import systems
 from tests.numerical import central_difference, displaced, strained
 
-FRAMES = systems.frames(4)
-BASIS = systems.small_basis(FRAMES)
+
+@pytest.fixture(scope="module")
+def model() -> systems.SmallModel:
+    return systems.small_model(4)
 
 
-def energy_rows(atoms):
-    return BASIS.rows(BASIS.structure(atoms), derivatives=False).K[0]
+def energy_rows(model, atoms):
+    return model.basis.rows(model.basis.structure(atoms), derivatives=False).K[0]
 
 
 def changes(atoms):
@@ -30,19 +32,19 @@ def changes(atoms):
 
 
 @pytest.mark.parametrize("k", [0, 1], ids=["small skewed cell", "cluster"])
-def test_derivative_rows_equal_finite_differences_of_the_energy_row(k):
-    K = BASIS.rows(BASIS.structure(FRAMES[k])).K
-    for row, change in changes(FRAMES[k]):
-        numerical = central_difference(lambda s, change=change: energy_rows(change(s)), 2e-4)
+def test_derivative_rows_equal_finite_differences_of_the_energy_row(model, k):
+    K = model.basis.rows(model.basis.structure(model.frames[k])).K
+    for row, change in changes(model.frames[k]):
+        numerical = central_difference(lambda s, change=change: energy_rows(model, change(s)), 2e-4)
         np.testing.assert_allclose(K[row], numerical, atol=3e-7)
     assert np.median(np.abs(K[1:]).max(axis=0)) > 1e-3
 
 
-def covariance(first, second):
+def covariance(model, first, second):
     """Prior covariance of two frames' energies per term, by explicit double sums over environments."""
-    out = np.zeros(BASIS.n_terms)
-    a, b = BASIS.structure(first), BASIS.structure(second)
-    for block in BASIS.blocks:
+    out = np.zeros(model.basis.n_terms)
+    a, b = model.basis.structure(first), model.basis.structure(second)
+    for block in model.basis.blocks:
         x = block.descriptor.environments(a, block.channel, derivatives=False)
         y = block.descriptor.environments(b, block.channel, derivatives=False)
         if len(x) and len(y):
@@ -51,68 +53,69 @@ def covariance(first, second):
 
 
 @pytest.mark.parametrize("k", [0, 1], ids=["small skewed cell", "cluster"])
-def test_prior_variances_equal_mixed_finite_differences(k):
-    prior = BASIS.rows(BASIS.structure(FRAMES[k])).prior
-    np.testing.assert_allclose(prior[0], covariance(FRAMES[k], FRAMES[k]), rtol=1e-10)
+def test_prior_variances_equal_mixed_finite_differences(model, k):
+    prior = model.basis.rows(model.basis.structure(model.frames[k])).prior
+    np.testing.assert_allclose(prior[0], covariance(model, model.frames[k], model.frames[k]), rtol=1e-10)
     h = 2e-3
-    for row, change in changes(FRAMES[k])[::2]:
+    for row, change in changes(model.frames[k])[::2]:
 
         def mixed(h, change=change):
             plus, minus = change(h), change(-h)
-            return (covariance(plus, plus) - 2 * covariance(plus, minus) + covariance(minus, minus)) / (4 * h * h)
+            straight = covariance(model, plus, plus) + covariance(model, minus, minus)
+            return (straight - 2 * covariance(model, plus, minus)) / (4 * h * h)
 
         richardson = (4 * mixed(h) - mixed(2 * h)) / 3
         np.testing.assert_allclose(prior[row], richardson, rtol=2e-4, atol=2e-5 * prior[1:].max())
     assert np.all(prior[1:].max(axis=0) > 1e-3)
 
 
-def test_local_rows_sum_to_the_energy_row():
-    for atoms in FRAMES[:2]:
-        structure = BASIS.structure(atoms)
-        local = BASIS.local_rows(structure)
-        np.testing.assert_allclose(local.K.sum(axis=0), BASIS.rows(structure, derivatives=False).K[0], rtol=1e-12)
-        some = BASIS.local_rows(structure, np.array([2, 0]))
+def test_local_rows_sum_to_the_energy_row(model):
+    for atoms in model.frames[:2]:
+        structure = model.basis.structure(atoms)
+        local = model.basis.local_rows(structure)
+        np.testing.assert_allclose(local.K.sum(axis=0), model.basis.rows(structure, derivatives=False).K[0], rtol=1e-12)
+        some = model.basis.local_rows(structure, np.array([2, 0]))
         np.testing.assert_allclose(some.K, local.K[[2, 0]], rtol=1e-12)
         np.testing.assert_allclose(some.prior, local.prior[[2, 0]], rtol=1e-12)
 
 
-def test_forces_of_every_functional_sum_to_zero():
-    for atoms in FRAMES[:2]:
-        K = BASIS.rows(BASIS.structure(atoms)).K[1 : 1 + 3 * len(atoms)]
+def test_forces_of_every_functional_sum_to_zero(model):
+    for atoms in model.frames[:2]:
+        K = model.basis.rows(model.basis.structure(atoms)).K[1 : 1 + 3 * len(atoms)]
         np.testing.assert_allclose(K.reshape(len(atoms), 3, -1).sum(axis=0), 0, atol=1e-11)
 
 
-def test_direct_prediction_equals_rows_times_weights():
+def test_direct_prediction_equals_rows_times_weights(model):
     """The adjoint route (no rows) and the row route are two ways to one number."""
-    alpha = np.random.default_rng(0).normal(size=BASIS.n_columns)
-    for atoms in FRAMES:
-        structure, n = BASIS.structure(atoms), len(atoms)
+    alpha = np.random.default_rng(0).normal(size=model.basis.n_columns)
+    for atoms in model.frames:
+        structure, n = model.basis.structure(atoms), len(atoms)
         local, gradient, strain = np.zeros(n), np.zeros((n, 3)), np.zeros((n, 6))
-        for descriptor, channel, predictor in BASIS.predictors(alpha):
+        for descriptor, channel, predictor in model.basis.predictors(alpha):
             descriptor.add_prediction(structure, channel, predictor, local, gradient, strain)
-        expected = BASIS.rows(structure).K @ alpha
-        np.testing.assert_allclose(local, BASIS.local_rows(structure).K @ alpha, rtol=1e-10)
+        expected = model.basis.rows(structure).K @ alpha
+        np.testing.assert_allclose(local, model.basis.local_rows(structure).K @ alpha, rtol=1e-10)
         np.testing.assert_allclose(gradient.ravel(), expected[1 : 1 + 3 * n], atol=1e-10)
         np.testing.assert_allclose(strain.sum(axis=0), expected[1 + 3 * n :], atol=1e-9)
 
 
-def test_whitening_makes_the_sparse_points_own_rows_orthonormal_in_the_prior():
-    b = BASIS.blocks[-1]
+def test_whitening_makes_the_sparse_points_own_rows_orthonormal_in_the_prior(model):
+    b = model.basis.blocks[-1]
     K_mm = b.kernel(b.points)
     A = np.linalg.solve(b.factor, K_mm).T
     np.testing.assert_allclose(A @ A.T, K_mm, atol=1e-9)
-    alpha = np.random.default_rng(1).normal(size=BASIS.n_columns)
-    K = BASIS.rows(BASIS.structure(FRAMES[0])).K
-    w = np.concatenate([c.factor.T @ alpha[c.columns] for c in BASIS.blocks])
-    np.testing.assert_allclose(BASIS.whiten(K) @ w, K @ alpha, rtol=1e-7, atol=1e-9)
-    np.testing.assert_allclose(BASIS.unwhiten(w), alpha, rtol=1e-6)
+    alpha = np.random.default_rng(1).normal(size=model.basis.n_columns)
+    K = model.basis.rows(model.basis.structure(model.frames[0])).K
+    w = np.concatenate([c.factor.T @ alpha[c.columns] for c in model.basis.blocks])
+    np.testing.assert_allclose(model.basis.whiten(K) @ w, K @ alpha, rtol=1e-7, atol=1e-9)
+    np.testing.assert_allclose(model.basis.unwhiten(w), alpha, rtol=1e-6)
 
 
-def test_energy_variance_in_blocks_equals_the_dense_sum():
+def test_energy_variance_in_blocks_equals_the_dense_sum(model):
     rng = np.random.default_rng(2)
     x, w = rng.normal(size=(600, 3)), rng.normal(size=600)
     y, v = rng.normal(size=(40, 3)), rng.normal(size=40)
-    kernel = BASIS.blocks[0].kernel
+    kernel = model.basis.blocks[0].kernel
     xs, ys = np.ascontiguousarray(kernel.scale(x)), np.ascontiguousarray(kernel.scale(y))
     got = design_rows.energy_variance(xs, w, ys, v, kernel.function, kernel.parameter, kernel.centred)
     assert got == pytest.approx(w @ kernel(x, y) @ v, rel=1e-10)
@@ -148,17 +151,17 @@ PAIRS_OF_KINDS = list(
 
 
 @pytest.mark.parametrize(("descriptor", "kernel"), PAIRS_OF_KINDS)
-def test_any_descriptor_takes_any_kernel(descriptor, kernel):
+def test_any_descriptor_takes_any_kernel(model, descriptor, kernel):
     descriptor = descriptor.for_species([8, 14])
-    structure = BASIS.structure(FRAMES[0])
+    structure = model.basis.structure(model.frames[0])
     chosen = []
     for channel in descriptor.channels:
         x = descriptor.environments(structure, channel, derivatives=False).x
         if len(x):
             chosen.append((0, descriptor, kernel, channel, x[:2]))
     basis = SparseBasis.build(chosen, 1)
-    alpha, n = np.random.default_rng(0).normal(size=basis.n_columns), len(FRAMES[0])
-    structure = basis.structure(FRAMES[0])
+    alpha, n = np.random.default_rng(0).normal(size=basis.n_columns), len(model.frames[0])
+    structure = basis.structure(model.frames[0])
     local, gradient, strain = np.zeros(n), np.zeros((n, 3)), np.zeros((n, 6))
     for descriptor, channel, predictor in basis.predictors(alpha):
         descriptor.add_prediction(structure, channel, predictor, local, gradient, strain)
@@ -171,13 +174,13 @@ def test_any_descriptor_takes_any_kernel(descriptor, kernel):
 
 
 @pytest.mark.parametrize("length_scale", [0.1, 0.6, 3.0])
-def test_a_grid_explains_the_whole_prior_of_a_pair_term(length_scale):
+def test_a_grid_explains_the_whole_prior_of_a_pair_term(model, length_scale):
     """Against the double sum over pairs: energies, forces, strain, local energies."""
     pair = PairDistance(r_cut=4.0).for_species([8, 14])
     points = np.linspace(1.5, 3.5, 4)[:, None]
     kernel = SquaredExponential(length_scale)
     basis = SparseBasis.build([(0, pair, kernel, channel, points) for channel in pair.channels], 1)
-    for atoms in FRAMES:
+    for atoms in model.frames:
         structure = basis.structure(atoms)
         found = basis.rows(structure).prior, basis.local_rows(structure).prior
         plain = SparseBasis.build([(0, pair, kernel, channel, points) for channel in pair.channels], 1)

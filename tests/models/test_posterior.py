@@ -11,16 +11,16 @@ from gapkit.models.basis import FrameRows, SparseBasis
 from gapkit.models.posterior import Posterior
 from gapkit.models.sparse_block import whitening_factor
 from gapkit.models.triangles import Triangles
+from gapkit.structures.neighbours import Structure
 from tests import systems
 
-FRAMES = systems.frames(9)
-BASIS = systems.small_basis(FRAMES)
-TARGETS = systems.made_up_targets(FRAMES)
-MADE = systems.all_observations(BASIS, FRAMES, TARGETS)
-FOLDS = np.arange(len(FRAMES)) % 3
-TRIANGLES = systems.triangles_of(BASIS, MADE, FOLDS)
 NOISE = {"energy": 0.02, "forces": 0.3, "virial": 0.5}
 SIGNAL = np.array([0.7, 0.4, 1.5])
+
+
+@pytest.fixture(scope="module")
+def model() -> systems.SmallModel:
+    return systems.small_model(9)
 
 
 def dense_rows(observations):
@@ -31,7 +31,7 @@ def dense_rows(observations):
     return K, y, noise
 
 
-def dense_prior(basis=BASIS):
+def dense_prior(basis):
     """Prior covariance of the sparse functionals of the unit kernels, jitter included."""
     K_mm = np.zeros((basis.n_columns, basis.n_columns))
     for b in basis.blocks:
@@ -41,25 +41,26 @@ def dense_prior(basis=BASIS):
     return K_mm
 
 
-def dtc(observations, query):
+def dtc(model, observations, query):
     """Mean and variance of query rows by the textbook formulas (Quinonero-Candela and Rasmussen 2005, eq. 19).
 
     Q_ab = K_am K_mm^-1 K_mb; mean = Q_qn (Q_nn + noise)^-1 y, variance = k_qq - Q_qn (Q_nn + noise)^-1 Q_nq.
     """
     K_nm, y, noise = dense_rows(observations)
-    K_mm = dense_prior() / (SIGNAL[BASIS.column_terms()] ** 2)[:, None]  # block-diagonal: delta^2 per block
+    delta2 = SIGNAL[model.terms] ** 2
+    K_mm = dense_prior(model.basis) / delta2[:, None]  # block-diagonal: delta^2 per block
     Q_nn, Q_qn = K_nm @ np.linalg.solve(K_mm, K_nm.T), query.K @ np.linalg.solve(K_mm, K_nm.T)
     half = np.linalg.solve(Q_nn + np.diag(noise), np.column_stack([y, Q_qn.T]))
     prior = query.prior @ SIGNAL**2
     return Q_qn @ half[:, 0], prior - np.einsum("qn,nq->q", Q_qn, half[:, 1:])
 
 
-def test_mean_and_variance_equal_the_dense_formula():
-    posterior = Posterior.solve(TRIANGLES, NOISE, SIGNAL, BASIS.column_terms())
-    for atoms in (*FRAMES[:2], *systems.frames(2, seed=77)):
-        query = BASIS.rows(BASIS.structure(atoms))
-        A = BASIS.whiten(query.K)
-        mean, variance = dtc(MADE, query)
+def test_mean_and_variance_equal_the_dense_formula(model):
+    posterior = Posterior.solve(model.triangles, NOISE, SIGNAL, model.terms)
+    for atoms in (*model.frames[:2], *systems.frames(2, seed=77)):
+        query = model.basis.rows(model.basis.structure(atoms))
+        A = model.basis.whiten(query.K)
+        mean, variance = dtc(model, model.observations, query)
         scale = np.abs(mean).max()
         np.testing.assert_allclose(posterior.mean(A), mean, rtol=1e-8, atol=1e-8 * scale)
         np.testing.assert_allclose(posterior.variance(A, query.prior), variance, rtol=1e-8, atol=1e-8 * variance.max())
@@ -67,35 +68,38 @@ def test_mean_and_variance_equal_the_dense_formula():
         assert np.abs(mean[1:]).max() > 1e-2
 
 
-def test_the_weights_of_functionals_give_the_same_mean():
-    posterior = Posterior.solve(TRIANGLES, NOISE, SIGNAL, BASIS.column_terms())
-    query = BASIS.rows(BASIS.structure(FRAMES[1]))
+def test_the_weights_of_functionals_give_the_same_mean(model):
+    posterior = Posterior.solve(model.triangles, NOISE, SIGNAL, model.terms)
+    query = model.basis.rows(model.basis.structure(model.frames[1]))
     np.testing.assert_allclose(
-        query.K @ BASIS.unwhiten(posterior.weights), posterior.mean(BASIS.whiten(query.K)), rtol=1e-7, atol=1e-9
+        query.K @ model.basis.unwhiten(posterior.weights),
+        posterior.mean(model.basis.whiten(query.K)),
+        rtol=1e-7,
+        atol=1e-9,
     )
 
 
-def test_normal_equations_agree_with_qr():
-    by_qr = Posterior.solve(TRIANGLES, NOISE, SIGNAL, BASIS.column_terms(), leave_out=1)
-    by_gram = Posterior.solve_normal_equations(TRIANGLES.grams(), NOISE, SIGNAL, BASIS.column_terms(), leave_out=1)
+def test_normal_equations_agree_with_qr(model):
+    by_qr = Posterior.solve(model.triangles, NOISE, SIGNAL, model.terms, leave_out=1)
+    by_gram = Posterior.solve_normal_equations(model.triangles.grams(), NOISE, SIGNAL, model.terms, leave_out=1)
     np.testing.assert_allclose(by_gram.weights, by_qr.weights, rtol=1e-6, atol=1e-8)
-    A = BASIS.whiten(BASIS.rows(BASIS.structure(FRAMES[0])).K)
+    A = model.basis.whiten(model.basis.rows(model.basis.structure(model.frames[0])).K)
     np.testing.assert_allclose(by_gram.weight_variance(A), by_qr.weight_variance(A), rtol=1e-7)
 
 
 @pytest.mark.parametrize("fold", [0, 1, 2])
-def test_held_out_error_from_triangles_equals_predicting_the_fold(fold):
-    posterior = Posterior.solve(TRIANGLES, NOISE, SIGNAL, BASIS.column_terms(), leave_out=fold)
-    kept = [(n, o) for n, o in MADE if FOLDS[n] != fold]
+def test_held_out_error_from_triangles_equals_predicting_the_fold(model, fold):
+    posterior = Posterior.solve(model.triangles, NOISE, SIGNAL, model.terms, leave_out=fold)
+    kept = [(n, o) for n, o in model.observations if model.folds[n] != fold]
     for group in ("energy", "forces", "virial"):
-        held = [o for n, o in MADE if FOLDS[n] == fold and o.group == group]
+        held = [o for n, o in model.observations if model.folds[n] == fold and o.group == group]
         if not held:
             continue
         prior = np.vstack([o.prior for o in held])
         query = FrameRows(np.vstack([o.K for o in held]), prior, np.zeros_like(prior))
         y = np.concatenate([o.y for o in held])
-        mean, variance = dtc(kept, query)
-        triangle = TRIANGLES.items[group, fold]
+        mean, variance = dtc(model, kept, query)
+        triangle = model.triangles.items[group, fold]
         assert posterior.squared_error(triangle) == pytest.approx(np.sum((mean - y) ** 2), rel=1e-8)
         assert sum(posterior.summed_variances(triangle)) == pytest.approx(variance.sum(), rel=1e-6)
 
@@ -105,9 +109,7 @@ def test_full_gaussian_process_where_every_observation_is_a_sparse_functional():
     cells = [Atoms("Si", cell=np.eye(3) * (2.2 + 0.1 * k) + 0.1 * k * np.eye(3, k=1), pbc=True) for k in range(7)]
     soap = SOAP(r_cut=4.0, n_max=4, l_max=3).for_species([14])
     kernel = DotProduct(4)
-    probe = SparseBasis.__new__(SparseBasis)
-    probe.r_cut = 4.0
-    x = np.vstack([soap.environments(probe.structure(a), (14,), derivatives=False).x for a in cells])
+    x = np.vstack([soap.environments(Structure(a, 4.0), (14,), derivatives=False).x for a in cells])
     basis = SparseBasis.build([(0, soap, kernel, (14,), x[:6])], 1, jitter=1e-13)
     y = np.sin(np.arange(6.0))
     triangles = Triangles(6, 1)
@@ -135,13 +137,13 @@ def test_squared_exponential_is_near_the_noise_at_data_and_near_the_prior_far_aw
     assert variance[1] == pytest.approx(1.5**2, rel=1e-9)
 
 
-def test_a_variance_is_never_negative_and_an_impossible_one_raises():
-    posterior = Posterior.solve(TRIANGLES, NOISE, SIGNAL, BASIS.column_terms())
+def test_a_variance_is_never_negative_and_an_impossible_one_raises(model):
+    posterior = Posterior.solve(model.triangles, NOISE, SIGNAL, model.terms)
     for atoms in systems.frames(6, seed=5):
-        rows = BASIS.rows(BASIS.structure(atoms))
-        assert posterior.variance(BASIS.whiten(rows.K), rows.prior).min() >= 0
+        rows = model.basis.rows(model.basis.structure(atoms))
+        assert posterior.variance(model.basis.whiten(rows.K), rows.prior).min() >= 0
     with pytest.raises(NumericsError, match="negative beyond rounding"):
-        posterior.residual(BASIS.whiten(rows.K), 0.5 * rows.prior)
+        posterior.residual(model.basis.whiten(rows.K), 0.5 * rows.prior)
 
 
 def test_jitter_is_reported_and_a_hopeless_matrix_raises():
@@ -150,3 +152,13 @@ def test_jitter_is_reported_and_a_hopeless_matrix_raises():
     np.testing.assert_allclose(L @ L.T, np.ones((3, 3)) + jitter * np.eye(3), atol=1e-15)
     with pytest.raises(NumericsError, match="fewer sparse points"):
         whitening_factor(-np.eye(2))
+
+
+def test_rounding_correlates_no_two_functionals_beyond_one_and_none_without_a_variance(model):
+    """Rows of zeros leave the residual equal to the prior, here with covariances that rounding has made too large."""
+    posterior = Posterior.solve(model.triangles, NOISE, SIGNAL, model.terms)
+    prior = np.zeros((3, 3, 3))
+    prior[:, :, 0] = [[0.0, 1e-9, -1e-9], [1e-9, 1.0, -1.0 - 1e-9], [-1e-9, -1.0 - 1e-9, 1.0]]
+    residual, weights = posterior.covariances(np.zeros((3, model.basis.n_columns)), prior)
+    np.testing.assert_array_equal(residual, SIGNAL[0] ** 2 * np.array([[0, 0, 0], [0, 1, -1], [0, -1, 1]]))
+    np.testing.assert_array_equal(weights, 0.0)

@@ -45,9 +45,8 @@ def test_group_names():
 
 def test_the_sample_is_bounded_per_atom_and_of_what_can_be_held_out(monkeypatch):
     monkeypatch.setattr(level_choice, "ENERGY_SAMPLE", 3)
-    frames = systems.frames(8)
-    basis = systems.small_basis(frames)
-    made = systems.all_observations(basis, frames, systems.made_up_targets(frames))
+    model = systems.small_model(8)
+    frames, basis, made = model.frames, model.basis, model.observations
     data = data_of(["a"] * 7)
     sample = EnergySample.of(basis, data)
     assert sample.every == 3
@@ -119,10 +118,8 @@ def test_an_update_by_an_unknown_config_type_takes_the_largest_virial_noise(trai
 
 def test_errors_of_levels_are_those_of_a_known_curvature():
     start = Levels({"energy": 0.1, "forces": 0.2}, np.array([1.0]))
-    frames = systems.frames(9)
-    basis = systems.small_basis(frames)
-    made = systems.all_observations(basis, frames, systems.made_up_targets(frames))
-    triangles = systems.triangles_of(basis, made, np.arange(9) % 3)
+    model = systems.small_model(9)
+    basis, triangles = model.basis, model.triangles
     n_frames = triangles.count("energy")
 
     class Bowl(Evidence):
@@ -171,11 +168,7 @@ def test_the_last_stage_searches_on_the_whole_model(train, monkeypatch):
 
 
 def test_columns_of_the_last_stage_fit_the_memory():
-    frames = systems.frames(9)
-    basis = systems.small_basis(frames)
-    triangles = systems.triangles_of(
-        basis, systems.all_observations(basis, frames, systems.made_up_targets(frames)), np.arange(9) % 3
-    )
+    triangles = systems.small_model(9).triangles
     n = last_columns(triangles)
     matrices = len(triangles.items) + len(triangles.groups)
     assert n <= level_choice.LAST_COLUMNS and 8 * matrices * n**2 <= level_choice.LAST_BYTES
