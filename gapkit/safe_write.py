@@ -15,20 +15,21 @@ from gapkit.exceptions import GapkitError
 def replacing(path: str | os.PathLike, error: type[GapkitError] = GapkitError) -> Iterator[Path]:
     """A temporary file in the folder of ``path``, flushed and renamed to it when the block ends well.
 
-    After an error, the old file is as it was and the temporary one is gone.
+    After an error, the old file is as it was and the temporary one is gone. Where ``path`` is a link, the file that it
+    leads to is replaced.
 
     Parameters
     ----------
     path
-        Target; its ending is kept in the temporary name, for writers that judge by it.
+        Target; the temporary name ends in its name, for writers that judge a format by it.
     error
         Raised, with the path and the remedy, where the operating system refuses.
     """
-    target = Path(path)
+    target = Path(path).resolve()
     if target.is_dir():
         raise error(f"{path}: is a folder; give the name of a file")
     try:
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.stem}-", suffix=target.suffix)
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=".", suffix=f"-{target.name}")
     except OSError as reason:
         raise error(f"{path}: cannot be written there ({reason.strerror}); choose another folder") from None
     os.close(handle)

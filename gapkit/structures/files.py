@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from ase import Atoms
 from ase.io.formats import UnknownFileTypeError
 
 from gapkit.exceptions import DataError
+from gapkit.safe_write import replacing
 
 
 def read_frames(*paths: str | os.PathLike[str]) -> list[Atoms]:
@@ -36,8 +36,7 @@ def read_frames(*paths: str | os.PathLike[str]) -> list[Atoms]:
 def write_frames(path: str | os.PathLike[str], frames: Atoms | Sequence[Atoms]) -> None:
     """Write frames to a file whose format follows from its name (``.xyz``: extended XYZ).
 
-    The file is written under a temporary name in the same folder, flushed to disk and renamed, so that a
-    crash leaves the old file as it was.
+    A crash leaves the old file as it was (:func:`gapkit.safe_write.replacing`).
 
     Parameters
     ----------
@@ -47,23 +46,15 @@ def write_frames(path: str | os.PathLike[str], frames: Atoms | Sequence[Atoms]) 
         At least one structure.
     """
     frames = [frames] if isinstance(frames, Atoms) else list(frames)
-    target = Path(path).resolve()
     if not frames:
         raise DataError(f"{path}: there are no frames to write")
-    if not target.parent.is_dir():
+    if not Path(path).parent.is_dir():
         raise DataError(f"{path}: the folder {Path(path).parent} does not exist; make it first")
-    # The random part goes to the front, because the end of the name tells the format.
-    temporary = target.with_name(f".{uuid.uuid4().hex}-{target.name}")
-    try:
+    with replacing(path, DataError) as temporary:
         try:
             ase.io.write(temporary, frames)
         except UnknownFileTypeError as error:
             raise DataError(f"{path}: unknown format; use a name that ends in .xyz") from error
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _read_file(path: Path) -> list[Atoms]:

@@ -119,7 +119,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_debris(tmp_path, monkeypatch)
         raise OSError("disk full")
 
     monkeypatch.setattr(ase.io, "write", crash)
-    with pytest.raises(OSError, match=r"disk full"):
+    with pytest.raises(DataError, match=r"train.xyz: cannot be written .*disk full"):
         write_frames(path, frames(2))
     assert path.read_bytes() == old
     assert [p.name for p in tmp_path.iterdir()] == ["train.xyz"]

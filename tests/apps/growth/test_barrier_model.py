@@ -31,7 +31,7 @@ from gapkit.apps.growth.sites import (
 )
 from gapkit.datasets import load_surface_barriers
 from gapkit.estimators.calibrated_regressors import EvidenceProcess, LeftOutRidge
-from gapkit.estimators.error_scales import PowerLaw
+from gapkit.estimators.error_scales import ConstantFactor, PowerLaw
 from gapkit.exceptions import DataError, SettingsError
 from gapkit.kernels import SquaredExponential
 from gapkit.uncertainty.held_out import HeldOut
@@ -415,7 +415,7 @@ def test_an_interval_takes_the_larger_quantile_of_the_two_ways_of_leaving_out():
     ninth at 0.9, where the first does."""
     model = SurfaceBarrierModel()
     model.offset_, model.scale_, model.mean_ = np.zeros(2), np.ones(2), 0.4
-    model.regressor_, model.error_law_ = UnitRegressor(), lambda std: 2 * std
+    model.regressor_, model.error_law_ = UnitRegressor(), ConstantFactor(2.0)
     model.scores_ = np.array([np.arange(1.0, 10.0), [2.0, 2.5, 3.0, 3.5, 6.0, 6.1, 6.2, 6.3, 6.4]])
     for level, score in ((0.5, 6.0), (0.9, 9.0)):
         p = model.predict_interval([], level, features=np.zeros((3, 2)))
