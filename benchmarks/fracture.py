@@ -27,6 +27,7 @@ from gapkit.apps.fracture.matscipy_rupture import rupture_by_matscipy
 from gapkit.apps.fracture.pictures import fracture_figure
 from gapkit.apps.fracture.propagation import PropagationSettings, TipDescriptors, run_propagation
 from gapkit.apps.fracture.run import FractureSettings, run_fracture
+from gapkit.exceptions import DataError
 
 
 def atoms(picture: str | None) -> None:
@@ -83,10 +84,16 @@ def by_matscipy() -> None:
     for name, system in SYSTEMS.items():
         k = material.griffith(system)
         own = load_both_ways(Cluster(material, system), Load(k), 1.01, heal=False).rupture
-        found = {flexible: rupture_by_matscipy(material, system, flexible=flexible) for flexible in (False, True)}
+        found = []
+        for flexible in (False, True):
+            try:
+                low, high = rupture_by_matscipy(material, system, flexible=flexible)
+                found.append(f"{low / k:.3f} to {high / k:.3f}")
+            except DataError as error:  # with a moving far field the crack of (110)[1-10] does not stay
+                found.append(str(error))
         print(
-            f"{name}: K+ {own[0] / k:.3f} to {own[1] / k:.3f} K_G; by matscipy {found[False][0] / k:.3f} to "
-            f"{found[False][1] / k:.3f}; with a moving far field {found[True][0] / k:.3f} to {found[True][1] / k:.3f}"
+            f"{name}: K+ {own[0] / k:.3f} to {own[1] / k:.3f} K_G; by matscipy {found[0]}; "
+            f"with a moving far field {found[1]}"
         )
 
 

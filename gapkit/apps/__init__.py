@@ -1,1 +1,9 @@
-"""Applications: settings, one function that runs, a result with units, and a toy whose answer is known."""
+"""Applications, one package each, in the order of the chapter.
+
+- ``transferability``: does a potential carry beyond its training set, and does it say where it fails?
+- ``growth``: surface science and growth, from barriers of single hops to a growing surface.
+- ``fracture``: materials failure, from the stress around a bond to critical loads and crack paths.
+
+All questions have one shape: ``XSettings``, ``run_x(..., settings=None, *, random_state=None, progress=False)``,
+``XResult``, ``x_figure(result, path)``, a toy with a closed-form answer, a page and a command.
+"""

@@ -1,6 +1,8 @@
 """Growth: toys with exact answers, detailed balance move by move, bookkeeping, resumption, uncertainty."""
 
 import itertools
+import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,10 +10,12 @@ from ase.build import add_adsorbate, fcc100
 from ase.units import kB
 from PIL import Image
 from scipy.stats import chi2, chisquare, kstest
+from sklearn.base import clone
 
 from gapkit.apps.growth import lattice, toys
+from gapkit.apps.growth.barrier_model import SurfaceBarrierModel
 from gapkit.apps.growth.ensemble import GrowthEnsemble, grow_ensemble
-from gapkit.apps.growth.hops import Hop, contacts
+from gapkit.apps.growth.hops import Hop, contacts, hops_from_frames
 from gapkit.apps.growth.lattice_barriers import (
     COUNTS,
     DISTINCT,
@@ -22,7 +26,8 @@ from gapkit.apps.growth.lattice_barriers import (
     barriers_from_model,
     bond_counting,
 )
-from gapkit.apps.growth.pictures import animate_growth, ensemble_figure, growth_figure
+from gapkit.apps.growth.pictures import animate_growth, ensemble_figure, growth_figure, surface_growth_figure
+from gapkit.apps.growth.run import SurfaceGrowthSettings, run_surface_growth
 from gapkit.apps.growth.simulation import (
     GrowthSettings,
     Surface,
@@ -31,6 +36,7 @@ from gapkit.apps.growth.simulation import (
     run_growth,
 )
 from gapkit.cli.main import main
+from gapkit.datasets import load_surface_barriers
 from gapkit.exceptions import DataError, SettingsError
 
 DIRECTIONS = ((1, 0), (0, 1), (-1, 0), (0, -1))
@@ -547,6 +553,65 @@ def test_variance_components_by_hand():
 # pictures and the whole way
 
 
+@pytest.fixture(scope="module")
+def copper():
+    """Two hops of copper at the border of a step, and one on the flat terrace that gives the lattice its lengths."""
+    hops = [h for h in hops_from_frames(load_surface_barriers("Cu")) if h.surface in ("flat100", "step100")]
+    model = SurfaceBarrierModel(folds=2, clusters=0, random_state=0)
+    settings = SurfaceGrowthSettings(size=12, temperature=260.0, flux=1e6, duration=3e-7, n_records=3, n_samples=3)
+    return hops, model, settings, run_surface_growth(hops, settings, model=clone(model), random_state=5)
+
+
+def test_the_whole_way_is_its_parts(copper):
+    """Fit, draw, slow down, grow, each with the one seed: the result holds what the parts give by hand."""
+    hops, model, s, result = copper
+    by_hand = clone(model).fit(hops)
+    flat = next(h for h in hops if h.surface == "flat100")
+    barriers = barriers_from_model(by_hand, LatticeGeometry.from_hop(flat), 3, np.random.default_rng(5), step_edge=0.1)
+    grown = run_growth(barriers.mean.slowed(260.0, 1e3), s.growth, random_state=5)
+    np.testing.assert_array_equal(result.growth.roughness, grown.roughness)
+    ensemble = grow_ensemble([b.slowed(260.0, 1e3) for b in barriers.samples], s.growth, 2, random_state=5)
+    np.testing.assert_array_equal(result.ensemble.roughness, ensemble.roughness)
+    mean, due_to_barriers, _ = ensemble.variance_components(ensemble.roughness[:, :, -1])
+    assert (result.roughness, result.roughness_std) == (mean, due_to_barriers)
+    assert (result.terrace_barrier, result.terrace_barrier_std) == (barriers.mean.barriers[0], barriers.std[0])
+
+
+def test_without_draws_there_is_a_value_and_no_error_bar(copper, tmp_path):
+    hops, model, s, result = copper
+    alone = run_surface_growth(hops, replace(s, n_samples=0), model=clone(model), random_state=5)
+    assert alone.ensemble is None and alone.roughness == result.growth.roughness[-1]
+    assert np.isnan(alone.roughness_std) and np.isnan(alone.growth_rate_std)
+    assert alone.growth_rate == result.growth.growth_rate
+    for name, one in (("alone.png", alone), ("ensemble.png", result)):
+        surface_growth_figure(one, tmp_path / name)
+        assert (tmp_path / name).stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("bad", [{"n_samples": 1}, {"n_replicas": 1}, {"fastest": 0.5}, {"size": 3}])
+def test_settings_of_the_whole_way_are_checked(bad):
+    with pytest.raises(SettingsError, match=next(iter(bad))):
+        SurfaceGrowthSettings(**bad)
+
+
+def test_a_checkpoint_of_format_1_goes_on(tmp_path):
+    """Its seed stood among the settings."""
+    s, barriers, path = settings(size=8, flux=10.0, n_records=4, duration=0.4), hot_barriers(), tmp_path / "growth.npz"
+    whole = run_growth(barriers, s, random_state=7)
+    surface = Surface.start(s, barriers, random_state=7)
+    surface.advance(0.1)
+    surface._record()
+    surface.save(path)
+    with np.load(path) as stored:
+        arrays = dict(stored)
+    header = json.loads(str(arrays.pop("header")))
+    header["settings"]["seed"], header["format"] = header.pop("seed"), 1
+    with open(path, "wb") as file:
+        np.savez(file, header=np.array(json.dumps(header)), **arrays)
+    resumed = run_growth(barriers, s, checkpoint=path, random_state=7)
+    np.testing.assert_array_equal(resumed.roughness, whole.roughness)
+
+
 def test_pictures_and_animation(tmp_path):
     s = settings(size=16, flux=5e3, duration=2e-4, n_records=4, keep_heights=True)
     result = run_growth(hot_barriers(), s, random_state=0)
@@ -566,10 +631,16 @@ def test_pictures_and_animation(tmp_path):
 
 def test_command(tmp_path, capsys):
     folder = tmp_path / "grown"
-    arguments = ["growth", "--metal", "Ag", "--size", "12", "--flux", "1e7", "--layers", "0.3", "--samples", "2"]
+    (tmp_path / "growth.toml").write_text('metal = "Ag"\nsize = 16\nflux = 1e7\nn_records = 5\n')
+    options = ["--config", str(tmp_path / "growth.toml"), "--json", str(tmp_path / "growth.json"), "--size", "12"]
+    arguments = ["growth", *options, "--layers", "0.3", "--samples", "2"]
     assert main([*arguments, "--quiet", "-o", str(folder)]) == 0
     out = capsys.readouterr().out
     assert "544 environments" in out and "(barriers)" in out
+    numbers = json.loads((tmp_path / "growth.json").read_text())
+    assert numbers["settings"]["metal"] == "Ag" and numbers["settings"]["size"] == 12
+    assert len(numbers["growth"]["time"]) == 6 and numbers["settings"]["duration"] == pytest.approx(3e-8)
+    assert f"roughness (layers): {numbers['roughness']:.4g} +- {numbers['roughness_std']:.2g}" in out
     assert {p.name for p in folder.iterdir()} == {"growth.npz", "growth.png", "growth.gif", "uncertainty.png"}
     assert main(["growth", "--metal", "Fe", "--quiet", "-o", str(folder)]) == 2
     assert "Fe" in capsys.readouterr().err

@@ -1,5 +1,6 @@
 """Domain reports: distances in closed form, bounds, invariances, maps; phases left out."""
 
+import json
 from functools import cache
 
 import numpy as np
@@ -356,7 +357,12 @@ def test_command(tmp_path, capsys):
     write(tmp_path / "train.xyz", list(training()))
     write(tmp_path / "new.xyz", list(strangers()))
     paths = [str(tmp_path / name) for name in ("model.gapkit", "new.xyz", "train.xyz", "domain.png")]
-    assert main(["domain", *paths[:2], "--training", paths[2], "--plot", paths[3]]) == 0
+    told = ["--json", str(tmp_path / "domain.json"), "--quantile", "0.5", "--quiet"]
+    assert main(["domain", *paths[:2], "--training", paths[2], "--plot", paths[3], *told]) == 0
+    numbers = json.loads((tmp_path / "domain.json").read_text())
+    assert numbers["settings"] == {"quantile": 0.5, "map_environments": 1000}
+    np.testing.assert_allclose(numbers["energy"], model().predict(list(strangers())).energy)
+    assert len(numbers["distance"]) == sum(map(len, strangers())) and "model" not in numbers
     out = capsys.readouterr().out
     assert out.count("diamond ") == len(strangers()) and "limits: distance" in out
     assert (tmp_path / "domain.png").stat().st_size > 10_000
