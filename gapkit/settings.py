@@ -85,6 +85,7 @@ def _fitting(name: str, value: Any, kind: Any) -> Any:
         (kind,) = [a for a in arguments if a is not type(None)]
         return _fitting(name, value, kind)
     if origin is tuple:
+        value = value.tolist() if hasattr(value, "tolist") else value  # an array
         if not isinstance(value, list | tuple):
             raise SettingsError(f"{name} must be a list, not {value!r}")
         return tuple(_fitting(name, v, arguments[0]) for v in value)

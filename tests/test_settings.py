@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+import numpy as np
 import pytest
 
 from gapkit.exceptions import SettingsError
@@ -51,6 +52,7 @@ class Outer(Settings):
 
 
 def test_values_take_the_type_of_their_field():
+    assert Outer(sizes=np.arange(3)).sizes == (0, 1, 2)
     found = Outer(sizes=[3, 4], limit=2, inner={"depth": 3})
     assert found == Outer("a", (3, 4), 2.0, False, Inner(3.0))
     assert isinstance(found.limit, float) and isinstance(found.sizes, tuple) and isinstance(found.inner, Inner)

@@ -5,5 +5,5 @@
 - ``fracture``: materials failure, from the stress around a bond to critical loads and crack paths.
 
 All questions have one shape: ``XSettings``, ``run_x(..., settings=None, *, random_state=None, progress=False)``,
-``XResult``, ``x_figure(result, path)``, a toy with a closed-form answer, a page and a command.
+``XResult`` and ``x_figure(result, path)``. Each package has toys with closed-form answers, a page and a command.
 """

@@ -10,12 +10,10 @@ import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from gapkit.exceptions import SettingsError
 from gapkit.settings import Settings
-
-AnySettings = TypeVar("AnySettings", bound=Settings)
 
 
 def read_toml(path: str | Path, known: Iterable[str]) -> dict[str, Any]:
@@ -90,19 +88,21 @@ def _inner(hint: Any) -> Any:
 def settings_table(
     options: argparse.Namespace, kind: type[Settings], defaults: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """Settings by name: those of the command line, else of the file, else the command's ``defaults``."""
+    """Settings by name: those of the command line, else of the file, else the command's ``defaults``.
+
+    Raises
+    ------
+    SettingsError
+        Naming the file, where its settings cannot work by themselves.
+    """
     names = [f.name for f in fields(kind)]  # type: ignore[arg-type]
     file = read_toml(options.config, names) if options.config else {}
+    try:
+        kind.from_dict({**(defaults or {}), **file})
+    except SettingsError as error:
+        raise SettingsError(f"{options.config}: {error}") from None
     given = {name: getattr(options, name) for name in names if hasattr(options, name)}
     return {**(defaults or {}), **file, **given}
-
-
-def made_settings(kind: type[AnySettings], table: Mapping[str, Any], file: str | None) -> AnySettings:
-    """Settings from their table; an error names the file that took part in it."""
-    try:
-        return kind.from_dict(table)
-    except SettingsError as error:
-        raise SettingsError(f"{file}: {error}" if file else str(error)) from None
 
 
 def described(kind: type[Settings]) -> dict[str, str]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 
 from gapkit.apps.transferability.pictures import domain_figure
 from gapkit.apps.transferability.run import DomainSettings, run_domain
-from gapkit.cli.configuration import add_settings, made_settings, settings_table
+from gapkit.cli.configuration import add_settings, settings_table
 from gapkit.cli.outputs import output_path, picture_path, write_json
 from gapkit.estimators.gap import load
 from gapkit.structures.files import read_frames
@@ -26,7 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Judge the atoms of some frames by a model and its training frames."""
-    settings = made_settings(DomainSettings, settings_table(options, DomainSettings), options.config)
+    settings = DomainSettings.from_dict(settings_table(options, DomainSettings))
+    if not options.plot:
+        settings = replace(settings, map_environments=0)
     picture = picture_path(options.plot) if options.plot else None
     target = output_path(options.json) if options.json else None
     result = run_domain(
@@ -38,5 +41,5 @@ def run(options: argparse.Namespace) -> None:
         domain_figure(result, picture)
         print(f"written: {picture}")
     if target:
-        write_json(target, result)
+        write_json(target, result.to_dict())
         print(f"written: {target}")

@@ -4,12 +4,6 @@ from __future__ import annotations
 
 import argparse
 
-from gapkit.cli.frames import read_labelled
-from gapkit.cli.outputs import output_path
-from gapkit.estimators.gap import load
-from gapkit.plotting import check_picture, report_figure
-from gapkit.safe_write import replacing
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
@@ -23,6 +17,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Errors and calibration of a model."""
+    from gapkit.cli.frames import read_labelled
+    from gapkit.cli.outputs import output_path
+    from gapkit.estimators.gap import load
+    from gapkit.plotting import check_picture, report_figure
+    from gapkit.safe_write import replacing
+
     targets = [output_path(p) for p in (options.json, options.plot) if p]
     if options.plot:
         check_picture(options.plot)

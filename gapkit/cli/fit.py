@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+import math
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from ase import Atoms
-from ase.data import chemical_symbols
-
-from gapkit.cli.configuration import read_toml
-from gapkit.cli.frames import read_labelled
-from gapkit.cli.outputs import output_path
-from gapkit.estimators.gap import GAP
-from gapkit.estimators.parameters import fit_parameters
 from gapkit.exceptions import SettingsError, SpeciesError
-from gapkit.model_selection import Trial, fast_terms, tune
-from gapkit.structures.labels import labelled_frames
-from gapkit.structures.plausibility import check_contacts
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+    from gapkit.model_selection import Trial
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,6 +29,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Fit and save; report errors on test frames."""
+    from ase.data import chemical_symbols
+
+    from gapkit.cli.frames import read_labelled
+    from gapkit.cli.outputs import output_path
+    from gapkit.estimators.gap import GAP
+    from gapkit.model_selection import fast_terms, tune
+    from gapkit.structures.labels import labelled_frames
+    from gapkit.structures.plausibility import check_contacts
+
     target = output_path(options.output)
     minutes = budget(options.tune) if options.tune else None
     gap = GAP(**(read_config(options.config) if options.config else {}))
@@ -69,6 +72,10 @@ def run(options: argparse.Namespace) -> None:
 
 def read_config(path: str) -> dict[str, Any]:
     """Parameters of ``gapkit.GAP`` from a TOML file."""
+    from gapkit.cli.configuration import read_toml
+    from gapkit.estimators.gap import GAP
+    from gapkit.estimators.parameters import fit_parameters
+
     table = read_toml(path, GAP().get_params())
     try:
         fit_parameters(GAP(**table).get_params(deep=False))
@@ -84,7 +91,7 @@ def budget(text: str) -> float:
         minutes = float(text if unit is None else text[:-1]) * (unit or 1.0)
     except ValueError:
         minutes = 0.0
-    if not (np.isfinite(minutes) and minutes > 0):
+    if not (math.isfinite(minutes) and minutes > 0):
         raise SettingsError(f"--tune takes a time such as 90s, 10m or 2h, not {text!r}")
     return minutes
 

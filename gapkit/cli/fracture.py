@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from gapkit.apps.fracture.cleaving_silicon import CleavingSilicon
 from gapkit.apps.fracture.crystals import Material
 from gapkit.apps.fracture.pictures import fracture_figure
 from gapkit.apps.fracture.run import FractureSettings, run_fracture
-from gapkit.cli.configuration import add_settings, made_settings, settings_table
+from gapkit.cli.configuration import add_settings, settings_table
 from gapkit.cli.outputs import output_path, picture_path, write_json
 from gapkit.estimators.gap import load
 
@@ -42,9 +43,8 @@ def run(options: argparse.Namespace) -> None:
     table = settings_table(options, FractureSettings, defaults)
     if options.degrees is not None:
         table["modes"] = tuple(np.radians(options.degrees))
-    wanted = made_settings(FractureSettings, table, options.config)
-    # the free part must hold a few cutoffs
-    settings = made_settings(FractureSettings, {**table, "radius": max(wanted.radius, 2.2 * wanted.cutoff)}, None)
+    wanted = FractureSettings.from_dict(table)
+    settings = replace(wanted, radius=max(wanted.radius, 2.2 * wanted.cutoff))  # the free part holds a few cutoffs
     result = run_fracture(
         Material.measured(calculator), settings, random_state=options.seed, progress=not options.quiet
     )
@@ -52,5 +52,5 @@ def run(options: argparse.Namespace) -> None:
     fracture_figure(result, picture)
     print(f"written: {picture}")
     if target:
-        write_json(target, result)
+        write_json(target, result.to_dict())
         print(f"written: {target}")

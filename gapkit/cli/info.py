@@ -4,12 +4,6 @@ from __future__ import annotations
 
 import argparse
 
-from gapkit.cli.frames import read_labelled
-from gapkit.cli.outputs import output_path
-from gapkit.estimators.gap import load
-from gapkit.exceptions import SettingsError
-from gapkit.model_selection import write_card
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
@@ -20,6 +14,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Print what a model file holds, or write it as a card."""
+    from gapkit.cli.frames import read_labelled
+    from gapkit.cli.outputs import output_path
+    from gapkit.estimators.gap import load
+    from gapkit.exceptions import SettingsError
+    from gapkit.model_selection import write_card
+
     gap = load(options.model)
     if options.data and not options.card:
         raise SettingsError("--data is for --card: name the card's file too")

@@ -4,14 +4,6 @@ from __future__ import annotations
 
 import argparse
 
-import numpy as np
-from tqdm import tqdm
-
-from gapkit.cli.outputs import output_path
-from gapkit.estimators.gap import load
-from gapkit.sampling.dynamics import check_run, run_md
-from gapkit.structures.files import read_frames, write_frames
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
@@ -29,6 +21,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Molecular dynamics from the last frame of a file."""
+    import numpy as np
+    from tqdm import tqdm
+
+    from gapkit.cli.outputs import output_path
+    from gapkit.estimators.gap import load
+    from gapkit.sampling.dynamics import check_run, run_md
+    from gapkit.structures.files import read_frames, write_frames
+
     check_run(options.steps, options.timestep, options.temperature)
     target = output_path(options.output) if options.output else None
     gap = load(options.model)

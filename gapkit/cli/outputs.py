@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from gapkit.exceptions import GapkitError
 from gapkit.plotting import check_picture
@@ -46,31 +44,15 @@ def output_folder(path: str) -> Path:
     return folder
 
 
-def write_json(path: Path, result: Any) -> None:
-    """Numbers and texts of a result as JSON: fields and properties by name. Models and frames are left out."""
+def write_json(path: Path, table: Mapping[str, Any]) -> None:
+    """Write a table as JSON; numbers that are not finite become null."""
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(plain(result), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(_finite(table), indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
-def plain(value: Any) -> Any:
-    """JSON-ready copy of a value; numbers that are not finite become None, and so does what JSON has no word for."""
-    if isinstance(value, bool | np.bool_):
-        return bool(value)
-    if isinstance(value, int | np.integer):
-        return int(value)
-    if isinstance(value, float | np.floating):
-        return float(value) if np.isfinite(value) else None
-    if isinstance(value, str):
-        return value
-    if isinstance(value, np.ndarray):
-        return plain(value.tolist())
+def _finite(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {str(k): plain(v) for k, v in value.items()}
+        return {k: _finite(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(v) for v in value]
-    if dataclasses.is_dataclass(value):
-        names = [f.name for f in dataclasses.fields(value)]
-        names += [n for n, p in vars(type(value)).items() if isinstance(p, property) and not n.startswith("_")]
-        table = {name: plain(getattr(value, name)) for name in names}
-        return {name: v for name, v in table.items() if v is not None}
-    return None
+        return [_finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

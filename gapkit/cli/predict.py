@@ -4,12 +4,6 @@ from __future__ import annotations
 
 import argparse
 
-from ase.calculators.singlepoint import SinglePointCalculator
-
-from gapkit.cli.outputs import output_path
-from gapkit.estimators.gap import load
-from gapkit.structures.files import read_frames, write_frames
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
@@ -21,6 +15,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Write frames with predicted energy, forces, stress and their standard deviations."""
+    from ase.calculators.singlepoint import SinglePointCalculator
+
+    from gapkit.cli.outputs import output_path
+    from gapkit.estimators.gap import load
+    from gapkit.structures.files import read_frames, write_frames
+
     target = output_path(options.output)
     gap = load(options.model)
     frames = []

@@ -4,15 +4,6 @@ from __future__ import annotations
 
 import argparse
 
-import numpy as np
-from tqdm import tqdm
-
-from gapkit.cli.outputs import output_folder
-from gapkit.estimators.gap import GAP
-from gapkit.exceptions import SettingsError
-from gapkit.plotting import report_figure
-from gapkit.sampling.dynamics import run_md
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
@@ -22,9 +13,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Fit the bundled silicon frames, judge the potential on held-out ones, draw it, and run it."""
+    import numpy as np
     from ase.build import bulk
+    from tqdm import tqdm
 
+    from gapkit.cli.outputs import output_folder
     from gapkit.datasets import load_silicon
+    from gapkit.estimators.gap import GAP
+    from gapkit.exceptions import SettingsError
+    from gapkit.plotting import report_figure
+    from gapkit.sampling.dynamics import run_md
 
     if options.steps < 1:
         raise SettingsError(f"steps must be at least 1, not {options.steps}")

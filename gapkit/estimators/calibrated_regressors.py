@@ -7,7 +7,7 @@ standard deviations by errors of rows that were left out. Two things in it are s
   left-out error (:class:`LeftOutRidge`), or by the greatest left-out likelihood (:class:`LeftOutProcess`);
 - the law from its standard deviations to calibrated ones (:mod:`gapkit.estimators.error_scales`).
 
-Rows of a group are left out together, in closed form where the regressor is a kernel ridge: with
+Rows of a group are left out together. Hyperparameters of the kernel ridges are found in closed form: with
 :math:`B = (K + \alpha I)^{-1}` the labels minus the predictions of the rows g of a group are
 :math:`(B_{gg})^{-1} (B y)_g`, and their covariance is :math:`\delta^2 (B_{gg})^{-1}` for a Gaussian process of the
 signal :math:`\delta` (Rasmussen and Williams, Gaussian Processes for Machine Learning (2006), eqs. 5.10 to 5.12, for

@@ -65,7 +65,7 @@ class ErrorBars:
             ``"variance"``: the noise follows the posterior variance; ``"scale"``: one factor per label kind. See
             :mod:`gapkit.uncertainty.recalibration`.
         random_state
-            Seed of the cut into frames that set the deviation of intervals and frames that set their width.
+            Seed of the cut into frames that set the standard deviation of intervals and frames that set their width.
 
         Raises
         ------

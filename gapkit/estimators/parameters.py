@@ -162,7 +162,7 @@ def _noise(noise: Any) -> Any:
 
 
 def _sparse(sparse: Any) -> Any:
-    """``sparse`` with numbers that are numbers; ``training.sparse_settings`` judges names and keys."""
+    """``sparse`` with numbers that are numbers; ``fitting.candidates.sparse_settings`` judges names and keys."""
     table = sparse if isinstance(sparse, Mapping) else {}
     n, selected = table.get("n", 1), table.get("selection", "greedy")
     if not isinstance(sparse, str | Mapping):

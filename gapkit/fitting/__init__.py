@@ -1,1 +1,1 @@
-"""From labelled frames to a fitted potential, and the file that holds one."""
+"""Fit of a potential to labelled frames, and the file that holds one."""

@@ -82,10 +82,10 @@ def _model(
     potential: Potential,
     kind: str,
     labels: Labels,
-    others: Mapping[str, ErrorModel],
+    fitted: Mapping[str, ErrorModel],
 ) -> ErrorModel:
     if method == "variance":
-        return ErrorModel.fit(*labels, power=power_of(others))
+        return ErrorModel.fit(*labels, power=power_of(fitted))
     known = potential.errors.recalibration.models if potential.errors.recalibration is not None else {}
     return (known.get(kind) or ErrorModel.stated(potential.calibration.of(kind))).rescaled(*labels)
 

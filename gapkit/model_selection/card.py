@@ -137,7 +137,8 @@ def _domain_lines(gap: GAP) -> tuple[str, ...]:
     lines.append(f"an environment counts as out of domain above {limit:.4g} eV standard deviation of its local energy")
     if p.domain.energy_variance is not None:
         lines.append(
-            f"and a frame where its energy's deviation is {ENERGY_MARGIN:g} times the largest in held-out frames"
+            f"and a frame where the standard deviation of its energy is {ENERGY_MARGIN:g} times the largest in "
+            "held-out frames"
         )
     return tuple(lines)
 

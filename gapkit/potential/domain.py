@@ -21,7 +21,7 @@ ENERGY_MARGIN = 2.0
 
 @dataclass(frozen=True)
 class Excess:
-    """How far a frame is out of the domain.
+    """Distance of a frame from the domain.
 
     Attributes
     ----------
@@ -56,7 +56,7 @@ class Domain:
         return float(np.sqrt(MARGIN**2 * self.local_variance + noise**2))
 
     def excess(self, local_std: np.ndarray, noise: float = 0.0, energy_variance: float | None = None) -> Excess:
-        """How far a frame is out of the domain.
+        """Largest standard deviation of a frame in units of its limit: above 1 the frame is out of the domain.
 
         Parameters
         ----------

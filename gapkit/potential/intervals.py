@@ -40,9 +40,10 @@ def half_widths(
         std = np.sqrt(found.interval_models[kind].variance(*parts.of_labels(kind, n)))
         return found.conformal[kind].factor(level, by_frame) * std
 
-    energy, forces, virial = width("energy"), width("forces"), width("virial")
+    energy, forces = width("energy"), width("forces")
+    virial = None if volume is None else width("virial")  # a frame without a volume asks nothing of virial labels
     return {
         "energy": None if energy is None else float(np.sqrt(n) * energy[0]),
         "forces": None if forces is None else forces.reshape(n, 3),
-        "stress": None if virial is None or volume is None else np.sqrt(n) * virial / volume,
+        "stress": None if virial is None else np.sqrt(n) * virial / volume,
     }

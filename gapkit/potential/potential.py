@@ -310,7 +310,7 @@ class Potential:
     def domain_excess(
         self, structure: Structure, local_std: np.ndarray, noise: bool, parts: VarianceParts | None = None
     ) -> Excess:
-        """How far a frame is out of the domain of the training frames.
+        """Distance of a frame from the domain of the training frames: above 1 it is out.
 
         Parameters
         ----------

@@ -46,8 +46,8 @@ class FrameErrors:
         forces: np.ndarray | None,
         virial: np.ndarray | None,
     ) -> FrameErrors:
-        """From the errors of a frame of ``n`` atoms in eV and eV/A (None where there is no label), and the parts of
-        its variances."""
+        """Errors of a frame of ``n`` atoms, given in eV and eV/A (None where there is no label), with the parts of its
+        variances."""
         kinds = {}
         for kind, error, scale in (("energy", energy, n**0.5), ("forces", forces, 1.0), ("virial", virial, n**0.5)):
             if error is not None:
@@ -110,7 +110,7 @@ class StatedErrors:
 
     @property
     def recalibration(self) -> None:
-        """There is none."""
+        """No error models stand behind stated variances: None."""
         return None
 
     def has_model(self, kind: str) -> bool:

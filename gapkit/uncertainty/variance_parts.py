@@ -35,7 +35,7 @@ class VarianceParts(NamedTuple):
         return cls(*posterior.variances(A, rows.prior), rows.hidden @ posterior.signal**2)
 
     def of_labels(self, kind: str, n_atoms: int) -> VarianceParts:
-        """Those of the labels of one kind, ``energy``, ``forces`` or ``virial``; energies and virials per atom."""
+        """Parts for the labels of one kind, ``energy``, ``forces`` or ``virial``; energies and virials per atom."""
         end = 1 + 3 * n_atoms
         rows = {"energy": slice(0, 1), "forces": slice(1, end), "virial": slice(end, None)}[kind]
         per = 1 if kind == "forces" else n_atoms

@@ -112,6 +112,9 @@ def test_a_question_is_asked_in_one_way(package, x, module, run):
         parameter = signature.parameters[name]
         assert parameter.kind is parameter.KEYWORD_ONLY and parameter.default is default, name
     assert names[-2:] == ["random_state", "progress"]
+    assert signature.parameters["random_state"].annotation == "int | np.random.Generator | None"
+    page = (ROOT / "docs" / "apps" / f"{package}.md").read_text()
+    assert f"`run_{x}`" in page or f"run_{x}(" in page, f"docs/apps/{package}.md does not name run_{x}"
     assert signature.return_annotation == f"{camel(x)}Result"
     assert "Parameters" in run.__doc__ and "random_state" in run.__doc__
 

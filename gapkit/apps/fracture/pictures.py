@@ -94,7 +94,7 @@ def draw_paths(axes: Any, runs: Sequence[tuple[str, PropagationResult]], theory:
 
 def draw_arrest(axes: Any, loads: np.ndarray, ensemble: PropagationResult, theory: np.ndarray, edge: float) -> None:
     """Place of arrest against the load: mean of the draws with standard deviation, theory, and the interface."""
-    x = ensemble.sampled_arrest_x
+    x = ensemble.sampled_arrest_x if ensemble.samples else ensemble.arrest_x[None]
     axes.errorbar(loads, np.nanmean(x, axis=0), ensemble.arrest_x_std, fmt="o", ms=4, color=BLUE, capsize=2)
     axes.plot(loads, theory, "-", color="black", lw=1, label="theory")
     axes.axhline(edge, color=ORANGE, lw=1, ls="--", label="interface")

@@ -309,7 +309,15 @@ class PropagationResult:
             )
 
     def share_at(self, x: float, width: float = 1e-6) -> np.ndarray:
-        """(l,) share of the draws that arrested at a place (A)."""
+        """(l,) share of the draws that arrested at a place (A).
+
+        Raises
+        ------
+        SettingsError
+            Where there are no draws.
+        """
+        if not self.samples:
+            raise SettingsError("there are no draws: run with PropagationSettings(n_samples=...)")
         return np.mean(np.abs(self.sampled_arrest_x - x) <= width, axis=0)
 
     def __str__(self) -> str:

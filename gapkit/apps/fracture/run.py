@@ -11,7 +11,7 @@ Griffith's :math:`K_G` between.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,7 @@ from gapkit.apps.fracture.crystals import MPA_SQRT_M, SYSTEMS, Material
 from gapkit.apps.fracture.fracture_potential import FracturePotential, critical_load, hold_out
 from gapkit.apps.fracture.propagation import TipDescriptors
 from gapkit.exceptions import DataError, SettingsError
+from gapkit.randomness import seed_of
 from gapkit.settings import Settings
 from gapkit.uncertainty.held_out import HeldOut
 
@@ -48,11 +49,11 @@ class FractureSettings(Settings):
     modes : tuple of float, rad
         Mode angles ``atan2(kII, kI)``.
     radius : float, A
-        Of the clusters' free part.
+        Radius of the part of a cluster that moves.
     cutoff : float, A
         Range of the potential.
     factor : float
-        Between loads.
+        Ratio of one load to the next.
     every : int
         Loads from one labelled state to the next.
     most : int
@@ -77,9 +78,9 @@ class FractureSettings(Settings):
             raise SettingsError(f"systems must be at least two of {', '.join(SYSTEMS)}, not {self.systems}")
         if not self.modes or max(abs(m) for m in self.modes) >= np.pi / 2:
             raise SettingsError(f"mode angles must lie between -pi/2 and pi/2, not {self.modes}")
-        if not (self.radius > 0 and self.cutoff > 0 and self.factor > 1):
+        if not (0 < self.radius < np.inf and 0 < self.cutoff < np.inf and 1 < self.factor < np.inf):
             raise SettingsError(
-                "radius and cutoff must be positive (A) and factor above 1, not "
+                "radius and cutoff must be positive and finite (A) and factor finite and above 1, not "
                 f"{self.radius}, {self.cutoff} and {self.factor}"
             )
         if self.every < 1 or self.most < 1:
@@ -161,6 +162,18 @@ class FractureResult:
     def critical_std(self) -> float:
         """Standard error of the critical driving force (eV per bond): its scatter over the square root of ruptures."""
         return self.potential.critical_error_
+
+    def to_dict(self) -> dict[str, Any]:
+        """Settings, left-out errors, critical value and predicted critical loads (eV, eV/A^(5/2)), JSON-ready."""
+        left_out = {"by_history": self.by_history, "by_system": self.by_system}
+        return {
+            "settings": self.settings.as_dict(),
+            "n_bonds": len(self.labels),
+            "critical": self.critical,
+            "critical_std": self.critical_std,
+            **{name: {"r2": h.r2, "rmse": h.rmse, "z_rms": h.z_rms} for name, h in left_out.items()},
+            "predictions": [asdict(c) for c in self.predictions],
+        }
 
     def __str__(self) -> str:
         p, tip = self.potential, self.labels.tip
@@ -311,7 +324,7 @@ def run_fracture(
     settings: FractureSettings | None = None,
     *,
     stress: BondStress | None = None,
-    random_state: Any = None,
+    random_state: int | np.random.Generator | None = None,
     progress: bool = False,
 ) -> FractureResult:
     """Crack a material, learn when its bonds break, and predict the critical loads of crack systems left out.
@@ -322,7 +335,7 @@ def run_fracture(
         Crystal with a calculator.
     stress
         Descriptors of the stress around a bond; the default ones otherwise.
-    random_state : int, RandomState or None
+    random_state
         Seed of the choice of sparse points, where there are more labels than sparse points.
     progress
         Whether to show progress bars.
@@ -332,10 +345,10 @@ def run_fracture(
     DataError
         As :func:`learn_fracture`.
     """
-    settings = settings or FractureSettings()
+    settings, seed = settings or FractureSettings(), seed_of(random_state)
     stress = stress or BondStress(volume=material.volume)
     histories, labels = label_material(material, settings, stress, progress)
-    return learn_fracture(histories, labels, settings, stress, random_state)
+    return learn_fracture(histories, labels, settings, stress, seed)
 
 
 def learn_fracture(
@@ -343,7 +356,7 @@ def learn_fracture(
     labels: BondLabels,
     settings: FractureSettings,
     stress: BondStress,
-    random_state: Any = None,
+    random_state: int | None = None,
 ) -> FractureResult:
     """Potential, left-out errors and predictions from labelled histories.
 

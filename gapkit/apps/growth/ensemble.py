@@ -9,8 +9,9 @@ import numpy as np
 from tqdm import tqdm
 
 from gapkit.apps.growth.lattice_barriers import LatticeBarriers
-from gapkit.apps.growth.simulation import GrowthSettings, run_growth, seed_of
+from gapkit.apps.growth.simulation import GrowthSettings, run_growth
 from gapkit.exceptions import SettingsError
+from gapkit.randomness import seed_of
 
 
 @dataclass(frozen=True)

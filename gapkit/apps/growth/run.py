@@ -1,4 +1,4 @@
-"""From hops with known barriers to a grown (100) surface of one metal, error bars included, in one call.
+"""Growth of a (100) surface of one metal from hops with known barriers, error bars included, in one call.
 
 The barrier model has an error of its own; growth by draws of the barriers carries it to roughness and growth rate. The
 chance of a single run is another kind of scatter, and stands apart from it in the result.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 
@@ -16,13 +17,14 @@ from gapkit.apps.growth.barrier_model import SurfaceBarrierModel
 from gapkit.apps.growth.ensemble import GrowthEnsemble, grow_ensemble
 from gapkit.apps.growth.hops import Hop
 from gapkit.apps.growth.lattice_barriers import LatticeGeometry, ModelBarriers, barriers_from_model
-from gapkit.apps.growth.simulation import GrowthResult, GrowthSettings, run_growth, seed_of
+from gapkit.apps.growth.simulation import GrowthResult, GrowthSettings, run_growth
 from gapkit.exceptions import DataError, SettingsError
+from gapkit.randomness import seed_of
 
 
 @dataclass(frozen=True)
 class SurfaceGrowthSettings(GrowthSettings):
-    """What grows, and how; the settings of the growth itself are those of :class:`GrowthSettings`.
+    """Metal, barriers and error bars of a grown surface; settings of the growth itself: :class:`GrowthSettings`.
 
     Attributes
     ----------
@@ -32,12 +34,12 @@ class SurfaceGrowthSettings(GrowthSettings):
         Draws of the barriers for the error bars, at least 2; 0: the mean barriers alone, without error bars.
     n_replicas : int
         Runs with each draw.
-    step_edge : float
-        What a hop between layers costs beyond the trend of hops within one (eV).
-    leaving : float or None
-        Energy of an atom without neighbours below that of the vapour (eV); None: atoms never leave.
+    step_edge : float, eV
+        Cost of a hop between layers beyond the trend of hops within one.
+    leaving : float or None, eV
+        Energy of an atom without neighbours below that of the vapour; None: atoms never leave.
     fastest : float or None
-        Moves are slowed to so many times the rate of a free adatom's hop
+        Rate that moves are slowed to, in units of a free adatom's hop
         (:meth:`gapkit.apps.growth.lattice_barriers.LatticeBarriers.slowed`); None leaves them as the model has them.
     """
 
@@ -126,6 +128,20 @@ class SurfaceGrowthResult:
     def growth_rate_std(self) -> float:
         """Standard deviation of the growth rate due to uncertain barriers (layers/s); nan without an ensemble."""
         return self._quantity("growth_rate")[1]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Settings, quantities with their error bars, and the record of the growth, JSON-ready."""
+        mean, grown = self.barriers.mean, self.growth
+        values = ("terrace_barrier", "roughness", "growth_rate")
+        record = ("time", "mean_height", "roughness", "step_density", "adatoms", "events")
+        return {
+            "settings": self.settings.as_dict(),
+            **{name: getattr(self, name) for value in values for name in (value, f"{value}_std")},
+            "bond": mean.bond,
+            "second_bond": mean.second_bond,
+            "misfit": self.barriers.misfit,
+            "growth": {name: getattr(grown, name).tolist() for name in record},
+        }
 
     def __str__(self) -> str:
         mean, grown = self.barriers.mean, self.growth

@@ -25,6 +25,7 @@ from tqdm import tqdm
 from gapkit.apps.growth import lattice
 from gapkit.apps.growth.lattice_barriers import LatticeBarriers
 from gapkit.exceptions import DataError, SettingsError
+from gapkit.randomness import seed_of
 from gapkit.safe_write import replacing
 from gapkit.settings import Settings
 
@@ -39,20 +40,20 @@ _MEMBERS = (
 
 @dataclass(frozen=True)
 class GrowthSettings(Settings):
-    """How a surface grows by given barriers.
+    """Size, conditions and records of a surface that grows by given barriers.
 
     Attributes
     ----------
     size : int
         Columns a side, at least 6.
-    temperature : float
-        K.
-    flux : float
-        Atoms per column and second.
-    duration : float
-        Time to be simulated (s); with flux F the surface takes up F x duration layers.
-    prefactor : float
-        nu (1/s).
+    temperature : float, K
+        Temperature of the surface.
+    flux : float, 1/s
+        Atoms that arrive per column and second.
+    duration : float, s
+        Time to be simulated; with flux F the surface takes up F x duration layers.
+    prefactor : float, 1/s
+        Attempts per second, nu.
     n_steps : int
         Steps of a vicinal surface along x, downhill towards +x; 0 is a flat one.
     mobile_substrate : bool
@@ -167,13 +168,6 @@ def initial_heights(size: int, n_steps: int) -> np.ndarray:
     """Heights (L, L) of a surface with straight steps, evenly spread, the lowest terrace at 0."""
     x = np.arange(size)
     return np.repeat((n_steps - 1 - x * n_steps // size if n_steps else 0 * x)[:, None], size, axis=1).astype(np.int32)
-
-
-def seed_of(random_state: int | np.random.Generator | None) -> int:
-    """A whole number is its own seed; a generator draws one; None takes one from the operating system."""
-    if isinstance(random_state, int | np.integer):
-        return int(random_state)
-    return int(np.random.default_rng(random_state).integers(2**31))
 
 
 @dataclass

@@ -234,7 +234,7 @@ def _judged(
     return LearningStep(
         chosen=chosen,
         study=study,
-        at_reference=run_dimers(model, frames=reference.frames),
+        at_reference=run_dimers(model, slab, frames=reference.frames),
         energy_rmse=float(np.sqrt(np.mean(error**2))),
         force_rmse=float(np.sqrt(np.mean(force**2))),
         energy_std=float(np.sqrt(np.mean((p.energy_std / sizes) ** 2))),

@@ -13,6 +13,7 @@ from tqdm import tqdm
 from gapkit.apps.transferability.run import DomainSettings, run_domain
 from gapkit.estimators.gap import GAP
 from gapkit.exceptions import DataError, SettingsError
+from gapkit.randomness import seed_of
 from gapkit.settings import Settings
 
 
@@ -28,7 +29,7 @@ class PhaseTransfer:
         Of the frames (A^3/atom).
     reference, predicted : (n,)
         Energy above the reference frame (eV/atom): labels, and the model without the families.
-    std, std_function : (n,)
+    predicted_std, function_std : (n,)
         Standard deviations of ``predicted`` as a new label, and of the function alone (eV/atom).
     distance : (n,)
         Largest kernel distance of an atom of each frame to the nearest training environment.
@@ -44,8 +45,8 @@ class PhaseTransfer:
     volume: np.ndarray
     reference: np.ndarray
     predicted: np.ndarray
-    std: np.ndarray
-    std_function: np.ndarray
+    predicted_std: np.ndarray
+    function_std: np.ndarray
     distance: np.ndarray
     distance_limit: float
     neighbour: tuple[str, ...]
@@ -59,7 +60,7 @@ class PhaseTransfer:
     @property
     def z(self) -> np.ndarray:
         """Errors (n,) in predicted standard deviations."""
-        return self.error / self.std
+        return self.error / self.predicted_std
 
     @property
     def lowest(self) -> int:
@@ -68,7 +69,7 @@ class PhaseTransfer:
 
     def __str__(self) -> str:
         k = self.lowest
-        label, value, std = 1e3 * self.reference[k], 1e3 * self.predicted[k], 1e3 * self.std[k]
+        label, value, std = 1e3 * self.reference[k], 1e3 * self.predicted[k], 1e3 * self.predicted_std[k]
         rmse, z = 1e3 * np.sqrt(np.mean(self.error**2)), np.sqrt(np.mean(self.z**2))
         return (
             f"{' + '.join(self.families):<22} at {self.volume[k]:5.2f} A^3/atom: reference {label:6.1f}, predicted "
@@ -106,7 +107,7 @@ def leave_phase_out(
     if unnamed:
         raise DataError(f"frame {unnamed[0]} has no info['config_type'], which says what to leave out")
     families = tuple(sorted({str(a.info["config_type"]) for a in frames}))
-    if reference.info.get("config_type") in families:
+    if str(reference.info.get("config_type")) in families:
         raise DataError(
             f"the reference frame is of the unseen family {reference.info['config_type']!r}: take a known one"
         )
@@ -132,8 +133,8 @@ def leave_phase_out(
         volume=np.array([a.get_volume() / len(a) for a in frames]),
         reference=labels[:-1] - labels[-1],
         predicted=np.array(predicted),
-        std=np.array(std),
-        std_function=np.array(narrow),
+        predicted_std=np.array(std),
+        function_std=np.array(narrow),
         distance=report.distance[far],
         distance_limit=report.distance_limit,
         neighbour=tuple(report.nearest_to(k)[2] for k in far),
@@ -143,7 +144,7 @@ def leave_phase_out(
 
 @dataclass(frozen=True)
 class PhasesSettings(Settings):
-    """Which families are left out, each with a model of its own.
+    """Families that are left out, each with a model of its own.
 
     Attributes
     ----------
@@ -186,7 +187,7 @@ def run_phases(
     reference: ase.Atoms,
     settings: PhasesSettings | None = None,
     *,
-    random_state: int | None = None,
+    random_state: int | np.random.Generator | None = None,
     progress: bool = False,
 ) -> PhasesResult:
     """:func:`leave_phase_out` for each family of the settings.
@@ -209,10 +210,10 @@ def run_phases(
     known = str(reference.info.get("config_type"))
     named = dict.fromkeys(str(a.info.get("config_type")) for a in frames)
     families = s.families or tuple(name for name in named if name != known)
-    model = gap if random_state is None else clone(gap).set_params(random_state=random_state)
+    model = gap if random_state is None else clone(gap).set_params(random_state=seed_of(random_state))
     transfers = []
     for family in tqdm(families, desc="left out", unit="fit", disable=not progress, leave=False):
         names = {name.strip() for name in family.split("+")}
-        chosen = [a for a in frames if a.info.get("config_type") in names]
+        chosen = [a for a in frames if str(a.info.get("config_type")) in names]
         transfers.append(leave_phase_out(model, training, chosen, reference))
     return PhasesResult(s, tuple(transfers))

@@ -1,4 +1,4 @@
-"""Pictures of a domain (distances, deviations, map) and of its repair (error and deviation against labels)."""
+"""Pictures of a domain (distances, standard deviations, map) and of its repair (errors against labels)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from gapkit.plotting import BLUE, CYCLE, GREY, check_picture, new_figure, save_f
 
 
 def draw_distances(axes: Any, report: DomainResult) -> None:
-    """Deviation of each new atom against its distance to the training set, both limits, training atoms in grey."""
+    """Standard deviation of each new atom against its distance to the training set, with both limits; training atoms in
+    grey."""
     axes.plot(
         report.training_distance, 1e3 * report.training.std, ".", ms=2.5, color=GREY, alpha=0.5, label="training atoms"
     )
@@ -33,7 +34,8 @@ def draw_distances(axes: Any, report: DomainResult) -> None:
 
 
 def draw_map(axes: Any, chart: DomainMap, report: DomainResult) -> Any:
-    """Training environments in grey, new ones coloured by the deviation of their local energy; returns the colours."""
+    """Training environments in grey, new ones coloured by the standard deviation of their local energy; the colours are
+    returned."""
     axes.plot(*chart.training.T, ".", ms=3, color=GREY, alpha=0.5, label="training")
     colours = 1e3 * report.std[chart.new_place]
     points = axes.scatter(*chart.new.T, c=colours, s=16, cmap="inferno_r", lw=0.2, edgecolors="black", label="new")
@@ -114,7 +116,8 @@ def draw_gain(axes: Any, curves: Sequence[LearningResult], face: str = "buckled"
 
 
 def draw_errors(axes: Any, curves: Sequence[LearningResult]) -> None:
-    """Error (full) and predicted deviation (dashed) of energies of test surfaces against the number of labels."""
+    """Error (full) and predicted standard deviation (dashed) of energies of test surfaces against the number of
+    labels."""
     for curve, color in zip(curves, CYCLE, strict=False):
         error = [1e3 * s.energy_rmse for s in curve.steps]
         axes.plot(curve.n_added, error, "o-", ms=4, lw=1, color=color, label=f"{curve.name}: error")
@@ -144,8 +147,8 @@ def draw_phases(axes: Any, results: Sequence[PhaseTransfer]) -> None:
         order = sorted(scan, key=lambda k: result.volume[k])
         axes.plot(result.volume[order], result.reference[order], "-", color=color, label=" + ".join(result.families))
         axes.errorbar(
-            result.volume[order], result.predicted[order], yerr=2 * result.std[order], fmt="o", ms=4, capsize=2,
-            color=color,
+            result.volume[order], result.predicted[order], yerr=2 * result.predicted_std[order], fmt="o", ms=4,
+            capsize=2, color=color,
         )  # fmt: skip
     axes.set(xlabel="volume (A$^3$/atom)", ylabel="energy above diamond (eV/atom)")
     axes.set_title("lines: DFT; points: predicted unseen, 2 std", fontsize=9)

@@ -8,14 +8,16 @@ of its own kernel,
 
 (Schoelkopf and Smola, Learning with Kernels (2002), eq. 2.81), with k the unit kernel of the SOAP term (with several,
 their mean weighted by prior variance), so that d has no unit and is at most :math:`\sqrt{2}`. The two belong together:
-a posterior covariance is never above its prior, so no deviation exceeds that of a training environment by more than
-the prior allows over that distance, :math:`\sigma(x) \le \sigma(y) + \delta\, d(x, y)`, for a model of one SOAP term.
+a posterior covariance is never above its prior, so no standard deviation exceeds that of a training environment by
+more than the prior allows over that distance, :math:`\sigma(x) \le \sigma(y) + \delta\, d(x, y)`, for a model of one
+SOAP term.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import ase
 import numpy as np
@@ -35,7 +37,7 @@ from gapkit.settings import Settings
 
 @dataclass(frozen=True)
 class DomainSettings(Settings):
-    """How a domain is judged and drawn.
+    """Limit of distance of a domain, and size of its map.
 
     Attributes
     ----------
@@ -67,7 +69,7 @@ class DomainResult:
     training, new : Environments
         Of the training frames, and of the frames in question.
     std_limit : float
-        Deviation of a local energy (eV) beyond which the potential itself calls an atom out of domain
+        Standard deviation of a local energy (eV) beyond which the potential itself calls an atom out of domain
         (:meth:`gapkit.potential.potential.Potential.domain_limit`, without noise).
     distance_limit : float
         Quantile of ``training_distance``.
@@ -97,17 +99,17 @@ class DomainResult:
 
     @property
     def std(self) -> np.ndarray:
-        """Deviations (n,) of the local energies (eV)."""
+        """Standard deviations (n,) of the local energies (eV)."""
         return self.new.std
 
     @property
     def std_ratio(self) -> np.ndarray:
-        """Deviations (n,) in units of ``std_limit``."""
+        """Standard deviations (n,) in units of ``std_limit``."""
         return self.new.std / self.std_limit
 
     @property
     def std_rank(self) -> np.ndarray:
-        """Share (n,) of the training environments whose deviation is smaller."""
+        """Share (n,) of the training environments whose standard deviation is smaller."""
         return np.searchsorted(np.sort(self.training.std), self.new.std) / len(self.training)
 
     @property
@@ -127,6 +129,19 @@ class DomainResult:
         """Place of the environment of ``frame`` that is farthest from the training set."""
         mine = np.flatnonzero(self.new.frame == frame)
         return int(mine[np.argmax(self.distance[mine])])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Settings, limits, energies, and the distance and standard deviation of every atom, JSON-ready."""
+        atoms = {"frame": self.new.frame, "atom": self.new.atom, "distance": self.distance, "std": self.std,
+                 "unfamiliar": self.unfamiliar}  # fmt: skip
+        return {
+            "settings": self.settings.as_dict(),
+            "std_limit": self.std_limit,
+            "distance_limit": self.distance_limit,
+            "energy": self.energy.tolist(),
+            "energy_std": self.energy_std.tolist(),
+            "atoms": {name: values.tolist() for name, values in atoms.items()},
+        }
 
     def __str__(self) -> str:
         # one line per frame: its farthest atom, what that is nearest to, its least certain atom, atoms unfamiliar
@@ -186,20 +201,21 @@ def run_domain(
     frames = list(frames)
     known = training if isinstance(training, Environments) else environments(gap, training, progress)
     new = environments(gap, frames, progress)
-    own, at = nearest(gap, known, known, other_trajectory=True)
-    inner = own[at >= 0]
+    training_distance, at = nearest(gap, known, known, other_trajectory=True)
+    within = training_distance[at >= 0]
     distance, place = nearest(gap, new, known)
     p = gap.predict(frames, uncertainty="energy")
     chart = None
-    if settings.map_environments and len(known) + len(new) >= LEAST_MAPPED:
-        chart = domain_map(gap, known, new, most=settings.map_environments, random_state=random_state)
+    z = np.bincount(new.number).argmax()
+    if settings.map_environments and len(known.rows(z)) + len(new.rows(z)) >= LEAST_MAPPED:
+        chart = domain_map(gap, known, new, int(z), settings.map_environments, random_state)
     return DomainResult(
         settings=settings,
         training=known,
         new=new,
         std_limit=gap.potential_.domain_limit(noise=False),
-        distance_limit=float(np.quantile(inner, settings.quantile)) if len(inner) else 0.0,
-        training_distance=own,
+        distance_limit=float(np.quantile(within, settings.quantile)) if len(within) else 0.0,
+        training_distance=training_distance,
         distance=distance,
         place=place,
         energy=p.energy,

@@ -1,4 +1,4 @@
-r"""Distances between environments in closed form, and a bound that every deviation obeys.
+r"""Distances between environments in closed form, and a bound that every standard deviation obeys.
 
 With ``l_max = 0`` SOAP knows of an environment only how its density overlaps with n_max radial Gaussians
 :math:`\phi_k(r) = e^{-\alpha_k r^2}`. Its kernel depends on the span of these functions alone: with the overlaps

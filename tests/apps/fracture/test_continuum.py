@@ -22,6 +22,7 @@ from gapkit.apps.fracture.propagation import (
 )
 from gapkit.exceptions import DataError, SettingsError
 from gapkit.plotting import new_figure
+from gapkit.randomness import seed_of
 
 MATERIAL = toys.ToyMaterial()
 STRAIGHT = PropagationSettings(step=10.0, max_turn=0.0)
@@ -251,6 +252,17 @@ def test_nothing_moves_below_the_threshold(potential, tip):
         potential, tip, toys.turning_load(0.0), [1.5 * MATERIAL.griffith], PropagationSettings(max_length=50.0)
     )
     assert np.isinf(through.arrest[0]) and through.path[-1, 0] >= 45.0
+    alone = run_propagation(potential, tip, toys.turning_load(0.0), [0.5 * MATERIAL.griffith])
+    assert alone.samples == () and alone.arrest_x[0] == 0.0 and np.isnan(alone.arrest_x_std[0])
+    with pytest.raises(SettingsError, match="no draws"):
+        alone.share_at(0.0)
+
+
+def test_a_generator_is_a_seed(data):
+    """Fits take whole numbers as seeds; the questions of applications take generators too."""
+    assert seed_of(np.random.default_rng(3)) == seed_of(np.random.default_rng(3)) != seed_of(np.random.default_rng(4))
+    a, b = (FracturePotential(random_state=seed_of(np.random.default_rng(3))).fit(*data) for _ in range(2))
+    np.testing.assert_array_equal(a.predict(data[0]), b.predict(data[0]))
 
 
 def test_settings_of_growth_are_checked():

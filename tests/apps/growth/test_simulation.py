@@ -631,7 +631,7 @@ def test_pictures_and_animation(tmp_path):
 
 def test_command(tmp_path, capsys):
     folder = tmp_path / "grown"
-    (tmp_path / "growth.toml").write_text('metal = "Ag"\nsize = 16\nflux = 1e7\nn_records = 5\n')
+    (tmp_path / "growth.toml").write_text('metal = "Ag"\nsize = 16\nflux = 1e7\nn_records = 5\nkeep_heights = false\n')
     options = ["--config", str(tmp_path / "growth.toml"), "--json", str(tmp_path / "growth.json"), "--size", "12"]
     arguments = ["growth", *options, "--layers", "0.3", "--samples", "2"]
     assert main([*arguments, "--quiet", "-o", str(folder)]) == 0
@@ -642,5 +642,9 @@ def test_command(tmp_path, capsys):
     assert len(numbers["growth"]["time"]) == 6 and numbers["settings"]["duration"] == pytest.approx(3e-8)
     assert f"roughness (layers): {numbers['roughness']:.4g} +- {numbers['roughness_std']:.2g}" in out
     assert {p.name for p in folder.iterdir()} == {"growth.npz", "growth.png", "growth.gif", "uncertainty.png"}
+    assert numbers["settings"] == SurfaceGrowthSettings.from_dict(numbers["settings"]).as_dict()
+    (tmp_path / "bad.toml").write_text('flux = "fast"')
+    assert main(["growth", "--config", str(tmp_path / "bad.toml"), "-o", str(folder)]) == 2
+    assert "bad.toml: flux must be a number" in capsys.readouterr().err
     assert main(["growth", "--metal", "Fe", "--quiet", "-o", str(folder)]) == 2
     assert "Fe" in capsys.readouterr().err

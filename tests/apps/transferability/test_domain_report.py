@@ -273,16 +273,16 @@ def test_a_phase_left_out_is_not_in_the_training_set():
     np.testing.assert_allclose(found.predicted, direct[:-1] / sizes - direct[-1] / len(reference), rtol=1e-6)
     labels = np.array([a.get_potential_energy() for a in strangers()]) / sizes
     np.testing.assert_allclose(found.reference, labels - reference.get_potential_energy() / len(reference))
-    np.testing.assert_allclose(found.z, found.error / found.std)
+    np.testing.assert_allclose(found.z, found.error / found.predicted_std)
     np.testing.assert_allclose(found.volume, [a.get_volume() / len(a) for a in strangers()])
     one = model().joint_energies([strangers()[2], reference]).combination([1 / sizes[2], -1 / len(reference)])
-    assert found.std[2] == pytest.approx(one.std, rel=1e-6)
+    assert found.predicted_std[2] == pytest.approx(one.std, rel=1e-6)
     one = (
         model()
         .joint_energies([strangers()[2], reference], noise=False)
         .combination([1 / sizes[2], -1 / len(reference)])
     )
-    assert found.std_function[2] == pytest.approx(one.std, rel=1e-6)
+    assert found.function_std[2] == pytest.approx(one.std, rel=1e-6)
     assert found.families == ("fcc",) and set(found.neighbour) == {"diamond"}
     assert np.all(found.distance > found.distance_limit)
     assert found.reference[found.lowest] == found.reference.min()
@@ -362,7 +362,7 @@ def test_command(tmp_path, capsys):
     numbers = json.loads((tmp_path / "domain.json").read_text())
     assert numbers["settings"] == {"quantile": 0.5, "map_environments": 1000}
     np.testing.assert_allclose(numbers["energy"], model().predict(list(strangers())).energy)
-    assert len(numbers["distance"]) == sum(map(len, strangers())) and "model" not in numbers
+    assert len(numbers["atoms"]["distance"]) == sum(map(len, strangers())) and "training" not in numbers
     out = capsys.readouterr().out
     assert out.count("diamond ") == len(strangers()) and "limits: distance" in out
     assert (tmp_path / "domain.png").stat().st_size > 10_000

@@ -1,0 +1,20 @@
+"""Seeds: what users give as ``random_state``."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def seed_of(random_state: int | np.random.Generator | None) -> int:
+    """A whole number is its own seed; a generator draws one; None takes one from the operating system.
+
+    Examples
+    --------
+    >>> seed_of(5)
+    5
+    >>> seed_of(np.random.default_rng(0)) == seed_of(np.random.default_rng(0))
+    True
+    """
+    if isinstance(random_state, int | np.integer):
+        return int(random_state)
+    return int(np.random.default_rng(random_state).integers(2**31))
