@@ -75,6 +75,7 @@ def test_json_and_back(settings):
         ({"sizes": [1.5]}, "sizes must be a whole number"),
         ({"sizes": [True]}, "sizes must be a whole number"),
         ({"limit": "much"}, "limit must be a number"),
+        ({"limit": True}, "limit must be a number"),
         ({"limit": float("nan")}, "limit must be a number"),
         ({"loud": 1}, "loud must be true or false"),
         ({"inner": {"depth": -1}}, "depth must be positive"),

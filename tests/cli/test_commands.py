@@ -13,6 +13,7 @@ import gapkit
 from gapkit import datasets
 from gapkit.cli import main
 from gapkit.exceptions import DataError
+from gapkit.structures.labels import labelled_frames
 from tests.conftest import small_gap
 
 CONFIG = """
@@ -144,6 +145,17 @@ def test_predict_writes_what_ase_reads(files, model_file, gap, capsys):
     assert written[0].info["note"] == "kept"
     # what was written serves as labels again, without errors
     assert gap.evaluate(written).summary["force_rmse_ev_per_ang"] < 1e-7
+
+
+def test_predict_leaves_no_label_of_what_it_read(model_file, held_out, tmp_path, gap):
+    """A virial of 7 eV in the input would be taken for the prediction's by whoever reads labels from the output."""
+    labelled = held_out[0].copy()
+    labelled.info["virial"] = np.full((3, 3), 7.0)
+    ase.io.write(tmp_path / "in.xyz", labelled, format="extxyz")
+    assert read(tmp_path / "in.xyz")[0].info["virial"][0, 0] == 7.0
+    run("predict", model_file, tmp_path / "in.xyz", "-o", tmp_path / "out.xyz")
+    (found,) = labelled_frames(read(tmp_path / "out.xyz"))
+    np.testing.assert_allclose(found.virial, -labelled.get_volume() * gap.predict([labelled]).stress[0], atol=1e-6)
 
 
 def test_predict_needs_no_labels_and_gives_no_std_unasked(model_file, tmp_path, gap):

@@ -232,6 +232,19 @@ def test_update_equals_a_refit_with_everything_else_frozen(train, held_out, tmp_
     assert gap.potential_.metadata["n_frames"] == 18
 
 
+def test_labels_of_a_new_config_type_take_the_largest_noise_of_their_kind(train, held_out):
+    """Where every config_type of the training set has a level of its own: 20 meV for crystals, 50 meV for clusters."""
+    own = {"bulk": {"energy": 0.02}, "cluster": {"energy": 0.05}}
+    gap = small_gap(noise={"energy": 0.01, "forces": 0.1, "virial": 0.1, "config_types": own}).fit(train)
+    before = gap.potential_.noise_levels
+    assert before["energy:bulk"] == 0.02 and before["energy:cluster"] == 0.05 and "energy" not in before
+    new = held_out[0].copy()
+    new.calc = held_out[0].calc
+    new.info["config_type"] = "liquid"
+    after = gap.update([new]).potential_.noise_levels
+    assert after == {**before, "energy": 0.05, "forces": 0.1, "virial": 0.1}
+
+
 def test_updates_in_turn_equal_one_update(train, held_out):
     once, twice = small_gap(noise=FIXED).fit(train), small_gap(noise=FIXED).fit(train)
     once.update(held_out)

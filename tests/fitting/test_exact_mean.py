@@ -15,6 +15,7 @@ from gapkit.fitting.training_set import training_set
 from gapkit.models.exact_gp import cholesky_in_place, solve_exact
 from gapkit.models.observations import observations
 from gapkit.numerics.label_covariances import add_covariances
+from gapkit.potential.joint import joint_energies
 from gapkit.potential.samples import sampled_energies
 from gapkit.structures.labels import labelled_frames
 from gapkit.structures.neighbours import Structure
@@ -227,6 +228,18 @@ def test_a_file_keeps_the_mean(frames, gap, tmp_path):
     np.testing.assert_array_equal(mine.energy, theirs.energy)
     np.testing.assert_array_equal(mine.energy_std, theirs.energy_std)
     assert loaded.exact is True
+
+
+def test_a_file_keeps_the_variance_of_the_function(frames, gap, tmp_path):
+    """Joint covariances of the function of an exact mean are scaled to its error models; of a sparse mean they are
+    not."""
+    gap.save(tmp_path / "m.gapkit")
+    found = gapkit.load(tmp_path / "m.gapkit").joint_energies(frames[:3], noise=False)
+    expected = gap.joint_energies(frames[:3], noise=False)
+    np.testing.assert_array_equal(found.covariance, expected.covariance)
+    p = gap.potential_
+    sparse = replace(p, errors=replace(p.errors, exact=False))
+    assert np.all(np.abs(joint_energies(sparse, frames[:3], noise=False).std / expected.std - 1) > 0.01)
 
 
 def test_an_update_with_what_is_known_already_changes_little_and_with_news_much(frames):

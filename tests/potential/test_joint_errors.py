@@ -1,5 +1,7 @@
 """Joint errors of several energies, samples of the posterior, and propagation: dense algebra and counting samples."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -10,6 +12,8 @@ from gapkit.models.posterior import Posterior
 from gapkit.potential.joint import joint_energies
 from gapkit.potential.samples import Sampler, sampled_energies
 from gapkit.propagation import left_out_share, propagate
+from gapkit.uncertainty.calibration import Calibration, GroupCalibration
+from gapkit.uncertainty.label_errors import StatedErrors
 from tests import systems
 from tests.conftest import small_gap
 
@@ -138,6 +142,21 @@ def test_label_noise_of_an_energy_grows_with_the_root_of_the_number_of_atoms(tra
     n_atoms = np.array([len(a) for a in held_out])
     assert len(set(n_atoms)) == 3
     np.testing.assert_allclose(labels**2 - function**2, n_atoms * levels["energy"] ** 2, rtol=1e-9)
+
+
+@pytest.mark.parametrize("noise", [True, False])
+def test_each_energy_has_the_levels_of_its_config_type(gap, held_out, noise):
+    """a rho + lambda^2 omega + n_atoms sigma^2, with (a, lambda^2, sigma) of clusters (4, 9, 50 meV), of others (1, 2,
+    10 meV)."""
+    levels = {"energy": GroupCalibration(0.01, 1.0, 2.0), "energy:cluster": GroupCalibration(0.05, 4.0, 9.0)}
+    potential = replace(gap.potential_, errors=StatedErrors(Calibration(levels, 1.0, 1.0)))
+    variance = []
+    for atoms in held_out:
+        parts = potential.variance_parts(potential.structure(atoms), derivatives=False)
+        a, b, sigma = (4.0, 9.0, 0.05) if atoms.info["config_type"] == "cluster" else (1.0, 2.0, 0.01)
+        variance.append(a * parts.residual[0] + b * parts.weights[0] + noise * len(atoms) * sigma**2)
+    assert {a.info["config_type"] for a in held_out} == {"bulk", "cluster"}
+    np.testing.assert_allclose(joint_energies(potential, held_out, noise).std ** 2, variance, rtol=1e-6)
 
 
 def test_sampled_energies_have_the_joint_covariance(gap, held_out):

@@ -1,5 +1,7 @@
 """The fitted potential as physics: invariances, continuity, forces, conservation, error bars."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from ase import Atoms, units
@@ -9,6 +11,8 @@ from ase.md.verlet import VelocityVerlet
 
 import gapkit
 from gapkit.sampling.dynamics import run_md
+from gapkit.uncertainty.calibration import Calibration, GroupCalibration
+from gapkit.uncertainty.label_errors import StatedErrors
 from tests.conftest import label
 from tests.numerical import central_difference, displaced, random_rotation, strained
 
@@ -143,6 +147,17 @@ def test_error_bars_grow_away_from_the_data(gap, frame):
     with_noise = p.spread(frame)
     assert with_noise.energy > near.energy > 0
     assert np.all(with_noise.forces > near.forces)
+
+
+def test_local_energies_have_the_levels_of_the_frames_config_type(gap, frame):
+    """Variances of the function four times as large, and noise of 50 in place of 10 meV."""
+    levels = {"energy": GroupCalibration(0.01, 1.0, 1.0), "energy:liquid": GroupCalibration(0.05, 4.0, 4.0)}
+    potential = replace(gap.potential_, errors=StatedErrors(Calibration(levels, 1.0, 1.0)))
+    alone = potential.spread(frame, noise=False, forces=False).local_energy ** 2
+    assert alone.min() > 0
+    for config_type, factor, noise in ((None, 1.0, 0.01), ("liquid", 4.0, 0.05), ("unknown", 1.0, 0.01)):
+        found = potential.spread(frame, forces=False, config_type=config_type).local_energy ** 2
+        np.testing.assert_allclose(found, factor * alone + noise**2, rtol=1e-9)
 
 
 @pytest.mark.slow

@@ -28,3 +28,14 @@ def test_a_free_atom_at_zero_kelvin_slows_down_by_the_friction_alone():
     speed2 = 0.01**2 + 0.02**2 + 0.03**2
     assert run.total_energy[0] == pytest.approx(0.5 * atoms.get_masses()[0] * speed2)
     assert run.frames[-1].positions[0, 2] == pytest.approx(0.03 * 100 * units.fs * (1 - np.exp(-0.5)), rel=1e-4)
+
+
+def test_velocities_that_are_drawn_leave_the_centre_of_mass_at_rest():
+    """Of two atoms with other masses: opposite momenta, which free atoms keep."""
+    atoms = Atoms("ArNe", positions=[[0, 0, 0], [5, 0, 0]])
+    run = run_md(atoms, NoForces(), 300.0, 20, rng=np.random.default_rng(0))
+    for frame in run.frames:
+        momenta = frame.get_momenta()
+        np.testing.assert_allclose(momenta[0], -momenta[1], atol=1e-12)
+        assert np.linalg.norm(momenta[0]) > 0.1
+    assert not atoms.get_momenta().any()

@@ -255,6 +255,35 @@ def test_intervals_cover_and_need_a_calibration(gap, recalibrated):
         gap.intervals(frames)
 
 
+def test_half_widths_are_scores_times_standard_deviations(recalibrated, held_out):
+    """q sigma of each label kind: energies and virials are scored per square root of atoms, stresses are virials over
+    the volume."""
+    found = recalibrated.potential_.errors.recalibration
+    seen = set()
+    for frame in labelled_frames(held_out, None, None, None, True):
+        widths = recalibrated.intervals([frame.atoms], level=0.5)[0]
+        root = np.sqrt(frame.n_atoms)
+        for kind, (_, *parts) in frame_errors(recalibrated.potential_, frame).kinds.items():
+            q, std = found.conformal[kind].factor(0.5), np.sqrt(found.interval_models[kind].variance(*parts))
+            if kind == "virial":
+                np.testing.assert_allclose(widths["stress"], root * q * std / frame.volume, rtol=1e-9)
+            elif kind == "energy":
+                np.testing.assert_allclose(widths["energy"], root * q * std[0], rtol=1e-9)
+            else:
+                np.testing.assert_allclose(widths["forces"].ravel(), q * std, rtol=1e-9)
+            seen.add(kind)
+    assert seen == {"energy", "forces", "virial"}
+
+
+def test_no_label_sets_a_standard_deviation_and_gives_a_score(recalibrated):
+    """The two halves of the calibration frames have all labels once."""
+    found = recalibrated.potential_.errors.recalibration
+    assert set(found.conformal) == {"energy", "forces", "virial"}
+    for kind, conformal in found.conformal.items():
+        assert found.interval_models[kind].n + len(conformal.scores) == found.models[kind].n
+    assert found.conformal["forces"].n_frames == found.n_frames // 2
+
+
 def test_a_recalibrated_model_is_saved_updated_and_used_by_its_calculator(recalibrated, held_out, tmp_path):
     recalibrated.save(tmp_path / "m.gapkit", updatable=True)
     again = gapkit.load(tmp_path / "m.gapkit")

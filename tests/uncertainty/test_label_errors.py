@@ -57,6 +57,16 @@ def test_the_function_of_an_exact_mean_has_the_models_variance():
     np.testing.assert_array_equal(FITTED.variance_ratio("forces", PARTS), np.ones(40))
 
 
+def test_the_variance_ratio_is_that_to_the_levels_of_the_config_type():
+    """Of an exact mean, ratio times stated variance is the model's: 0.4 rho + 1.5 omega, of liquids 0.8 rho + 0.5
+    omega."""
+    levels = {"forces": GroupCalibration(0.1, 0.4, 1.5), "forces:liquid": GroupCalibration(0.7, 0.8, 0.5)}
+    exact = replace(FITTED, calibration=Calibration(levels, 1.0, 1.0), exact=True)
+    liquid = 0.8 * PARTS.residual + 0.5 * PARTS.weights
+    np.testing.assert_allclose(exact.variance_ratio("forces", PARTS) * LATENT, RISE)
+    np.testing.assert_allclose(exact.variance_ratio("forces", PARTS, "liquid") * liquid, RISE)
+
+
 def test_metadata_decides_nothing(gap, held_out):
     """A potential without its description predicts the same, error bars, domain and committee's levels included."""
     from gapkit.estimators.committee import frozen_levels

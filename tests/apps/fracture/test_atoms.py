@@ -19,6 +19,7 @@ from gapkit.apps.fracture.bond_labels import (
 from gapkit.apps.fracture.cleaving_silicon import EPSILON, STILLINGER_WEBER, CleavingSilicon
 from gapkit.apps.fracture.clusters import Cluster, Load
 from gapkit.apps.fracture.crystals import JOULE_PER_M2, SYSTEMS, CrackSystem, Material, matscipy_module
+from gapkit.apps.fracture.fracture_potential import FracturePotential
 from gapkit.apps.fracture.matscipy_rupture import rupture_by_matscipy
 from gapkit.apps.fracture.pictures import fracture_figure
 from gapkit.apps.fracture.run import (
@@ -314,6 +315,25 @@ def test_loading_that_cannot_start_is_an_error(cluster, material):
 
 
 # the whole way
+
+
+def test_a_system_left_out_has_no_say_in_its_critical_load(material):
+    """Loads of rupture from atoms are those of a potential that is fitted here to the bonds of the other system alone,
+    and has its critical value."""
+    names = ("(111)[1-10]", "(110)[001]")
+    settings = FractureSettings(systems=names, modes=(0.0, 0.2), radius=9.0, factor=1.06, strains=())
+    stress = BondStress(volume=material.volume)
+    histories, labels = label_material(material, settings, stress)
+    result = learn_fracture(histories, labels, settings, stress)
+    home = {h.name: h.cluster.system.name for h in histories}
+    for prediction, h in zip(result.predictions, histories, strict=True):
+        others = [o for o in histories if home[o.name] != home[h.name]]
+        known = np.isin(labels.history, [o.name for o in others])
+        blind = FracturePotential().fit(labels.X[known], labels.driving[known], labels.history[known])
+        blind.set_critical(np.array([rupture_descriptors(o, stress) for o in others]))
+        load, std = load_from_atoms(blind, h, tip_descriptors(h, stress), material.griffith(h.cluster.system))
+        assert 0.5 * h.k_plus < load < 2.0 * h.k_plus
+        assert prediction.atoms == pytest.approx(load) and prediction.atoms_std == pytest.approx(std)
 
 
 @pytest.mark.slow

@@ -265,6 +265,18 @@ def test_a_generator_is_a_seed(data):
     np.testing.assert_array_equal(a.predict(data[0]), b.predict(data[0]))
 
 
+@pytest.mark.parametrize(("angle", "x"), [(0.0, 0.0), (np.pi, -50.0)], ids=["to the right", "to the left"])
+def test_a_crack_on_an_interface_meets_the_material_ahead_of_it(tip, angle, x):
+    """A driving force of 2 eV on the interface between 1 eV (left) and 3 eV: the crack runs to the left alone."""
+    run = grow_crack(
+        None, tip, toys.turning_load(0.0), [MATERIAL.griffith], replace(STRAIGHT, max_length=50.0),
+        Phases((0.0,), (1.0, 3.0), (0.0, 0.0)), lambda X: np.full(len(X), 2.0), Tip(angle=angle),
+    )  # fmt: skip
+    np.testing.assert_allclose(run.path[-1], [x, 0.0], atol=1e-9)
+    np.testing.assert_allclose(run.excess, 1.0)
+    assert run.arrest[0] == (0.0 if x == 0 else np.inf)
+
+
 def test_settings_of_growth_are_checked():
     with pytest.raises(SettingsError, match="odd"):
         PropagationSettings(n_angles=4)

@@ -411,13 +411,13 @@ class UnitRegressor:
 
 
 def test_an_interval_takes_the_larger_quantile_of_the_two_ways_of_leaving_out():
-    """Rank ceil(level (n + 1)) of nine scores a way: the fifth at 0.5, where the second way asks for more, and the
-    ninth at 0.9, where the first does."""
+    """Rank ceil(level (n + 1)) of nine scores a way: the fifth at 0.5 and the sixth at 0.55, where the second way asks
+    for more, and the ninth at 0.9, where the first does."""
     model = SurfaceBarrierModel()
     model.offset_, model.scale_, model.mean_ = np.zeros(2), np.ones(2), 0.4
     model.regressor_, model.error_law_ = UnitRegressor(), ConstantFactor(2.0)
     model.scores_ = np.array([np.arange(1.0, 10.0), [2.0, 2.5, 3.0, 3.5, 6.0, 6.1, 6.2, 6.3, 6.4]])
-    for level, score in ((0.5, 6.0), (0.9, 9.0)):
+    for level, score in ((0.5, 6.0), (0.55, 6.1), (0.9, 9.0)):
         p = model.predict_interval([], level, features=np.zeros((3, 2)))
         np.testing.assert_allclose(p.upper - p.barrier, 0.2 * score)
         np.testing.assert_allclose(p.barrier - p.lower, 0.2 * score)

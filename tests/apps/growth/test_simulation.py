@@ -449,6 +449,9 @@ class CountingModel:
 
     evaluations = 0
 
+    def fit(self, hops: list[Hop]):
+        return self
+
     def features(self, hops: list[Hop]) -> np.ndarray:
         self.evaluations += len(hops)
         return np.array([[contacts(h.initial) - 4.0, contacts(h.final) - 4.0] for h in hops])
@@ -513,20 +516,25 @@ def test_bonds_are_a_least_squares_fit_over_the_environments_of_a_random_layer(c
     assert made.misfit > 1e-3 and (coverage == 0.5) == bool(np.allclose(bonds, plain, rtol=1e-6))
 
 
-@pytest.mark.parametrize("size", [(4, 4, 4), (3, 3, 3)])
-def test_geometry_of_a_hop_on_an_ideal_terrace(size):
-    """Layers of fcc (100) are half a lattice constant apart, neighbours a / sqrt(2)."""
+def ideal_hop(size: tuple[int, int, int]) -> Hop:
+    """A hop on a terrace of copper with the lattice constant 3.6 A, relaxed nowhere."""
     ends = []
     for place, height in (("hollow", 1.7), ("bridge", 2.0), ("hollow", 1.7)):
         ends.append(fcc100("Cu", size, a=3.6, vacuum=6.0))
         add_adsorbate(ends[-1], "Cu", height, place)
-    hop = Hop(ends[0], ends[2], ends[1], name="ideal", surface="flat100")
+    return Hop(ends[0], ends[2], ends[1], name="ideal", surface="flat100")
+
+
+@pytest.mark.parametrize("size", [(4, 4, 4), (3, 3, 3)])
+def test_geometry_of_a_hop_on_an_ideal_terrace(size):
+    """Layers of fcc (100) are half a lattice constant apart, neighbours a / sqrt(2)."""
+    hop = ideal_hop(size)
     made = LatticeGeometry.from_hop(hop)
     assert made.metal == "Cu"
     found = (made.bond, made.hollow, made.bridge, made.spacing)
     np.testing.assert_allclose(found, (3.6 / np.sqrt(2), 1.7, 2.0, 1.8), rtol=1e-9)
     with pytest.raises(DataError, match="flat100"):
-        LatticeGeometry.from_hop(Hop(ends[0], ends[2], None, name="no saddle", surface="flat100"))
+        LatticeGeometry.from_hop(replace(hop, transition=None, name="no saddle"))
 
 
 def test_uncertain_barriers_make_uncertain_growth():
@@ -539,6 +547,19 @@ def test_uncertain_barriers_make_uncertain_growth():
     assert by_barriers > 3 * by_chance and by_barriers > 3 * none
     assert spread.roughness.shape == (3, 3, 5)
     np.testing.assert_allclose(spread.growth_rate.mean(), 2e3, rtol=0.1)
+
+
+def test_a_surface_grows_by_the_settings_of_its_question():
+    """The counting model's barriers are those of bond counting: terrace, bonds, step edge and leaving, code by code."""
+    s = SurfaceGrowthSettings(
+        size=8, flux=10.0, duration=0.01, prefactor=1e9, n_records=2, n_samples=2, n_replicas=3, step_edge=0.2,
+        leaving=1.1,
+    )  # fmt: skip
+    found = run_surface_growth([ideal_hop((4, 4, 4))], s, model=CountingModel(), random_state=0)
+    toy = bond_counting(0.4, 0.15, step_edge=0.2, leaving=1.1)
+    np.testing.assert_allclose(found.barriers.mean.barriers, toy.barriers, atol=1e-9)
+    assert found.terrace_barrier == pytest.approx(0.4) and found.terrace_barrier_std == pytest.approx(0.01)
+    assert found.ensemble.roughness.shape == (2, 3, 3) and found.growth.settings == s.growth
 
 
 def test_variance_components_by_hand():
