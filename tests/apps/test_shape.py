@@ -20,7 +20,7 @@ from gapkit.cli.main import COMMANDS
 from gapkit.exceptions import SettingsError
 from gapkit.settings import Settings
 
-ROOT = Path(gapkit.apps.__file__).parent.parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = sorted(m.name for m in pkgutil.iter_modules(gapkit.apps.__path__) if m.ispkg)
 
 
