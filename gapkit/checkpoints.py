@@ -1,0 +1,143 @@
+"""Long runs that can be stopped and continued: a file of their state, and Ctrl-C held until a step is complete."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gapkit.exceptions import DataError, SettingsError
+from gapkit.safe_write import replacing
+
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """File of the state of a run, replaced as a whole at each save.
+
+    Attributes
+    ----------
+    path
+        The file.
+    run : mapping
+        Description of the run, JSON-ready: everything that its result depends on, such as settings, seed, starting
+        structure. A state that another run saved is refused.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> saved = Checkpoint(Path(folder.name) / "walk.npz", {"seed": 1})
+    >>> saved.load() is None
+    True
+    >>> saved.save({"step": np.array(7)})
+    >>> int(saved.load()["step"])
+    7
+    """
+
+    path: str | os.PathLike
+    run: Mapping[str, Any]
+
+    def save(self, state: Mapping[str, np.ndarray]) -> None:
+        """Write the arrays of ``state``; the old file stays until the new one is complete.
+
+        Raises
+        ------
+        DataError
+            Where the file cannot be written.
+        """
+        header = json.dumps({"format": _FORMAT, "run": _plain(self.run)})
+        with replacing(self.path, DataError) as temporary, open(temporary, "wb") as file:
+            np.savez(file, header=np.array(header), **{f"state_{k}": np.asarray(v) for k, v in state.items()})
+
+    def load(self) -> dict[str, np.ndarray] | None:
+        """The arrays of the last save; None where there is no file.
+
+        Raises
+        ------
+        SettingsError
+            For the file of another run, with the names of what differs.
+        DataError
+            For a file that is no complete checkpoint.
+        """
+        if not Path(self.path).exists():
+            return None
+        try:
+            with open(self.path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
+                header = json.loads(str(file["header"]))
+                state = {k.removeprefix("state_"): file[k] for k in file.files if k != "header"}
+            form, run = header["format"], dict(header["run"])
+        except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+            raise DataError(f"{self.path}: not a complete checkpoint ({error}); remove it to start anew") from None
+        if form != _FORMAT:
+            raise DataError(f"{self.path}: checkpoint of format {form}, this version reads {_FORMAT}; start anew")
+        asked = _plain(self.run)
+        differ = sorted(k for k in {*asked, *run} if asked.get(k) != run.get(k))
+        if differ:
+            raise SettingsError(
+                f"{self.path}: checkpoint of another run, which differs in {', '.join(differ)}; remove the file, or "
+                "give what it was made with"
+            )
+        return state
+
+
+def _plain(run: Mapping[str, Any]) -> dict[str, Any]:
+    """``run`` as JSON gives it back: tuples are lists."""
+    return json.loads(json.dumps(run))
+
+
+@dataclass
+class Stop:
+    """Whether the user, or the queue, asked the run to stop."""
+
+    requested: bool = False
+
+
+@contextmanager
+def stoppable() -> Iterator[Stop]:
+    """Inside the block Ctrl-C (SIGINT) and SIGTERM set ``requested`` and let the step that runs be completed.
+
+    A second Ctrl-C interrupts at once. In threads other than the main one signals are left as they are.
+
+    Examples
+    --------
+    >>> with stoppable() as stop:
+    ...     steps = [k for k in range(3) if not stop.requested]
+    >>> steps
+    [0, 1, 2]
+    """
+    stop = Stop()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = {}
+
+    def ask(number: int, frame: Any) -> None:
+        if stop.requested:
+            for known, handler in before.items():
+                signal.signal(known, handler)
+            if number == signal.SIGINT:
+                raise KeyboardInterrupt
+            signal.raise_signal(number)
+        stop.requested = True
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        handler = signal.getsignal(number)
+        if handler is not None:  # None: set by other than Python, and could not be put back
+            before[number] = handler
+            signal.signal(number, ask)
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
