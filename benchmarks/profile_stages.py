@@ -23,7 +23,7 @@ import numpy as np
 from numba import njit
 from speed import model, silicon
 
-from gapkit.descriptors.base import KernelSum
+from gapkit.descriptors.base import KernelSum, Sums
 from gapkit.descriptors.soap import BLOCK
 from gapkit.numerics import soap, soap_frames
 from gapkit.numerics.harmonics import lead_down
@@ -31,7 +31,7 @@ from gapkit.numerics.products import product
 from gapkit.numerics.soap_frames import PANEL
 from gapkit.numerics.threads import blas_threads
 from gapkit.numerics.vectors import inner, weighted_powers
-from gapkit.structures.neighbours import Structure
+from gapkit.structures.structure import Structure
 
 
 @njit(nogil=True)
@@ -208,8 +208,8 @@ def main() -> None:
     structure, n = Structure(atoms, o.r_cut), len(atoms)
 
     def fused() -> None:
-        arrays = np.zeros(n), np.zeros((n, 3)), np.zeros((n, 6))
-        block.descriptor.add_prediction(structure, block.channel, predictor, *arrays)
+        sums = Sums.zeros(n)
+        block.descriptor.add_prediction(structure, block.channel, predictor, sums)
 
     with blas_threads(1):
         m, width = points.shape

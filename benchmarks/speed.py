@@ -22,10 +22,11 @@ from ase.build import bulk
 from threadpoolctl import threadpool_info
 
 from gapkit.descriptors import SOAP
+from gapkit.descriptors.base import Sums
 from gapkit.kernels import DotProduct
 from gapkit.models.basis import SparseBasis
 from gapkit.numerics.threads import blas_threads
-from gapkit.structures.neighbours import Structure
+from gapkit.structures.structure import Structure
 
 
 def silicon(n_atoms: int, seed: int = 0):
@@ -59,9 +60,9 @@ def evaluate(basis: SparseBasis, predictors: list, atoms) -> tuple[float, float]
     structure = basis.structure(atoms)
     middle = time.perf_counter()
     n = len(atoms)
-    local, gradient, strain = np.zeros(n), np.zeros((n, 3)), np.zeros((n, 6))
+    sums = Sums.zeros(n)
     for descriptor, channel, predictor in predictors:
-        descriptor.add_prediction(structure, channel, predictor, local, gradient, strain)
+        descriptor.add_prediction(structure, channel, predictor, sums)
     return middle - begin, time.perf_counter() - middle
 
 

@@ -14,7 +14,7 @@ from gapkit.models.basis import SparseBasis
 from gapkit.models.observations import Observations, Targets, observations
 from gapkit.models.sparse_points import pivoted_cholesky
 from gapkit.models.triangles import Triangles
-from gapkit.structures.neighbours import Structure
+from gapkit.structures.structure import Structure
 from tests.numerical import random_cluster, skewed_crystal
 
 

@@ -28,7 +28,7 @@ class GivenPoints:
     def __init__(self, work: str, frames: list, soap) -> None:
         import numpy as np
 
-        from gapkit.structures.neighbours import Structure
+        from gapkit.structures.structure import Structure
 
         described = soap.for_species([14])
         x = [described.environments(Structure(a, soap.r_cut), (14,), derivatives=False).x for a in frames]
@@ -143,7 +143,7 @@ def speed(work: str, model: str, n_atoms: int, repeats: int) -> dict[str, Any]:
     """Energy, forces and stress through the ASE calculator: crystals never seen before, and steps of dynamics."""
     from engines.measure import blas_kernels, gemm_rate, peak_above
     from engines.systems import crystal, small_moves
-    from gapkit.structures.neighbours import Structure
+    from gapkit.structures.structure import Structure
 
     calculator = _calculator(work, model, skin=0.0)  # no list is kept: every frame is new
     frames = [crystal(n_atoms, seed) for seed in range(repeats + 1)]
@@ -226,7 +226,7 @@ def gradients(settings: dict[str, Any], n_atoms: int, repeats: int, block: int =
     from engines.measure import median_cost, peak_above, per_atom
     from engines.systems import crystal
     from gapkit import SOAP
-    from gapkit.structures.neighbours import Structure
+    from gapkit.structures.structure import Structure
 
     soap = SOAP(r_cut=settings["r_cut"], n_max=settings["n_max"], l_max=settings["l_max"], sigma=settings["sigma"])
     soap = soap.for_species([14])

@@ -13,7 +13,7 @@ import numpy as np
 from gapkit.exceptions import SettingsError
 from gapkit.kernels import Kernel
 from gapkit.numerics import design_rows
-from gapkit.structures.neighbours import Structure
+from gapkit.structures.structure import Structure
 
 #: a channel is what has its own sparse points: a centre species, a species pair, a species triple
 Channel = tuple[int, ...]
@@ -54,6 +54,41 @@ class EnvironmentBatch:
 
 
 @dataclass(frozen=True)
+class Sums:
+    """Sums over environments that descriptors add to, and what they need of each other.
+
+    Attributes
+    ----------
+    local : (n,)
+        Local energies (eV).
+    gradient : (n, 3)
+        dE/dr (eV/A).
+    strain : (n, 6) or (n, 9)
+        Strain derivative of each atom's own local energy (eV): Voigt, or all of r_c dE_a/dr_d row by row.
+    kernels : (n, q)
+        Sums of the pair kernels, where variances are asked for (``gapkit.potential.local_variance``); else q = 0.
+    variance : (n,)
+        Variances of local energies (eV^2), from which descriptors take what the model explains; empty where they are
+        not asked for.
+    """
+
+    local: np.ndarray
+    gradient: np.ndarray
+    strain: np.ndarray
+    kernels: np.ndarray
+    variance: np.ndarray
+
+    @classmethod
+    def zeros(
+        cls, n: int, components: int = 6, kernels: np.ndarray | None = None, variance: np.ndarray | None = None
+    ) -> Sums:
+        """Empty sums for ``n`` atoms, with 6 or 9 ``components`` of the strain derivative."""
+        kernels = np.zeros((0, 0)) if kernels is None else kernels
+        variance = np.zeros(0) if variance is None else variance
+        return cls(np.zeros(n), np.zeros((n, 3)), np.zeros((n, components)), kernels, variance)
+
+
+@dataclass(frozen=True)
 class KernelSum:
     r"""The mean of one channel of one term as a function of the features, :math:`g(x) = \sum_m w_m k(U x, z_m)`.
 
@@ -85,6 +120,13 @@ class KernelSum:
         """Rows of ``X`` (n, f), scaled by the kernel and projected: (n, d)."""
         return projected(self.kernel.scale(X), self.directions)
 
+    def values_and_slopes(self, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """g (n,) at the rows of ``X`` (n, f), and its slopes (n, d) by the scaled and projected features."""
+        k = self.kernel
+        return design_rows.values_and_slopes(
+            self.features(X), self.points, self.weights, k.function, k.parameter, k.centred
+        )
+
 
 def projected(X: np.ndarray, directions: np.ndarray | None) -> np.ndarray:
     """``X`` (n, f) in the basis ``directions`` (d, f): (n, d); as it is where that is None."""
@@ -101,6 +143,8 @@ class Descriptor(ABC):
     r_cut: float
     #: range of the feature, where there is one only
     feature_range: tuple[float, float] | None = None
+    #: whether an environment is a pair of atoms, its one feature their distance
+    of_pairs: bool = False
     #: whether :meth:`frame_environments` are those of :meth:`environments`, which for a few atoms cost only their share
     each_atom_alone: bool = False
 
@@ -117,7 +161,7 @@ class Descriptor(ABC):
     def environments(
         self, structure: Structure, channel: Channel, derivatives: bool = True, atoms: np.ndarray | None = None
     ) -> EnvironmentBatch:
-        """Environments of ``channel`` around ``atoms`` (default: all)."""
+        """Environments of ``channel`` around ``atoms`` (default: all centres of the structure)."""
 
     def frame_environments(self, structure: Structure, channel: Channel, derivatives: bool = True) -> EnvironmentBatch:
         """Environments whose sum is the frame's energy, where it does not matter which atom owns which."""
@@ -127,26 +171,29 @@ class Descriptor(ABC):
         """What :meth:`add_prediction` needs of one channel's kernel sums, made once per potential."""
         return tuple(sums)
 
-    def add_prediction(
-        self,
-        structure: Structure,
-        channel: Channel,
-        predictor: Any,
-        local: np.ndarray,
-        gradient: np.ndarray,
-        strain: np.ndarray,
-    ) -> None:
-        """Add this channel's mean prediction to local energies (eV), dE/dr (eV/A) and dE_a/d(strain) (eV).
+    def describe_predictor(self, channel: Channel, predictor: Any) -> list[str]:
+        """Lines on how a channel's prediction is made, for users who ask what a model costs."""
+        return []
 
-        ``predictor`` is from :meth:`predictor`; ``local`` (n,), ``gradient`` (n, 3), ``strain`` (n, 6, Voigt): the
-        strain derivative of each atom's own local energy.
+    def add_prediction(self, structure: Structure, channel: Channel, predictor: Any, sums: Sums) -> None:
+        """Add this channel's mean prediction, from :meth:`predictor`, to ``sums``.
+
+        Raises
+        ------
+        SettingsError
+            For nine strain components, where the descriptor gives derivatives by atoms and not by pairs.
         """
+        if sums.strain.shape[1] != 6:
+            raise SettingsError(
+                f"{type(self).__name__} gives six components of the virial (its derivatives are by atoms), not nine; "
+                "ask for six, or give the descriptor an add_prediction of its own"
+            )
         batch = self.environments(structure, channel)
         for s in predictor:
+            g, slope = s.values_and_slopes(batch.x)
             design_rows.add_prediction(
-                s.features(batch.x), batch.weight, batch.atom, batch.start, batch.target, s.features(batch.J),
-                batch.dweight, s.points, s.weights, s.kernel.function, s.kernel.parameter, s.kernel.centred,
-                structure.n_atoms, local, gradient, strain,
+                g, slope, batch.weight, batch.atom, batch.start, batch.target, s.features(batch.J), batch.dweight,
+                structure.n_atoms, sums.local, sums.gradient, sums.strain,
             )  # fmt: skip
 
     @abstractmethod

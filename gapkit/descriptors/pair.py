@@ -14,13 +14,14 @@ from gapkit.descriptors.base import (
     Descriptor,
     EnvironmentBatch,
     KernelSum,
+    Sums,
     check_cutoff,
     check_width,
     smooth_cutoff,
 )
 from gapkit.numerics import kernel_functions
 from gapkit.numerics.chains import add_pair_prediction, pair_columns
-from gapkit.structures.neighbours import Structure
+from gapkit.structures.structure import Structure
 
 #: grid points of a pair energy's table, at least, and per length scale: errors (h/theta)^4 / 128 of the weights in the
 #: energy, (h/theta)^3 / 50 of weights over theta in the force: 1e-10 of them
@@ -47,6 +48,7 @@ class PairDistance(Descriptor):
     """
 
     species: tuple[int, ...] = ()
+    of_pairs = True
 
     def __init__(self, r_cut: float = 5.0, cutoff_width: float = 1.0) -> None:
         self.r_cut = check_cutoff(r_cut)
@@ -91,22 +93,14 @@ class PairDistance(Descriptor):
             slope += (dk * towards) @ s.weights * one[0, 0]
         return value, slope * r[1], float(r[1])
 
-    def add_prediction(
-        self,
-        structure: Structure,
-        channel: Channel,
-        predictor: Any,
-        local: np.ndarray,
-        gradient: np.ndarray,
-        strain: np.ndarray,
-    ) -> None:
+    def add_prediction(self, structure: Structure, channel: Channel, predictor: Any, sums: Sums) -> None:
         """As in the base class, from a table of the pair energy."""
         pairs = structure.pairs(self.r_cut)
         low, high = channel
         values, slopes, spacing = predictor
         add_pair_prediction(
             pairs.first, pairs.j, pairs.vectors, pairs.distances, structure.numbers, low, high, self.r_cut,
-            self.cutoff_width, values, slopes, spacing, local, gradient, strain,
+            self.cutoff_width, values, slopes, spacing, sums.local, sums.gradient, sums.strain,
         )  # fmt: skip
 
     def _once(self, structure: Structure, channel: Channel) -> np.ndarray:

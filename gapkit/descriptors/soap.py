@@ -14,20 +14,21 @@ from ase.data import atomic_numbers
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from gapkit.descriptors.base import Channel, Descriptor, EnvironmentBatch, KernelSum, check_cutoff
+from gapkit.descriptors.base import Channel, Descriptor, EnvironmentBatch, KernelSum, Sums, check_cutoff
 from gapkit.descriptors.soap_basis import TABLE_POINTS, SoapBasis, power_spectrum_blocks
-from gapkit.descriptors.soap_predictor import NO_SPREAD, SoapPredictor, SoapSpread, predictors
+from gapkit.descriptors.soap_predictor import SoapPredictor, predictors
 from gapkit.exceptions import SettingsError
 from gapkit.numerics import radial
 from gapkit.numerics import soap_frames as floor
 from gapkit.numerics.threads import map_blocks, thread_count
-from gapkit.structures.neighbours import Structure
 from gapkit.structures.plausibility import check_contacts
+from gapkit.structures.structure import Structure
 
 #: environments per block of the fused energy pass: enough for the matrix products to run at full rate, few enough for
 #: the second cache
 BLOCK = 48
-_NOTHING, _NOBODY = np.zeros((0, 0)), np.zeros(0)
+#: environments up to which a pass is one thread's: another would cost more than it saves
+LEAST_PART = 16
 
 
 class SOAP(TransformerMixin, BaseEstimator, Descriptor):
@@ -144,8 +145,7 @@ class SOAP(TransformerMixin, BaseEstimator, Descriptor):
         self, structure: Structure, channel: Channel, derivatives: bool = True, atoms: np.ndarray | None = None
     ) -> EnvironmentBatch:
         """Unit SOAP vectors (with the kernel's multiplicities) of the atoms of one species, and their derivatives."""
-        centres = np.arange(structure.n_atoms) if atoms is None else np.asarray(atoms)
-        centres = centres[structure.numbers[centres] == channel[0]]
+        centres = structure.centres_of(channel[0], atoms)
         if not derivatives:
             x = self.unit_vectors(structure, centres)
             none = np.zeros(0)
@@ -172,52 +172,48 @@ class SOAP(TransformerMixin, BaseEstimator, Descriptor):
         """Dot-product kernels of power one and two collapse into one quadratic polynomial; see ``predictors``."""
         return predictors(sums, self.basis_.n_features)
 
+    def describe_predictor(self, channel: Channel, predictor: tuple[SoapPredictor | KernelSum, ...]) -> list[str]:
+        """Directions, and whether sparse points are summed over."""
+        symbol = ase.data.chemical_symbols[channel[0]]
+        return [f"around {symbol}: {p.describe()}" for p in predictor if isinstance(p, SoapPredictor)]
+
     def add_prediction(
-        self,
-        structure: Structure,
-        channel: Channel,
-        predictor: tuple[SoapPredictor | KernelSum, ...],
-        local: np.ndarray,
-        gradient: np.ndarray,
-        strain: np.ndarray,
-        spread: SoapSpread = NO_SPREAD,
-        others: np.ndarray = _NOTHING,
-        variance: np.ndarray = _NOBODY,
+        self, structure: Structure, channel: Channel, predictor: tuple[SoapPredictor | KernelSum, ...], sums: Sums
     ) -> None:
         """As in the base class; for dot-product kernels by the adjoint, and no derivative of a descriptor is stored.
 
-        With a ``spread``, the pair kernel sums ``others`` (n, q) and the ``variance`` of local energies (n,), what the
-        model explains is taken from the latter (``gapkit.potential.local_variance``).
+        A predictor with a spread also takes what the model explains from ``sums.variance``.
         """
         for part in predictor:
             if isinstance(part, KernelSum):
-                super().add_prediction(structure, channel, (part,), local, gradient, strain)
+                super().add_prediction(structure, channel, (part,), sums)
             else:
-                given = (spread, others, variance)
-                self._add_by_adjoint(structure, channel, part, given, local, gradient, strain)
+                self._add_by_adjoint(structure, channel, part, sums)
 
-    def _add_by_adjoint(self, structure, channel, predictor: SoapPredictor, spread, local, gradient, strain) -> None:
-        spread, others, variance = spread
-        centres = np.flatnonzero(structure.numbers == channel[0])
+    def _add_by_adjoint(self, structure: Structure, channel: Channel, predictor: SoapPredictor, sums: Sums) -> None:
+        centres = structure.centres_of(channel[0])
+        if len(centres) == 0:
+            return
         pairs = structure.pairs(self.r_cut)
         arguments = self._floor_pairs(structure)
         pair_gradient = np.empty((len(pairs.j), 3))
-        energy = np.zeros(structure.n_atoms)
-        n_threads = thread_count(self.n_jobs)
+        n_threads = thread_count(self.n_jobs) if len(centres) > LEAST_PART else 1
         parts = -(-len(centres) // (8 * BLOCK * n_threads)) * n_threads  # as much for each thread
-        size = 8 * max(1, -(-len(centres) // (8 * max(parts, 1))))
+        size = 8 * max(1, -(-len(centres) // (8 * parts)))
         basis, blocks, scale = self.basis_.floor_arrays, self.basis_.blocks, self.basis_.padded_scale
 
         def evaluate(part: slice) -> None:
             floor.energies_and_pair_gradients(
                 centres[part], arguments, basis, blocks, scale, predictor.mean, predictor.directions,
-                predictor.collapsed, predictor.coefficients, predictor.polynomial, spread.floor_arguments, others,
-                BLOCK, energy, pair_gradient, variance,
+                predictor.collapsed, predictor.coefficients, predictor.polynomial, predictor.spread.floor_arguments,
+                sums.kernels, BLOCK, sums.local, pair_gradient, sums.variance,
             )  # fmt: skip
 
-        map_blocks(evaluate, [slice(k, k + size) for k in range(0, len(centres), size)], n_threads)
-        local += energy
-        floor.scatter_pair_gradients(centres, pairs.first, pairs.j, pairs.vectors, pair_gradient, gradient, strain)
+        parts_of = [slice(k, k + size) for k in range(0, len(centres), size)]
+        map_blocks(evaluate, parts_of, n_threads, linear_algebra=False)
+        floor.scatter_pair_gradients(
+            centres, pairs.first, pairs.j, pairs.vectors, pair_gradient, sums.gradient, sums.strain
+        )
 
     def settings(self) -> dict[str, Any]:
         known = {name: getattr(self, name) for name in ("r_cut", "n_max", "l_max", "sigma", "cutoff_power")}

@@ -76,12 +76,17 @@ class SoapBasis:
         """Prefactor times multiplicity of each feature, and eight zeros behind."""
         return np.append(self.feature_scale * self.multiplicity, np.zeros(8))
 
+    @cached_property
+    def _channels(self) -> np.ndarray:
+        """Density channel by atomic number; -1 for those that are not known."""
+        lookup = np.full(256, -1)
+        lookup[list(self.species)] = 0 if self.merged else np.arange(len(self.species))
+        return lookup
+
     def channel_of(self, numbers: np.ndarray) -> np.ndarray:
         """Density channel of each atomic number; :class:`SpeciesError` for one that is not known."""
-        lookup = np.full(max(120, int(numbers.max(initial=0)) + 1), -1)
-        lookup[list(self.species)] = 0 if self.merged else np.arange(len(self.species))
-        channel = lookup[numbers]
-        if np.any(channel < 0):
+        channel = self._channels[numbers]
+        if channel.min(initial=0) < 0:
             unknown = sorted({ase.data.chemical_symbols[z] for z in np.unique(numbers[channel < 0])})
             known = ", ".join(ase.data.chemical_symbols[z] for z in self.species)
             raise SpeciesError(

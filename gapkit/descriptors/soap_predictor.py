@@ -18,7 +18,7 @@ With :math:`u = U(x - \bar x)`, :math:`\bar z = U\bar x`, only small numbers are
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -27,36 +27,6 @@ from gapkit.descriptors.base import KernelSum
 _NO_DIRECTIONS = np.zeros((0, 0))
 _NO_POLYNOMIAL = (0.0, np.zeros(0), np.zeros((0, 0)))
 _NO_SUM = (np.zeros(0), np.zeros((0, 0)), np.zeros(0), np.zeros(0), 1)
-
-
-@dataclass(frozen=True)
-class SoapPredictor:
-    """One function of the unit vector, as ``soap_frames.energies_and_pair_gradients`` takes it.
-
-    Attributes
-    ----------
-    mean : (f,)
-        The point that ``u`` is measured from.
-    directions : (d, f)
-        U; no rows for the identity.
-    collapsed : bool
-        Whether ``polynomial`` (constant, linear (d,), matrix (d, d)) is used, or ``coefficients`` (mean, offsets,
-        products, weights, power).
-    """
-
-    mean: np.ndarray
-    directions: np.ndarray
-    collapsed: bool
-    coefficients: tuple
-    polynomial: tuple
-
-    @property
-    def n_products(self) -> int:
-        """Multiplications of the matrix products of one environment's energy and gradient."""
-        d, f = len(self.directions), len(self.mean)
-        width = d or f
-        inner = width * width if self.collapsed else 2 * width * len(self.coefficients[3])
-        return inner + 2 * d * f
 
 
 @dataclass(frozen=True)
@@ -84,16 +54,56 @@ class SoapSpread:
 NO_SPREAD = SoapSpread(_NO_SUM, np.zeros((0, 0)), np.zeros((0, 0)), np.zeros(0))
 
 
-def spread_of(
+@dataclass(frozen=True)
+class SoapPredictor:
+    """One function of the unit vector, as ``soap_frames.energies_and_pair_gradients`` takes it.
+
+    Attributes
+    ----------
+    mean : (f,)
+        The point that ``u`` is measured from.
+    directions : (d, f)
+        U; no rows for the identity.
+    collapsed : bool
+        Whether ``polynomial`` (constant, linear (d,), matrix (d, d)) is used, or ``coefficients`` (mean, offsets,
+        products, weights, power).
+    spread : SoapSpread
+        What the variance of the local energy needs, where it is asked for; else empty.
+    """
+
+    mean: np.ndarray
+    directions: np.ndarray
+    collapsed: bool
+    coefficients: tuple
+    polynomial: tuple
+    spread: SoapSpread = NO_SPREAD
+
+    def describe(self) -> str:
+        """Directions, kind of sum, and cost."""
+        d, f = len(self.directions), len(self.mean)
+        where = f"{d} of {f} directions" if d else f"all {f} features"
+        how = "one matrix" if self.collapsed else f"a sum over {len(self.coefficients[3])} sparse points"
+        return f"{how} on {where}, {self.n_products} products per atom"
+
+    @property
+    def n_products(self) -> int:
+        """Multiplications of the matrix products of one environment's energy and gradient."""
+        d, f = len(self.directions), len(self.mean)
+        width = d or f
+        inner = width * width if self.collapsed else 2 * width * len(self.coefficients[3])
+        return inner + 2 * d * f
+
+
+def with_spread(
     predictor: SoapPredictor, s: KernelSum, soap: np.ndarray, pair: np.ndarray, signs: np.ndarray
-) -> SoapSpread:
-    """The variances that go with a pass that predicts the mean of the one kernel sum ``s``."""
+) -> SoapPredictor:
+    """The pass that predicts the mean of the one kernel sum ``s``, and takes what it explains from variances."""
     coefficients = predictor.coefficients
     if predictor.collapsed:
         lifted = s.directions is not None and len(predictor.directions) == 0
         points = s.points @ s.directions if lifted else s.points
         coefficients = _about_mean(points, s)
-    return SoapSpread(coefficients, soap, pair, signs)
+    return replace(predictor, spread=SoapSpread(coefficients, soap, pair, signs))
 
 
 def predictors(sums: Sequence[KernelSum], n_features: int) -> tuple[SoapPredictor | KernelSum, ...]:

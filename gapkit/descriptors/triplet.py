@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
-from gapkit.descriptors.base import Channel, Descriptor, EnvironmentBatch, check_cutoff, check_width, smooth_cutoff
-from gapkit.numerics.chains import triplet_columns, triplet_list
-from gapkit.structures.neighbours import Structure
+from gapkit.descriptors.base import (
+    Channel,
+    Descriptor,
+    EnvironmentBatch,
+    KernelSum,
+    Sums,
+    check_cutoff,
+    check_width,
+    smooth_cutoff,
+)
+from gapkit.numerics.chains import add_triplet_prediction, triplet_columns, triplet_list
+from gapkit.structures.structure import Structure
 
 
 class Triplet(Descriptor):
@@ -56,15 +65,35 @@ class Triplet(Descriptor):
         self, structure: Structure, channel: Channel, derivatives: bool = True, atoms: np.ndarray | None = None
     ) -> EnvironmentBatch:
         pairs = structure.pairs(self.r_cut)
-        centres = np.arange(structure.n_atoms) if atoms is None else np.asarray(atoms)
-        centres = centres[structure.numbers[centres] == channel[0]]
-        first, second = triplet_list(centres, pairs.first, structure.numbers[pairs.j], channel[1], channel[2])
-        weight, slope = smooth_cutoff(pairs.distances, self.r_cut, self.cutoff_width)
+        first, second, weight, slope = self._triplets(structure, channel, atoms)
         x, w, start, target, J, dweight = triplet_columns(
             first, second, pairs.i, pairs.j, pairs.vectors, pairs.distances, weight, slope, structure.n_atoms,
             derivatives,
         )  # fmt: skip
         return EnvironmentBatch(x, w, pairs.i[first], start, target, J, dweight)
+
+    def _triplets(self, structure: Structure, channel: Channel, atoms: np.ndarray | None) -> tuple[np.ndarray, ...]:
+        """The pairs (i, j) and (i, k) of each triplet; and of each pair the cutoff function and its slope (1/A)."""
+        pairs = structure.pairs(self.r_cut)
+        centres = structure.centres_of(channel[0], atoms)
+        first, second = triplet_list(centres, pairs.first, structure.numbers[pairs.j], channel[1], channel[2])
+        return first, second, *smooth_cutoff(pairs.distances, self.r_cut, self.cutoff_width)
+
+    def add_prediction(
+        self, structure: Structure, channel: Channel, predictor: Sequence[KernelSum], sums: Sums
+    ) -> None:
+        """As in the base class, by the vectors of the pairs: no derivative of a feature is stored."""
+        pairs = structure.pairs(self.r_cut)
+        first, second, weight, slope = self._triplets(structure, channel, None)
+        lists = first, second, pairs.i, pairs.j, pairs.vectors, pairs.distances
+        x = triplet_columns(*lists, weight, slope, structure.n_atoms, False)[0]
+        one = np.ones((1, 3))
+        for s in predictor:
+            g, by_feature = s.values_and_slopes(x)
+            by_feature = by_feature if s.directions is None else by_feature @ s.directions
+            add_triplet_prediction(
+                *lists, weight, slope, g, by_feature * s.kernel.scale(one), sums.local, sums.gradient, sums.strain
+            )
 
     def settings(self) -> dict[str, Any]:
         return {"name": "triplet", "r_cut": self.r_cut, "cutoff_width": self.cutoff_width}

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from gapkit.exceptions import DataError
-from gapkit.potential.potential import Evaluation, Potential, Spread
+from gapkit.potential.evaluation import Evaluation, Spread
+from gapkit.potential.potential import Potential
 from gapkit.structures.labels import LabelledFrame
 
 

@@ -19,7 +19,7 @@ from gapkit.models.projection import principal_directions
 from gapkit.models.sparse_points import pivoted_cholesky, selection
 from gapkit.models.terms import Term
 from gapkit.structures.labels import check_distances
-from gapkit.structures.neighbours import Structure
+from gapkit.structures.structure import Structure
 
 #: candidate environments kept per channel for the choice of sparse points, and the memory they may take
 POOL, POOL_BYTES = 20_000, 200_000_000

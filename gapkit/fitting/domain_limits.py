@@ -10,7 +10,7 @@ from gapkit.fitting.out_of_fold import OutOfFold
 from gapkit.fitting.training_set import TrainingSet
 from gapkit.potential.domain import Domain
 from gapkit.potential.potential import Potential
-from gapkit.structures.neighbours import Structure
+from gapkit.structures.structure import Structure
 
 #: training environments, about, whose variance sets the limit
 SAMPLE = 4000

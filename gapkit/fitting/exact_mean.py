@@ -37,7 +37,7 @@ from gapkit.models.observations import ISOLATED, Targets, group_name
 from gapkit.models.terms import Term
 from gapkit.numerics.label_covariances import block_row
 from gapkit.numerics.threads import blas_threads, map_blocks, physical_memory
-from gapkit.structures.neighbours import Structure
+from gapkit.structures.structure import Structure
 
 #: most labels, and most multiplications and additions, of a fit that chooses the exact mean by itself
 MOST_LABELS, MOST_FLOPS = 30_000, 1e14

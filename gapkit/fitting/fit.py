@@ -39,7 +39,7 @@ from gapkit.numerics.threads import blas_threads, limited_threads, thread_count
 from gapkit.potential.local_variance import LocalForm, choose_forms
 from gapkit.potential.potential import Potential
 from gapkit.structures.labels import LabelledFrame
-from gapkit.structures.neighbours import Structure
+from gapkit.structures.structure import Structure
 from gapkit.uncertainty.calibration import EXACT_SHARE, calibrate
 from gapkit.uncertainty.label_errors import FittedErrors, LabelErrors, StatedErrors
 

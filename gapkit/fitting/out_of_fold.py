@@ -15,7 +15,7 @@ from gapkit.models.basis import SparseBasis
 from gapkit.models.levels import kind_of
 from gapkit.models.observations import Targets
 from gapkit.models.posterior import Posterior
-from gapkit.structures.neighbours import Structure
+from gapkit.structures.structure import Structure
 from gapkit.uncertainty.calibration import Calibration
 from gapkit.uncertainty.label_errors import KINDS, FrameErrors, pooled
 from gapkit.uncertainty.recalibration import ErrorModel, Recalibration, power_of

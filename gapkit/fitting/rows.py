@@ -14,7 +14,7 @@ from gapkit.models.leave_one_out import KeptRows
 from gapkit.models.observations import Targets, observations
 from gapkit.models.triangles import Triangles
 from gapkit.numerics.threads import blas_threads, map_blocks
-from gapkit.structures.neighbours import Structure
+from gapkit.structures.structure import Structure
 
 #: labels per batch of rows at most: enough for the matrix products, and no more memory for many sparse points
 LARGEST_BATCH = 4000

@@ -21,7 +21,7 @@ from gapkit.kernels import Kernel
 from gapkit.models import streamed_rows
 from gapkit.models.sparse_block import SparseBlock, whiten, whitening_factor
 from gapkit.numerics import design_rows
-from gapkit.structures.neighbours import Structure
+from gapkit.structures.structure import Structure
 
 #: least jitter of a potential: smaller ones let weights grow tenfold, and with them the rounding noise of energies, and
 #: gain nothing (mlearn silicon: force MAE 0.0643 eV/A at 1e-13, 0.0641 at 1e-8)
@@ -45,6 +45,13 @@ class FrameRows:
     K: np.ndarray
     prior: np.ndarray
     hidden: np.ndarray
+
+    @classmethod
+    def joined(cls, parts: Sequence[FrameRows]) -> FrameRows:
+        """Rows of several frames, one after the other."""
+        if len(parts) == 1:
+            return parts[0]
+        return cls(*(np.vstack(arrays) for arrays in zip(*((p.K, p.prior, p.hidden) for p in parts), strict=True)))
 
 
 class SparseBasis:

@@ -12,7 +12,7 @@ from gapkit.exceptions import NumericsError
 from gapkit.models.basis import SparseBasis
 from gapkit.models.sparse_block import SparseBlock
 from gapkit.numerics import design_rows
-from gapkit.structures.neighbours import Structure
+from gapkit.structures.structure import Structure
 
 #: environments whose unit residual variance is below this share of the kernel's diagonal are spanned well enough
 SPANNED = 1e-9

@@ -14,7 +14,8 @@ import numpy as np
 from gapkit.descriptors.base import EnvironmentBatch
 from gapkit.models.sparse_block import SparseBlock
 from gapkit.numerics import design_rows
-from gapkit.structures.neighbours import Neighbours, Structure
+from gapkit.structures.neighbours import Neighbours
+from gapkit.structures.structure import Structure
 
 #: frames of more atoms are streamed
 AT_ONCE = 256

@@ -9,6 +9,7 @@ from numba import njit
 
 from gapkit.numerics.radial import interpolate_values
 from gapkit.numerics.simd import add, load, store
+from gapkit.numerics.vectors import add_strain
 
 
 @njit(cache=True, nogil=True)
@@ -131,6 +132,50 @@ def triplet_columns(first, second, i, j, vectors, distances, cut, cut_slope, n_a
 
 
 @njit(cache=True, nogil=True)
+def _add_pull(pull, atom_from, atom_to, centre, vector, gradient, strain):
+    """Add the gradient ``pull`` (3,) by r_(from -> to), a part of the energy of ``centre``."""
+    for axis in range(3):
+        gradient[atom_to, axis] += pull[axis]
+        gradient[atom_from, axis] -= pull[axis]
+    add_strain(strain, centre, vector[0], vector[1], vector[2], pull[0], pull[1], pull[2])
+
+
+@njit(cache=True, nogil=True)
+def add_triplet_prediction(
+    first, second, i, j, vectors, distances, cut, cut_slope, g, slope, local, gradient, strain
+):  # fmt: skip
+    """Add f_cut(r_ij) f_cut(r_ik) g of all triplets to the energies of their centres, and the derivatives.
+
+    ``first``, ``second`` (e,): the pairs (i, j) and (i, k); ``cut``, ``cut_slope`` (p,): f_cut and its slope; ``g``
+    (e,) and ``slope`` (e, 3): value and derivatives by the features of :func:`triplet_columns`.
+    """
+    across, pull = np.empty(3), np.empty(3)
+    for e in range(len(first)):
+        p1, p2 = first[e], second[e]
+        a = i[p1]
+        r1, r2 = distances[p1], distances[p2]
+        square = 0.0
+        for axis in range(3):
+            across[axis] = vectors[p2, axis] - vectors[p1, axis]
+            square += across[axis] ** 2
+        weight = cut[p1] * cut[p2]
+        local[a] += weight * g[e]
+        twist = 2 * (r1 - r2) * slope[e, 1]
+        along = weight * (slope[e, 0] + twist) + cut_slope[p1] * cut[p2] * g[e]
+        for axis in range(3):
+            pull[axis] = along * vectors[p1, axis] / r1
+        _add_pull(pull, a, j[p1], a, vectors[p1], gradient, strain)
+        along = weight * (slope[e, 0] - twist) + cut[p1] * cut_slope[p2] * g[e]
+        for axis in range(3):
+            pull[axis] = along * vectors[p2, axis] / r2
+        _add_pull(pull, a, j[p2], a, vectors[p2], gradient, strain)
+        along = weight * slope[e, 2] / np.sqrt(square)
+        for axis in range(3):
+            pull[axis] = along * across[axis]
+        _add_pull(pull, j[p1], j[p2], a, across, gradient, strain)
+
+
+@njit(cache=True, nogil=True)
 def add_pair_prediction(
     first, j, vectors, distances, numbers, low, high, r_cut, width, table, slopes, spacing, local, gradient, strain
 ):  # fmt: skip
@@ -139,11 +184,11 @@ def add_pair_prediction(
     v and ``spacing`` dv/dr stand in ``table`` and ``slopes`` on the grid k ``spacing``; between them v is the cubic
     Hermite interpolant and its derivative exactly that. f_cut falls from 1 to 0 over the last ``width`` of ``r_cut``
     (``descriptors.base.smooth_cutoff``; it is not in the table, because its third derivative jumps). Every pair stands
-    in the list twice, once for each end.
+    in the list twice, once for each end; of a pair of which one end alone is there, that end's half is added.
     """
     last = len(table) - 2
     inverse = 1.0 / spacing
-    for a in range(len(numbers)):
+    for a in range(len(first) - 1):
         z = numbers[a]
         if z != low and z != high:
             continue
@@ -174,12 +219,7 @@ def add_pair_prediction(
             gradient[a, 0] -= pull * x
             gradient[a, 1] -= pull * y
             gradient[a, 2] -= pull * z_axis
-            strain[a, 0] += pull * x * x
-            strain[a, 1] += pull * y * y
-            strain[a, 2] += pull * z_axis * z_axis
-            strain[a, 3] += pull * y * z_axis
-            strain[a, 4] += pull * x * z_axis
-            strain[a, 5] += pull * x * y
+            add_strain(strain, a, x, y, z_axis, pull * x, pull * y, pull * z_axis)
 
 
 @njit(cache=True, nogil=True)

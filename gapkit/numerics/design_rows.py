@@ -248,35 +248,39 @@ def prior_variances(x, weight, start, target, J, dweight, function, parameter, c
 
 
 @njit(cache=True, nogil=True)
-def add_prediction(
-    x, weight, atom, start, target, J, dweight, sparse, weights, function, parameter, centred, n_atoms, local,
-    derivative, atom_strain,
-):  # fmt: skip
-    """Add one batch's mean to local energies (n_atoms,), dE/dr (n_atoms, 3) and dE_a/d(strain) (n_atoms, 6).
-
-    ``weights`` (m,): the sparse points' weights (eV). Directly, without rows: for descriptors with few features.
-    """
+def values_and_slopes(x, sparse, weights, function, parameter, centred):
+    """A kernel sum g(x) with ``weights`` (m,) at each environment, (e,), and dg/dx (e, f): without rows."""
     m, width = sparse.shape
     t = arguments(x, sparse, centred)
-    gradient = np.empty(width)
+    value = np.zeros(len(x))
+    gradient = np.zeros((len(x), width))
     for e in range(len(x)):
-        g = 0.0
-        gradient[:] = 0.0
         total_slope = 0.0
         for k in range(m):
-            g += weights[k] * kernel_functions.value(function, parameter, t[e, k])
+            value[e] += weights[k] * kernel_functions.value(function, parameter, t[e, k])
             s = weights[k] * kernel_functions.slope(function, parameter, t[e, k])
             total_slope += s
             for f in range(width):
-                gradient[f] += s * sparse[k, f]
+                gradient[e, f] += s * sparse[k, f]
         if centred:
             for f in range(width):
-                gradient[f] -= total_slope * x[e, f]
-        local[atom[e]] += weight[e] * g
+                gradient[e, f] -= total_slope * x[e, f]
+    return value, gradient
+
+
+@njit(cache=True, nogil=True)
+def add_prediction(g, slope, weight, atom, start, target, J, dweight, n_atoms, local, derivative, atom_strain):
+    """Add one batch's mean to local energies (n_atoms,), dE/dr (n_atoms, 3) and dE_a/d(strain) (n_atoms, 6).
+
+    ``g`` (e,), ``slope`` (e, f): :func:`values_and_slopes`; the others as in ``descriptors.base.EnvironmentBatch``.
+    """
+    width = slope.shape[1]
+    for e in range(len(g)):
+        local[atom[e]] += weight[e] * g[e]
         for c in range(start[e], start[e + 1]):
-            d = dweight[c] * g
+            d = dweight[c] * g[e]
             for f in range(width):
-                d += weight[e] * J[c, f] * gradient[f]
+                d += weight[e] * J[c, f] * slope[e, f]
             if target[c] < 3 * n_atoms:
                 derivative[target[c] // 3, target[c] % 3] += d
             else:

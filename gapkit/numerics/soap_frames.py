@@ -22,7 +22,7 @@ from gapkit.numerics.soap import (
     square_size,
     sums_size,
 )
-from gapkit.numerics.vectors import aligned_zeros, inner, powers, subtract_along, weighted_powers
+from gapkit.numerics.vectors import add_strain, aligned_zeros, inner, powers, subtract_along, weighted_powers
 
 #: sparse points whose kernel values are held at a time: they and their features stay in the second cache
 PANEL = 64
@@ -196,9 +196,9 @@ def energies_and_pair_gradients(
     The local energy is a function of u = U (p / |p| - ``mean``), U being ``directions`` (d, f), or the identity
     where it has no rows: a quadratic ``polynomial`` where ``collapsed``, else the kernel sum of ``coefficients`` (see
     ``gapkit.descriptors.soap_predictor``). With a ``spread``, what its sparse points and the pair sums ``others``
-    (n_atoms, q) explain is taken from ``variance[atom]``. Fills ``energy[atom]`` and ``g[pair]`` for these atoms and
-    their pairs only, so that threads can share the arrays; ``pairs`` as in :func:`descriptors`. The adjoint of the
-    normalisation is :math:`dE/dp = (G - \\hat p (\\hat p \\cdot G))/|p|`.
+    (n_atoms, q) explain is taken from ``variance[atom]``. Adds to ``energy[atom]`` and fills ``g[pair]`` for these
+    atoms and their pairs only, so that threads can share the arrays; ``pairs`` as in :func:`descriptors`. The adjoint
+    of the normalisation is :math:`dE/dp = (G - \\hat p (\\hat p \\cdot G))/|p|`.
 
     In matrix products a column is an environment, and their number a multiple of eight; columns beyond the last
     environment hold what was there before.
@@ -263,7 +263,7 @@ def energies_and_pair_gradients(
             turn(n_features, columns, slope, 0, columns, gradient, 0, width)
         for i in range(n):
             a = atoms[start + i]
-            energy[a] = values[i]
+            energy[a] += values[i]
             here = gradient[i * width : (i + 1) * width]
             unit = p[i * width : (i + 1) * width]
             along = inner(unit[:n_features], here[:n_features])
@@ -402,17 +402,11 @@ def jacobians(atoms, pairs, basis, blocks, scale, n_atoms, x, start_of, target, 
 
 @njit(cache=True, nogil=True)
 def scatter_pair_gradients(atoms, first, j, vectors, g, gradient, strain):
-    """From dE_i/dr_ij of ``atoms`` to dE/dr (n, 3) and to each environment's own dE_i/d(strain) (n, 6)."""
+    """From dE_i/dr_ij of ``atoms`` to dE/dr (n, 3) and each environment's dE_i/d(strain) (n, 6 or 9)."""
     for i in atoms:
         for p in range(first[i], first[i + 1]):
             other = j[p]
             for axis in range(3):
                 gradient[other, axis] += g[p, axis]
                 gradient[i, axis] -= g[p, axis]
-            x, y, z = vectors[p, 0], vectors[p, 1], vectors[p, 2]
-            strain[i, 0] += x * g[p, 0]
-            strain[i, 1] += y * g[p, 1]
-            strain[i, 2] += z * g[p, 2]
-            strain[i, 3] += 0.5 * (y * g[p, 2] + z * g[p, 1])
-            strain[i, 4] += 0.5 * (x * g[p, 2] + z * g[p, 0])
-            strain[i, 5] += 0.5 * (x * g[p, 1] + y * g[p, 0])
+            add_strain(strain, i, vectors[p, 0], vectors[p, 1], vectors[p, 2], g[p, 0], g[p, 1], g[p, 2])

@@ -6,7 +6,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from functools import lru_cache
 from typing import Any
@@ -62,15 +62,20 @@ def blas_threads(n: int) -> Iterator[None]:
         yield
 
 
-def map_blocks(function: Callable[[Any], Any], blocks: Iterable[Any], n_threads: int) -> list[Any]:
+def map_blocks(
+    function: Callable[[Any], Any], blocks: Iterable[Any], n_threads: int, linear_algebra: bool = True
+) -> list[Any]:
     """Results of ``function`` on each block, in order; the function must release the interpreter lock to gain.
+
+    ``linear_algebra`` says whether the function calls a linear-algebra library, whose own threads are then held to one;
+    that takes as long as the environments of a small frame.
 
     Inside a worker thread blocks run one after the other: a pool whose workers wait for its workers would stand still.
     """
     blocks = list(blocks)
     if getattr(_worker, "inside", False):
         return [function(block) for block in blocks]
-    with blas_threads(1):
+    with blas_threads(1) if linear_algebra else nullcontext():
         if n_threads == 1 or len(blocks) < 2:
             return [function(block) for block in blocks]
         return list(_pool(n_threads, os.getpid()).map(function, blocks))

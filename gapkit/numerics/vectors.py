@@ -85,3 +85,28 @@ def powers(power, rows, columns, shift, shared, begin, t, out):
             for _ in range(power - 1):
                 raised = multiply(raised, v)
             store(out, i * columns + j, raised)
+
+
+@njit(cache=True, nogil=True)
+def add_strain(strain, a, x, y, z, gx, gy, gz):
+    """Add the strain derivative of a function with gradient (gx, gy, gz) by the vector (x, y, z) to row ``a``.
+
+    With six columns the symmetric part in Voigt order (xx yy zz yz xz xy); with nine all of x_c g_d, row by row.
+    """
+    if strain.shape[1] == 9:
+        strain[a, 0] += x * gx
+        strain[a, 1] += x * gy
+        strain[a, 2] += x * gz
+        strain[a, 3] += y * gx
+        strain[a, 4] += y * gy
+        strain[a, 5] += y * gz
+        strain[a, 6] += z * gx
+        strain[a, 7] += z * gy
+        strain[a, 8] += z * gz
+        return
+    strain[a, 0] += x * gx
+    strain[a, 1] += y * gy
+    strain[a, 2] += z * gz
+    strain[a, 3] += 0.5 * (y * gz + z * gy)
+    strain[a, 4] += 0.5 * (x * gz + z * gx)
+    strain[a, 5] += 0.5 * (x * gy + y * gx)

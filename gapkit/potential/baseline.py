@@ -22,11 +22,12 @@ import numpy as np
 from ase.calculators.calculator import Calculator, all_changes
 from ase.units import Bohr, Hartree
 
-from gapkit.descriptors.base import check_cutoff, smooth_cutoff
+from gapkit.descriptors.base import Sums, check_cutoff, smooth_cutoff
 from gapkit.exceptions import DataError, GapkitError, SettingsError
 from gapkit.structures.labels import cell_volume, check_distances
 from gapkit.structures.neighbours import neighbours
 from gapkit.structures.plausibility import check_extent
+from gapkit.structures.structure import Structure
 
 _AMPLITUDE = np.array([0.1818, 0.5099, 0.2802, 0.02817])
 _DECAY = np.array([3.2, 0.9423, 0.4029, 0.2016])
@@ -84,7 +85,23 @@ class ZBL(Calculator):
         check_extent(frame, "frame")
         pairs = neighbours(frame, self.r_cut)
         check_distances(pairs.distances, pairs.i, pairs.j, "frame")
-        z = frame.numbers.astype(float)
+        sums = Sums.zeros(len(frame))
+        self.add_prediction(Structure.of_pairs(frame.numbers, pairs), sums)
+        energy = float(sums.local.sum())
+        self.results = {
+            "energy": energy, "free_energy": energy, "forces": -sums.gradient, "energies": sums.local,
+        }  # fmt: skip
+        volume = cell_volume(frame)
+        if volume is not None:
+            self.results["stress"] = sums.strain.sum(axis=0) / volume
+
+    def add_prediction(self, structure: Structure, sums: Sums) -> None:
+        """Add the repulsion of the environments of a structure: what makes a baseline local.
+
+        Each atom owns half of a pair's energy.
+        """
+        pairs = structure.pairs(self.r_cut)
+        z = structure.numbers.astype(float)
         r = pairs.distances
         zi, zj = z[pairs.i], z[pairs.j]
         length = 0.8854 * Bohr / (zi**0.23 + zj**0.23)
@@ -96,21 +113,19 @@ class ZBL(Calculator):
         energy = 0.5 * coulomb * phi * cut
         slope = 0.5 * coulomb * (-phi * cut / r + dphi * cut + phi * dcut)
         pull = (slope / r)[:, None] * pairs.vectors
-        n = len(frame)
-        gradient = np.zeros((n, 3))
-        np.add.at(gradient, pairs.j, pull)
-        np.add.at(gradient, pairs.i, -pull)
-        local = np.bincount(pairs.i, energy, minlength=n)
-        self.results = {
-            "energy": float(local.sum()),
-            "free_energy": float(local.sum()),
-            "forces": -gradient,
-            "energies": local,
-        }
-        volume = cell_volume(frame)
-        if volume is not None:
-            strain = pairs.vectors.T @ pull
-            self.results["stress"] = strain[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]] / volume
+        np.add.at(sums.gradient, pairs.j, pull)
+        np.add.at(sums.gradient, pairs.i, -pull)
+        np.add.at(sums.local, pairs.i, energy)
+        outer = pairs.vectors[:, :, None] * pull[:, None, :]
+        if sums.strain.shape[1] == 9:
+            np.add.at(sums.strain, pairs.i, outer.reshape(-1, 9))
+        else:
+            np.add.at(sums.strain, pairs.i, outer[:, [0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]])
+
+
+def is_local(baseline: Any) -> bool:
+    """Whether a baseline is a sum over environments that it can add by itself (``add_prediction``), as ZBL is."""
+    return hasattr(baseline, "add_prediction") and hasattr(baseline, "r_cut")
 
 
 def baseline_calculator(baseline: Any) -> Calculator | None:

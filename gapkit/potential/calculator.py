@@ -12,7 +12,7 @@ from ase.calculators.calculator import Calculator, PropertyNotImplementedError, 
 from gapkit.exceptions import OutOfDomainWarning, SettingsError
 from gapkit.potential.potential import Potential
 from gapkit.structures.labels import cell_volume
-from gapkit.structures.neighbours import VerletList
+from gapkit.structures.verlet_list import VerletList
 
 
 class GAPCalculator(Calculator):

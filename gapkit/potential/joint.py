@@ -12,7 +12,7 @@ from gapkit.exceptions import DataError
 from gapkit.models.cross_covariances import energy_covariances
 from gapkit.numerics.threads import blas_threads, limited_threads, thread_count
 from gapkit.potential.potential import Potential
-from gapkit.structures.neighbours import Structure
+from gapkit.structures.structure import Structure
 
 #: power of the function's correlation that errors of labels have; odd, so that signs stay, and positive definite by
 #: Schur's product theorem. Differences of held-out ethanol energies have std(z) 2.9 at 1, 1.4 at 7, 1.2 at 15

@@ -26,15 +26,15 @@ from typing import Any
 import numpy as np
 import scipy.linalg
 
-from gapkit.descriptors import SOAP, Descriptor, PairDistance
+from gapkit.descriptors import Descriptor
 from gapkit.descriptors.base import Channel, smooth_cutoff
-from gapkit.descriptors.soap_predictor import SoapSpread, spread_of
+from gapkit.descriptors.soap_predictor import with_spread
 from gapkit.models.basis import SparseBasis
 from gapkit.models.posterior import Posterior
 from gapkit.models.sparse_block import SparseBlock
 from gapkit.numerics.chains import pair_kernel_sums
 from gapkit.numerics.radial import hermite_table, in_eights
-from gapkit.structures.neighbours import Structure
+from gapkit.structures.structure import Structure
 from gapkit.uncertainty.calibration import Calibration
 
 #: root-mean-square relative error of the standard deviation of a new label, over environments not used to choose; most
@@ -71,11 +71,11 @@ class LocalForm:
 
 def supports(basis: SparseBasis) -> bool:
     """Whether the model is one SOAP term with a dot-product kernel, and pair terms: what a form can be made for."""
-    soap = {b.term for b in basis.blocks if isinstance(b.descriptor, SOAP)}
+    soap = {b.term for b in basis.blocks if b.descriptor.each_atom_alone}
     others = [b for b in basis.blocks if b.term not in soap]
     return (
         len(soap) == 1
-        and all(isinstance(b.descriptor, PairDistance) for b in others)
+        and all(b.descriptor.of_pairs for b in others)
         and not any(b.kernel.centred for b in basis.blocks if b.term in soap)
     )
 
@@ -118,7 +118,7 @@ def _form(basis, k, K, covariance, posterior, calibration) -> LocalForm:
     columns = np.r_[pair_columns, np.arange(block.columns.start, block.columns.stop)]
     factor = np.zeros((len(columns), len(columns)))
     begin = 0
-    for b in [b for b in basis.blocks if isinstance(b.descriptor, PairDistance)] + [block]:
+    for b in [b for b in basis.blocks if b.descriptor.of_pairs] + [block]:
         end = begin + len(b.points)
         factor[begin:end, begin:end] = b.factor
         begin = end
@@ -176,11 +176,11 @@ def _worthwhile(down: np.ndarray, A: np.ndarray, exact: np.ndarray) -> np.ndarra
 
 
 def _soap_blocks(basis: SparseBasis) -> list[tuple[int, SparseBlock]]:
-    return [(k, b) for k, b in enumerate(basis.blocks) if isinstance(b.descriptor, SOAP)]
+    return [(k, b) for k, b in enumerate(basis.blocks) if b.descriptor.each_atom_alone]
 
 
 def _pair_columns(basis: SparseBasis) -> np.ndarray:
-    parts = [np.arange(b.columns.start, b.columns.stop) for b in basis.blocks if isinstance(b.descriptor, PairDistance)]
+    parts = [np.arange(b.columns.start, b.columns.stop) for b in basis.blocks if b.descriptor.of_pairs]
     return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
 
 
@@ -222,7 +222,7 @@ class PairTable:
 
 
 class LocalVariance:
-    """Latent variances of local energies, calibrated: what the pass that predicts the mean needs to add them.
+    """Latent variances of local energies, calibrated: what the passes that predict the mean need to add them.
 
     Parameters
     ----------
@@ -232,6 +232,11 @@ class LocalVariance:
         ``basis.predictors(alpha)``.
     forms
         From :func:`choose_forms`.
+
+    Attributes
+    ----------
+    passes : list of (Descriptor, channel, predictor)
+        Those of ``predictors``, with forms: they take what the model explains from the variances of :meth:`begin`.
     """
 
     def __init__(
@@ -246,17 +251,27 @@ class LocalVariance:
         self.basis, self.forms = basis, forms
         self._scale = calibration.of("energy").residual_scale
         self._signal2 = np.asarray(signal) ** 2
-        self._tables = [PairTable.of(b) for b in basis.blocks if isinstance(b.descriptor, PairDistance)]
-        passes = {channel: parts[0] for descriptor, channel, parts in predictors if isinstance(descriptor, SOAP)}
-        self._spreads = {
-            basis.blocks[k].channel: spread_of(
-                passes[basis.blocks[k].channel], basis.blocks[k].kernel_sum(alpha), form.soap, form.pair, form.signs
+        self._tables = [PairTable.of(b) for b in basis.blocks if b.descriptor.of_pairs]
+        of_block = {basis.blocks[k].channel: k for k in forms}
+        self._served = set(of_block)
+        self.passes = [
+            (
+                descriptor,
+                channel,
+                self._with_form(parts, of_block.get(channel), alpha) if descriptor.each_atom_alone else parts,
             )
-            for k, form in forms.items()
-        }
+            for descriptor, channel, parts in predictors
+        ]
+
+    def _with_form(self, parts: Any, k: int | None, alpha: np.ndarray) -> Any:
+        """The predictor of block ``k`` with its form."""
+        if k is None:
+            return parts
+        form = self.forms[k]
+        return (with_spread(parts[0], self.basis.blocks[k].kernel_sum(alpha), form.soap, form.pair, form.signs),)
 
     def begin(self, structure: Structure) -> tuple[np.ndarray, np.ndarray]:
-        """Pair kernel sums (n, q) of the frame, and the variances (n,) without what the SOAP blocks explain."""
+        """Pair kernel sums (n, q) of the structure, and the variances (n,) without what the SOAP blocks explain."""
         sums = [t.sums(structure) for t in self._tables]
         together = np.ascontiguousarray(np.hstack([s for s, _ in sums] or [np.zeros((structure.n_atoms, 0))]))
         variance = np.zeros(structure.n_atoms)
@@ -267,10 +282,6 @@ class LocalVariance:
             variance[structure.numbers == block.channel[0]] += self._signal2[block.term]
         return together, self._scale * variance
 
-    def spread(self, channel: Channel) -> SoapSpread:
-        """What the SOAP pass of this channel needs to subtract what it explains."""
-        return self._spreads[channel]
-
     def serves(self, numbers: np.ndarray) -> bool:
         """Whether all of these atomic numbers have a form."""
-        return all((int(z),) in self._spreads for z in np.unique(numbers))
+        return all((int(z),) in self._served for z in np.unique(numbers))

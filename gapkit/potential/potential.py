@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -10,70 +12,36 @@ import ase
 import numpy as np
 from ase.data import chemical_symbols
 
-from gapkit.descriptors import SOAP
-from gapkit.descriptors.soap_predictor import SoapPredictor
-from gapkit.exceptions import NumericsError, SettingsError, SpeciesError
+from gapkit.descriptors.base import Sums
+from gapkit.exceptions import NumericsError, SettingsError
 from gapkit.models.basis import SparseBasis
 from gapkit.models.posterior import Posterior
 from gapkit.models.terms import Term
-from gapkit.numerics.threads import blas_threads, limited_threads, thread_count
-from gapkit.potential.baseline import baseline_labels
+from gapkit.numerics.threads import limited_threads
+from gapkit.potential.baseline import baseline_labels, is_local
+from gapkit.potential.checked_structures import CheckedStructures
 from gapkit.potential.domain import Domain, Excess
+from gapkit.potential.evaluation import CentresEvaluation, Evaluation, Spread
 from gapkit.potential.local_variance import LocalForm, LocalVariance
-from gapkit.structures.labels import cell_volume, check_distances
-from gapkit.structures.neighbours import Structure, VerletList
-from gapkit.structures.plausibility import check_contacts, check_extent
+from gapkit.potential.spreads import Spreads, batches
+from gapkit.structures.labels import cell_volume
+from gapkit.structures.neighbours import Neighbours
 from gapkit.structures.reference_energies import ReferenceEnergies
+from gapkit.structures.structure import Structure
+from gapkit.structures.verlet_list import VerletList
 from gapkit.uncertainty.calibration import Calibration
 from gapkit.uncertainty.label_errors import LabelErrors
 from gapkit.uncertainty.variance_parts import VarianceParts
 
-#: atoms whose local-energy rows are held at a time
-CHUNK = 1024
+#: atoms that share a pass of :meth:`Potential.evaluate_many`, where there are so many
+PASS = 4096
 #: a variance of a local energy never falls below this share of the frame's largest: rounding of a difference
 LEAST_VARIANCE = 1e-6
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """Mean prediction for one frame.
-
-    Attributes
-    ----------
-    energy : float
-        eV, reference energies and baseline included.
-    forces : (n, 3)
-        eV/A.
-    virial : (6,) or None
-        Minus the strain derivative of the energy (eV, Voigt xx yy zz yz xz xy); None without a cell volume.
-    stress : (6,) or None
-        eV/A^3, tension positive.
-    local_energy : (n,)
-        eV; sums to the energy.
-    atomic_virials : (n, 6)
-        Minus the strain derivative of each atom's own local energy (eV); sums to the virial, the baseline's share
-        equally divided.
-    local_variance : (n,) or None
-        Calibrated variance of the function at each local energy (eV^2), without noise, where it was asked for.
-    """
-
-    energy: float
-    forces: np.ndarray
-    virial: np.ndarray | None
-    stress: np.ndarray | None
-    local_energy: np.ndarray
-    atomic_virials: np.ndarray
-    local_variance: np.ndarray | None = None
-
-
-@dataclass(frozen=True)
-class Spread:
-    """Predictive standard deviations for one frame, in the units of :class:`Evaluation`; None where not asked for."""
-
-    energy: float
-    local_energy: np.ndarray
-    forces: np.ndarray | None = None
-    stress: np.ndarray | None = None
+def squared(x: np.ndarray) -> float:
+    """Sum of the squares of an array: finite where all of its numbers are, and a tenth of the cost of asking each."""
+    return float(np.vdot(x, x))
 
 
 @dataclass(frozen=True)
@@ -124,10 +92,10 @@ class Potential:
     local_forms: dict[int, LocalForm] = field(default_factory=dict)
     extra: dict[int, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def r_cut(self) -> float:
-        """Longest cutoff (A)."""
-        return self.basis.r_cut
+        """Longest cutoff (A), that of a local baseline included."""
+        return max(self.basis.r_cut, self.baseline.r_cut if self._local_baseline else 0.0)
 
     @property
     def calibration(self) -> Calibration:
@@ -146,16 +114,8 @@ class Potential:
     def describe_passes(self) -> list[str]:
         """How each SOAP channel is evaluated: directions, and whether sparse points are summed over."""
         lines = []
-        for descriptor, channel, parts in self._predictors:
-            for part in parts if isinstance(descriptor, SOAP) else ():
-                if not isinstance(part, SoapPredictor):
-                    continue
-                d, f = len(part.directions), len(part.mean)
-                where = f"{d} of {f} directions" if d else f"all {f} features"
-                how = "one matrix" if part.collapsed else f"a sum over {len(part.coefficients[3])} sparse points"
-                lines.append(
-                    f"around {chemical_symbols[channel[0]]}: {how} on {where}, {part.n_products} products per atom"
-                )
+        for descriptor, channel, predictor in self._predictors:
+            lines += descriptor.describe_predictor(channel, predictor)
         ranks = {len(form.signs) for form in self.local_forms.values()}
         if ranks:
             lines.append(f"variance of local energies: forms of rank {', '.join(map(str, sorted(ranks)))}")
@@ -167,8 +127,15 @@ class Potential:
 
     def check(self, atoms: ase.Atoms, where: str = "frame") -> None:
         """All that :meth:`structure` checks, at the cost of one short pair list."""
-        check_contacts(atoms, where)
-        self._check_species(atoms, where)
+        self._structures.check(atoms, where)
+
+    @cached_property
+    def _spreads(self) -> Spreads:
+        return Spreads(self.basis, self.posterior, self.errors, self.n_jobs)
+
+    @cached_property
+    def _structures(self) -> CheckedStructures:
+        return CheckedStructures(self.species, self.r_cut)
 
     def structure(self, atoms: ase.Atoms, where: str = "frame", pairs: VerletList | None = None) -> Structure:
         """The checked frame with its pair lists, taken from ``pairs`` if given.
@@ -179,23 +146,46 @@ class Potential:
             An atom of a species that the model was not trained on; see ``gapkit.structures.labels`` and
             ``gapkit.structures.plausibility`` for the others.
         """
-        if pairs is None or not pairs.serves(atoms):  # else it was checked when the pairs were searched
-            check_extent(atoms, where)
-            self._check_species(atoms, where)
-        structure = Structure(atoms, self.r_cut, None if pairs is None else pairs.pairs(atoms))
-        found = structure.pairs(self.r_cut)
-        check_distances(found.distances, found.i, found.j, where)
-        return structure
+        return self._structures.of_frame(atoms, where, pairs)
 
-    def _check_species(self, atoms: ase.Atoms, where: str) -> None:
-        unknown = np.flatnonzero(~np.isin(atoms.numbers, self.species))
-        if len(unknown):
-            symbol = chemical_symbols[atoms.numbers[unknown[0]]]
-            known = ", ".join(chemical_symbols[z] for z in self.species)
-            raise SpeciesError(
-                f"{where}: atom {unknown[0]} is {symbol}, a species that the model was not trained on ({known}); "
-                f"add frames with {symbol} to the training set"
-            )
+    @cached_property
+    def _local_baseline(self) -> bool:
+        return is_local(self.baseline)
+
+    @cached_property
+    def _reference(self) -> np.ndarray:
+        """Reference energies (eV) by atomic number; zero where there is none."""
+        energies = np.zeros(len(chemical_symbols))
+        energies[list(self.reference.values)] = list(self.reference.values.values())
+        return energies
+
+    def sums(self, structure: Structure, components: int = 6, local_variance: bool = False) -> Sums:
+        """Sums over the environments of a structure: the one way in which this potential is evaluated.
+
+        Local energies, their gradient by all atoms, the strain derivative (6 or 9 ``components``) and, on request, the
+        variance of each local energy (:attr:`local_forms`). Reference energies and a local baseline are included;
+        other baselines are not.
+
+        Raises
+        ------
+        SettingsError
+            For variances of a model without forms, see :meth:`has_fast_local_variance`.
+        """
+        if local_variance and not self.has_fast_local_variance(structure.numbers):
+            raise SettingsError("this model has no form for it; ask has_fast_local_variance, or local_spread")
+        with limited_threads(self.n_jobs):
+            if local_variance:
+                sums = Sums.zeros(structure.n_atoms, components, *self._local_variance.begin(structure))
+            else:
+                sums = Sums.zeros(structure.n_atoms, components)
+            for descriptor, channel, predictor in self._local_variance.passes if local_variance else self._predictors:
+                descriptor.add_prediction(structure, channel, predictor, sums)
+            if self._local_baseline:
+                self.baseline.add_prediction(structure, sums)
+        structure.add_to_centres(sums.local, self._reference)
+        if local_variance:
+            np.maximum(sums.variance, LEAST_VARIANCE * sums.variance.max(initial=0.0), out=sums.variance)
+        return sums
 
     def evaluate(
         self,
@@ -214,37 +204,150 @@ class Potential:
             For variances of a model without forms (:meth:`has_fast_local_variance`). And what :meth:`structure` raises,
             if no ``structure`` is given.
         """
-        structure = structure or self.structure(atoms, where)
-        if local_variance and not self.has_fast_local_variance(structure.numbers):
-            raise SettingsError(f"{where}: this model has no form for it; ask has_fast_local_variance, or local_spread")
-        n = structure.n_atoms
-        local, gradient, strain = np.zeros(n), np.zeros((n, 3)), np.zeros((n, 6))
-        with limited_threads(self.n_jobs):
-            fast = self._local_variance if local_variance else None
-            others, variance = fast.begin(structure) if fast is not None else (None, None)
-            for descriptor, channel, predictor in self._predictors:
-                extra = ()
-                if fast is not None and isinstance(descriptor, SOAP) and (structure.numbers == channel[0]).any():
-                    extra = (fast.spread(channel), others, variance)
-                descriptor.add_prediction(structure, channel, predictor, local, gradient, strain, *extra)
-        forces, atomic_virials = -gradient, -strain
-        local += np.array([self.reference.values[z] for z in structure.numbers.tolist()])
-        volume = cell_volume(atoms)
-        if self.baseline is not None:
-            base = baseline_labels(self.baseline, atoms, where, stress=volume is not None)
-            local += base["energies"]
-            forces += base["forces"]
-            if base["virial"] is not None:
-                atomic_virials += base["virial"] / n
-        if not (np.isfinite(local).all() and np.isfinite(forces).all() and np.isfinite(atomic_virials).all()):
-            raise NumericsError(
-                f"{where}: the potential gives an energy or force that is not finite; atoms are far too close"
+        structure = structure or self._structures.of_frame(atoms, where)
+        return self._evaluations([atoms], [where], structure, local_variance)[0]
+
+    def evaluate_many(
+        self,
+        frames: Sequence[ase.Atoms],
+        uncertainty: str | None = None,
+        noise: bool = True,
+        where: Sequence[str] | None = None,
+    ) -> list[Evaluation]:
+        """Energies, forces and virials of many frames, in one pass over all of their environments.
+
+        Frames may be periodic or not, and of different sizes and species; atoms of different frames do not meet. A
+        pass holds about 4,096 atoms, so that memory does not grow with the number of frames.
+
+        Parameters
+        ----------
+        frames
+            Frames; ``info["config_type"]`` chooses the noise of their labels.
+        uncertainty
+            None; ``"local"``: variances of local energies; ``"energy"``: standard deviations of energies and local
+            energies; ``"full"``: of forces and stresses too (:attr:`Evaluation.spread`).
+        noise
+            Whether a standard deviation predicts a new label (function, label noise and misfit) or the function alone.
+        where
+            Names of the frames in messages; default: ``frame 0`` and so on.
+
+        Raises
+        ------
+        SettingsError
+            For an unknown ``uncertainty``.
+        SpeciesError, DataError, NumericsError
+            As :meth:`structure` and :meth:`evaluate`, with the frame's name.
+        """
+        if uncertainty not in (None, "local", "energy", "full"):
+            raise SettingsError(f"uncertainty must be None, 'local', 'energy' or 'full', not {uncertainty!r}")
+        frames = list(frames)
+        names = [f"frame {k}" for k in range(len(frames))] if where is None else list(where)
+        found: list[Evaluation] = []
+        for part in batches([len(atoms) for atoms in frames], PASS):
+            found += self._pass(frames[part], names[part], uncertainty, noise)
+        return found
+
+    def _pass(
+        self, frames: list[ase.Atoms], names: list[str], uncertainty: str | None, noise: bool
+    ) -> list[Evaluation]:
+        structure = self._structures.of_frames(frames, names)
+        fast = uncertainty == "local" and self.has_fast_local_variance(structure.numbers)
+        means = self._evaluations(frames, names, structure, fast)
+        if uncertainty is None or fast:
+            return means
+        begin = np.cumsum([0, *(len(atoms) for atoms in frames)])
+        if uncertainty == "local":
+            variance = self._spreads.local_variances(structure, [None] * len(frames), begin)
+            return [
+                replace(m, local_variance=variance[a:b]) for m, a, b in zip(means, begin[:-1], begin[1:], strict=True)
+            ]
+        spreads = self._spreads.of_frames(frames, structure, begin, noise, uncertainty == "full")
+        return [replace(m, spread=s) for m, s in zip(means, spreads, strict=True)]
+
+    def _evaluations(
+        self, frames: Sequence[ase.Atoms], where: Sequence[str], structure: Structure, local_variance: bool
+    ) -> list[Evaluation]:
+        """One evaluation per frame, of a structure that holds them all."""
+        sums = self.sums(structure, 6, local_variance)
+        local, forces, virials = sums.local, np.negative(sums.gradient), np.negative(sums.strain)
+        found, begin = [], 0
+        for atoms, name in zip(frames, where, strict=True):
+            end = begin + len(atoms)
+            own, pull, atomic = local[begin:end], forces[begin:end], virials[begin:end]
+            volume = cell_volume(atoms)
+            if self.baseline is not None and not self._local_baseline:
+                base = baseline_labels(self.baseline, atoms, name, stress=volume is not None)
+                own += base["energies"]
+                pull += base["forces"]
+                if base["virial"] is not None:
+                    atomic += base["virial"] / len(atoms)
+            energy = float(own.sum())
+            if not math.isfinite(energy + squared(pull) + squared(atomic)):
+                raise NumericsError(
+                    f"{name}: the potential gives an energy or force that is not finite; atoms are far too close"
+                )
+            virial = atomic.sum(axis=0) if volume is not None else None
+            stress = None if virial is None or volume is None else -virial / volume
+            variance = sums.variance[begin:end] if local_variance else None
+            found.append(Evaluation(energy, pull, virial, stress, own, atomic, variance))
+            begin = end
+        return found
+
+    def evaluate_centres(
+        self,
+        numbers: np.ndarray,
+        neighbours: Neighbours,
+        centres: np.ndarray,
+        components: int = 6,
+        local_variance: bool = False,
+    ) -> CentresEvaluation:
+        """Local energies of given centres with given neighbours, for engines that divide space among processes.
+
+        The sums over domains whose centres are all atoms, each once, are those of :meth:`evaluate`; a domain's
+        gradient by a ghost belongs to the atom that the ghost is a copy of.
+
+        Parameters
+        ----------
+        numbers : (n,)
+            Atomic numbers of all atoms of the domain, ghosts included.
+        neighbours : Neighbours
+            Pairs of at least the centres, within the potential's cutoff or a longer one
+            (:meth:`gapkit.structures.neighbours.Neighbours.of_pairs` makes it from an engine's list). Pairs around
+            other atoms are not used.
+        centres : (k,)
+            Atoms whose environments count.
+        components
+            Components of each centre's virial: 6 or 9.
+        local_variance
+            Whether variances of the local energies are asked for.
+
+        Raises
+        ------
+        SettingsError
+            For a baseline that is no sum over environments; other components than 6 or 9, or 9 of a descriptor that
+            gives six; a pair list with a cutoff that is too short; variances of a model without forms.
+        DataError
+            Atoms or centres that are not there, pairs that are not finite, two atoms on one spot.
+        SpeciesError
+            A species that the model was not trained on.
+        NumericsError
+            An energy or force that is not finite.
+        """
+        if self.baseline is not None and not self._local_baseline:
+            raise SettingsError(
+                f"the baseline {type(self.baseline).__name__} is no sum over environments and cannot be evaluated for "
+                "the centres of a domain; fit with baseline=None or 'zbl', or give the baseline a cutoff r_cut and an "
+                "add_prediction(structure, sums) of its own"
             )
-        virial = atomic_virials.sum(axis=0) if volume is not None else None
-        stress = None if virial is None or volume is None else -virial / volume
-        if variance is not None:
-            variance = np.maximum(variance, LEAST_VARIANCE * variance.max(initial=0.0))
-        return Evaluation(float(local.sum()), forces, virial, stress, local, atomic_virials, variance)
+        if components not in (6, 9):
+            raise SettingsError(f"components must be 6 or 9, not {components!r}")
+        structure = self._structures.of_domain(np.asarray(numbers), neighbours, np.asarray(centres))
+        own = structure.centres
+        sums = self.sums(structure, components, local_variance)
+        if not math.isfinite(squared(sums.local) + squared(sums.gradient) + squared(sums.strain)):
+            raise NumericsError("the potential gives an energy or force that is not finite; atoms are far too close")
+        variance = sums.variance[own] if local_variance else None
+        return CentresEvaluation(sums.local[own], sums.gradient, -sums.strain[own], variance)
 
     def spread(
         self,
@@ -265,47 +368,28 @@ class Potential:
         """
         structure = structure or self.structure(atoms, where)
         parts = parts if parts is not None else self.variance_parts(structure, forces)
-        n = structure.n_atoms
-
-        def std(kind: str) -> np.ndarray:
-            return np.sqrt(self.errors.variance(kind, parts.of_labels(kind, n), config_type, noise))
-
-        total = float(np.sqrt(n) * std("energy")[0])
         local = self.local_spread(structure, noise, config_type)
-        if not forces:
-            return Spread(total, local)
-        volume = cell_volume(atoms)
-        stress = None if volume is None else np.sqrt(n) * std("virial") / volume
-        return Spread(total, local, std("forces").reshape(n, 3), stress)
+        return self._spreads.of_parts(atoms, parts, local, noise, forces, config_type)
 
     def variance_parts(self, structure: Structure, derivatives: bool) -> VarianceParts:
         """The parts of the posterior variances (rows,) of a frame's energy and, on request, of its derivatives."""
-        with limited_threads(self.n_jobs), blas_threads(thread_count()):
-            rows = self.basis.rows(structure, derivatives=derivatives, hidden=True)
-            return VarianceParts.of_rows(self.posterior, self.basis.whiten(rows.K), rows)
+        return self._spreads.variance_parts([structure], derivatives)[0]
 
     def local_spread(self, structure: Structure, noise: bool = True, config_type: str | None = None) -> np.ndarray:
         """Standard deviations (n,) of local energies (eV), alone: the cheap uncertainty for dynamics."""
-        energy = self.calibration.of("energy", config_type)
-        variance = np.empty(structure.n_atoms)
-        with limited_threads(self.n_jobs), blas_threads(thread_count()):
-            for begin in range(0, structure.n_atoms, CHUNK):
-                atoms = np.arange(begin, min(begin + CHUNK, structure.n_atoms))
-                rows = self.basis.local_rows(structure, atoms)
-                parts = self.posterior.variances(self.basis.whiten(rows.K), rows.prior)
-                variance[atoms] = energy.latent(*parts)
+        variance = self._spreads.local_variances(structure, [config_type], np.array([0, structure.n_atoms]))
         return self.with_noise(variance, noise, config_type)
 
     def with_noise(self, variance: np.ndarray, noise: bool, config_type: str | None = None) -> np.ndarray:
         """Standard deviations (eV) of local energies from the variance of the function, with the noise if asked for."""
-        return np.sqrt(variance + self._local_noise(noise, config_type) ** 2)
+        return self._spreads.with_noise(variance, noise, config_type)
 
     def domain_limit(self, noise: bool = True) -> float:
         """Standard deviation of a local energy (eV) beyond which an environment counts as out of domain.
 
         One and a half times the largest among a sample of training environments; see :class:`Domain`.
         """
-        return self.domain.local_limit(self._local_noise(noise))
+        return self.domain.local_limit(self._spreads.local_noise(noise))
 
     def domain_excess(
         self, structure: Structure, local_std: np.ndarray, noise: bool, parts: VarianceParts | None = None
@@ -323,7 +407,4 @@ class Potential:
         if self.domain.energy_variance is not None:
             parts = parts if parts is not None else self.variance_parts(structure, derivatives=False)
             energy = float((parts.weights[0] + parts.hidden[0]) / structure.n_atoms)
-        return self.domain.excess(local_std, self._local_noise(noise), energy)
-
-    def _local_noise(self, noise: bool, config_type: str | None = None) -> float:
-        return self.calibration.of("energy", config_type).noise if noise else 0.0
+        return self.domain.excess(local_std, self._spreads.local_noise(noise), energy)

@@ -13,8 +13,9 @@ from gapkit.models.basis import SparseBasis
 from gapkit.models.cross_covariances import added_columns, extended_basis
 from gapkit.numerics.threads import blas_threads, limited_threads, thread_count
 from gapkit.potential.calculator import GAPCalculator
-from gapkit.potential.potential import Evaluation, Potential
-from gapkit.structures.neighbours import Structure
+from gapkit.potential.evaluation import Evaluation
+from gapkit.potential.potential import Potential
+from gapkit.structures.structure import Structure
 
 #: largest number of environments whose residual is sampled
 MOST_POINTS = 1500

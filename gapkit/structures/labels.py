@@ -15,6 +15,7 @@ Where a label is found, first hit wins:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -98,9 +99,9 @@ def cell_volume(atoms: Atoms) -> float | None:
     """Cell volume in A^3, or None where no direction is periodic or the cell is not three-dimensional."""
     if not atoms.pbc.any():
         return None
-    cell = atoms.cell.array
-    volume = abs(float(np.linalg.det(cell)))
-    edges = float(np.prod(np.linalg.norm(cell, axis=1)))
+    (a, b, c), (d, e, f), (g, h, i) = atoms.cell.array.tolist()  # plain numbers: a tenth of the time of arrays
+    volume = abs(a * (e * i - f * h) + b * (f * g - d * i) + c * (d * h - e * g))
+    edges = math.hypot(a, b, c) * math.hypot(d, e, f) * math.hypot(g, h, i)
     return volume if volume > _FLAT_CELL * edges else None
 
 

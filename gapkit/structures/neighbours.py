@@ -1,8 +1,10 @@
-"""Pair lists: by bins for periodic frames at least three cutoffs wide, by the vesin library for all others."""
+"""Pair lists: of small frames by trying every image, of periodic frames at least three cutoffs wide by bins, of all
+others by the vesin library."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import ase
@@ -11,8 +13,14 @@ import vesin
 from ase.geometry import minkowski_reduce
 from numba import njit
 
+from gapkit.exceptions import DataError
 from gapkit.numerics.threads import map_blocks, thread_count
+from gapkit.structures import small_frames
 
+#: atoms of a frame up to which every image is tried
+SMALL = 64
+#: pairs per atom that room is made for at first
+ROOM = 64
 #: least number of atoms that a thread is given
 LEAST_PART = 256
 #: extent (A) in directions that are not periodic beyond which the frame is searched as a periodic one
@@ -52,6 +60,53 @@ class Neighbours:
             return self
         keep = self.distances < r_cut
         return _sorted_pairs(self.n_atoms, r_cut, self.i[keep], self.j[keep], self.vectors[keep], self.distances[keep])
+
+    def around(self, centres: np.ndarray) -> Neighbours:
+        """The pairs whose central atom is one of ``centres``."""
+        chosen = np.zeros(self.n_atoms, dtype=bool)
+        chosen[centres] = True
+        if chosen.all():
+            return self
+        keep = chosen[self.i]
+        kept = self.i[keep], self.j[keep], self.vectors[keep], self.distances[keep]
+        return _sorted_pairs(self.n_atoms, self.r_cut, *kept)
+
+    @classmethod
+    def of_pairs(cls, n_atoms: int, r_cut: float, i: np.ndarray, j: np.ndarray, vectors: np.ndarray) -> Neighbours:
+        """From pairs in any order, such as an engine's list: each stands twice where both ends are centres.
+
+        Parameters
+        ----------
+        n_atoms
+            Number of atoms, ghosts included.
+        r_cut
+            Cutoff (A) that the list is complete for; pairs beyond it may be there, and are left out.
+        i, j : (p,)
+            Central atoms and neighbours.
+        vectors : (p, 3)
+            From i to j (A).
+
+        Raises
+        ------
+        DataError
+            For an atom that is not there.
+
+        Examples
+        --------
+        >>> pairs = Neighbours.of_pairs(2, 2.0, [1, 0], [0, 1], [[-1.0, 0, 0], [1.0, 0, 0]])
+        >>> pairs.i.tolist(), pairs.distances.tolist()
+        ([0, 1], [1.0, 1.0])
+        """
+        i, j = np.asarray(i, dtype=np.int64), np.asarray(j, dtype=np.int64)
+        vectors = np.asarray(vectors, dtype=np.float64).reshape(-1, 3)
+        if not len(i) == len(j) == len(vectors):
+            raise DataError(f"{len(i)} central atoms, {len(j)} neighbours and {len(vectors)} vectors do not match")
+        if len(i) and not (min(i.min(), j.min()) >= 0 and max(i.max(), j.max()) < n_atoms):
+            raise DataError(f"a pair names an atom that is not among the {n_atoms} of the domain")
+        distances = np.linalg.norm(vectors, axis=1)
+        order = np.argsort(i, kind="stable")
+        order = order[~(distances[order] >= r_cut)]  # what is not a number stays, to be found
+        return _sorted_pairs(n_atoms, r_cut, i[order], j[order], vectors[order], distances[order])
 
 
 def _sorted_pairs(n_atoms, r_cut, i, j, vectors, distances):
@@ -103,6 +158,73 @@ def neighbours(atoms: ase.Atoms, r_cut: float, n_threads: int | None = None) -> 
     >>> len(pairs.i), pairs.distances.round(3).tolist()[:2]
     (8, [2.351, 2.351])
     """
+    if len(atoms) <= SMALL:
+        pairs, found = _small_pairs(*frame_arrays([atoms]), r_cut)
+        if found[0]:
+            return pairs
+    return _search_large(atoms, r_cut, n_threads)
+
+
+def frame_arrays(frames: Sequence[ase.Atoms]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Positions (n, 3) of all frames, where each frame begins (frames + 1,), cells (frames, 3, 3), periodic directions
+    (frames, 3)."""
+    begin = np.zeros(len(frames) + 1, dtype=np.int64)
+    if len(frames) == 1:  # the way of single calls: no copies
+        (atoms,) = frames
+        begin[1] = len(atoms)
+        positions = np.ascontiguousarray(atoms.positions, dtype=np.float64)
+        return positions, begin, atoms.cell.array[None], atoms.pbc[None]
+    np.cumsum([len(atoms) for atoms in frames], out=begin[1:])
+    positions = np.concatenate([atoms.positions for atoms in frames], dtype=np.float64)
+    cells = np.array([atoms.cell.array for atoms in frames])
+    return positions, begin, cells, np.array([atoms.pbc for atoms in frames])
+
+
+def neighbours_of_frames(frames: Sequence[ase.Atoms], r_cut: float, arrays: tuple | None = None) -> Neighbours:
+    """Pair list of many frames as if they were one, the atoms numbered through; pairs of different frames never meet.
+
+    ``arrays``: those of :func:`frame_arrays`, where they are known already.
+
+    Examples
+    --------
+    >>> from ase.build import molecule
+    >>> pairs = neighbours_of_frames([molecule("N2"), molecule("O2")], r_cut=2.0)
+    >>> pairs.i.tolist(), pairs.j.tolist()
+    ([0, 1, 2, 3], [1, 0, 3, 2])
+    """
+    arrays = arrays or frame_arrays(frames)
+    begin = arrays[1]
+    if len(frames) == 1 and begin[1] > SMALL:
+        return _search_large(frames[0], r_cut)
+    pairs, found = _small_pairs(*arrays, r_cut)
+    if found.all():
+        return pairs
+    parts = []
+    for f, atoms in enumerate(frames):
+        if found[f]:
+            part = slice(pairs.first[begin[f]], pairs.first[begin[f + 1]])
+            parts.append((pairs.i[part], pairs.j[part], pairs.vectors[part], pairs.distances[part]))
+        else:
+            one = _search_large(atoms, r_cut)
+            parts.append((one.i + begin[f], one.j + begin[f], one.vectors, one.distances))
+    return _sorted_pairs(begin[-1], r_cut, *map(np.concatenate, zip(*parts, strict=True)))
+
+
+def _small_pairs(positions, begin, cells, pbc, r_cut: float) -> tuple[Neighbours, np.ndarray]:
+    """Pairs of the frames for which trying every image is quick, and which frames these are."""
+    n = int(begin[-1])
+    found, first = np.empty(len(cells), dtype=np.bool_), np.empty(n + 1, dtype=np.int64)
+    room = ROOM * n
+    while True:
+        i, j = np.empty(room, dtype=np.int64), np.empty(room, dtype=np.int64)
+        vectors, distances = np.empty((room, 3)), np.empty(room)
+        used = small_frames.search(positions, begin, cells, pbc, float(r_cut), found, first, i, j, vectors, distances)
+        if used >= 0:
+            return Neighbours(n, float(r_cut), first, i[:used], j[:used], vectors[:used], distances[:used]), found
+        room *= 4
+
+
+def _search_large(atoms: ase.Atoms, r_cut: float, n_threads: int | None = None) -> Neighbours:
     cell, pbc = _search_box(atoms, r_cut)
     bins = _bins(cell, r_cut)
     if pbc.all() and bins.min() >= 3 and np.isfinite(atoms.positions).all():
@@ -264,144 +386,3 @@ def _both_ways(one, other, apart, first, i, j, vectors, distances):
         place[b] = k + 1
         i[k], j[k], distances[k] = b, a, r
         vectors[k, 0], vectors[k, 1], vectors[k, 2] = -x, -y, -z
-
-
-@njit(cache=True, nogil=True)
-def _refresh(first, j, shifts, positions, r_cut, new_first, new_i, new_j, vectors, distances):
-    """Pairs of a longer list that are within ``r_cut`` at the new positions; returns their number."""
-    used = 0
-    limit = r_cut * r_cut
-    for a in range(len(first) - 1):
-        new_first[a] = used
-        x0, y0, z0 = positions[a, 0], positions[a, 1], positions[a, 2]
-        for p in range(first[a], first[a + 1]):
-            b = j[p]
-            x = positions[b, 0] + shifts[p, 0] - x0
-            y = positions[b, 1] + shifts[p, 1] - y0
-            z = positions[b, 2] + shifts[p, 2] - z0
-            square = x * x + y * y + z * z
-            if square < limit:
-                new_i[used] = a
-                new_j[used] = b
-                vectors[used, 0] = x
-                vectors[used, 1] = y
-                vectors[used, 2] = z
-                distances[used] = math.sqrt(square)
-                used += 1
-    new_first[len(first) - 1] = used
-    return used
-
-
-class VerletList:
-    r"""A pair list that is kept while atoms move little (Verlet, Phys. Rev. 159, 98 (1967)).
-
-    All pairs within ``r_cut + skin`` are searched once. Later frames of the same atoms use them as long as no pair
-    from outside can have come within r_cut: with the cell deformed by F and atoms displaced by u beyond that, a
-    distance is at least :math:`s_{min}(F)(r_{cut} + skin) - 2 \max|u|`.
-
-    Parameters
-    ----------
-    r_cut
-        Cutoff (A).
-    skin
-        Extra reach (A); 0 searches anew for every frame.
-
-    Attributes
-    ----------
-    n_searches : int
-        How often the pairs were searched so far.
-    """
-
-    def __init__(self, r_cut: float, skin: float) -> None:
-        self.r_cut = float(r_cut)
-        self.skin = float(skin)
-        self.n_searches = 0
-        self._known: _Reference | None = None
-
-    def serves(self, atoms: ase.Atoms) -> bool:
-        """Whether the list of an earlier frame serves this one: the same atoms, all finite and not far from there."""
-        return self._known is not None and self._known.serves(atoms, self.r_cut, self.skin)
-
-    def pairs(self, atoms: ase.Atoms) -> Neighbours:
-        """Pair list of the frame within r_cut, as :func:`neighbours` gives it (the order within an atom may differ)."""
-        if self.skin == 0:
-            self.n_searches += 1
-            return neighbours(atoms, self.r_cut)
-        known = self._known
-        if known is None or not self.serves(atoms):
-            # a failed search must not leave an old list behind
-            self._known = None
-            known = self._known = _Reference.of(atoms, self.r_cut + self.skin)
-            self.n_searches += 1
-        n, longer = len(known.numbers), known.longer
-        size = len(longer.j)
-        first = np.empty(n + 1, dtype=np.int64)
-        i, j = np.empty(size, dtype=np.int64), np.empty(size, dtype=np.int64)
-        vectors, distances = np.empty((size, 3)), np.empty(size)
-        shifts = known.images @ atoms.cell.complete().array if atoms.pbc.any() else known.images
-        positions = np.ascontiguousarray(atoms.positions, dtype=np.float64)
-        used = _refresh(longer.first, longer.j, shifts, positions, self.r_cut, first, i, j, vectors, distances)
-        return Neighbours(n, self.r_cut, first, i[:used], j[:used], vectors[:used], distances[:used])
-
-
-@dataclass(frozen=True)
-class _Reference:
-    """The frame that a Verlet list was made for, its longer pair list, and each pair's image as lattice vectors."""
-
-    numbers: np.ndarray
-    pbc: np.ndarray
-    cell: np.ndarray
-    positions: np.ndarray
-    longer: Neighbours
-    images: np.ndarray
-
-    @classmethod
-    def of(cls, atoms: ase.Atoms, reach: float) -> _Reference:
-        longer = neighbours(atoms, reach)
-        cell, positions = atoms.cell.complete().array.copy(), atoms.positions.copy()
-        images = np.zeros_like(longer.vectors)
-        if atoms.pbc.any():  # else the cell means nothing, and may be singular
-            shift = longer.vectors - (positions[longer.j] - positions[longer.i])
-            images = np.rint(shift @ np.linalg.inv(cell))
-        return cls(atoms.numbers.copy(), atoms.pbc.copy(), cell, positions, longer, images)
-
-    def serves(self, atoms: ase.Atoms, r_cut: float, skin: float) -> bool:
-        """Whether no pair outside the list can be within ``r_cut`` in this frame."""
-        if not (np.array_equal(self.numbers, atoms.numbers) and np.array_equal(self.pbc, atoms.pbc)):
-            return False
-        cell = atoms.cell.complete().array
-        deformation, least = np.eye(3), 1.0
-        if not np.isfinite(cell).all():
-            return False
-        if self.pbc.any() and not np.array_equal(cell, self.cell):
-            deformation = np.linalg.solve(self.cell, cell)
-            least = float(np.linalg.svd(deformation, compute_uv=False)[-1])
-        moved = atoms.positions - self.positions @ deformation
-        farthest = math.sqrt(float(np.einsum("na,na->n", moved, moved).max(initial=0.0)))
-        return least * (r_cut + skin) - 2 * farthest >= r_cut  # also False where a position is not finite
-
-
-class Structure:
-    """One frame as descriptors see it: atomic numbers and pair lists, the latter made once for the longest cutoff.
-
-    Attributes
-    ----------
-    numbers : (n_atoms,) int
-    n_atoms : int
-    """
-
-    def __init__(self, atoms: ase.Atoms, r_cut: float, pairs: Neighbours | None = None) -> None:
-        self.numbers = np.asarray(atoms.numbers, dtype=np.int64)
-        self.n_atoms = len(atoms)
-        self._longest = neighbours(atoms, r_cut) if pairs is None else pairs
-        self._shorter: dict[float, Neighbours] = {}
-
-    def pairs(self, r_cut: float) -> Neighbours:
-        """Pair list within ``r_cut`` (A), at most the cutoff that the structure was made with."""
-        if r_cut == self._longest.r_cut:
-            return self._longest
-        if r_cut > self._longest.r_cut:
-            raise ValueError(f"pair list made for {self._longest.r_cut} A cannot serve a cutoff of {r_cut} A")
-        if r_cut not in self._shorter:
-            self._shorter[r_cut] = self._longest.within(r_cut)
-        return self._shorter[r_cut]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -33,6 +34,11 @@ class VarianceParts(NamedTuple):
     def of_rows(cls, posterior: Posterior, A: np.ndarray, rows: FrameRows) -> VarianceParts:
         """From whitened rows ``A`` and their prior variances, hidden ones included."""
         return cls(*posterior.variances(A, rows.prior), rows.hidden @ posterior.signal**2)
+
+    def split(self, sizes: Sequence[int]) -> list[VarianceParts]:
+        """Parts of consecutive rows, so many each."""
+        ends = np.cumsum(sizes)[:-1]
+        return [VarianceParts(*arrays) for arrays in zip(*(np.split(part, ends) for part in self), strict=True)]
 
     def of_labels(self, kind: str, n_atoms: int) -> VarianceParts:
         """Parts for the labels of one kind, ``energy``, ``forces`` or ``virial``; energies and virials per atom."""

@@ -9,7 +9,7 @@ from ase.neighborlist import neighbor_list
 from gapkit.descriptors import PairDistance, Triplet
 from gapkit.descriptors.base import smooth_cutoff
 from gapkit.exceptions import SettingsError
-from gapkit.structures.neighbours import Structure
+from gapkit.structures.structure import Structure
 from tests.numerical import central_difference, displaced, random_cluster, skewed_crystal, strained
 
 RNG = np.random.default_rng(5)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gapkit.descriptors import SOAP
 from gapkit.exceptions import SettingsError, SpeciesError
-from gapkit.structures.neighbours import Structure
+from gapkit.structures.structure import Structure
 from tests.numerical import central_difference, displaced, random_cluster, random_rotation, skewed_crystal, strained
 
 COMPRESSIONS = ("off", "mu1nu1", "mu2")

@@ -18,7 +18,7 @@ from gapkit.numerics.label_covariances import add_covariances
 from gapkit.potential.joint import joint_energies
 from gapkit.potential.samples import sampled_energies
 from gapkit.structures.labels import labelled_frames
-from gapkit.structures.neighbours import Structure
+from gapkit.structures.structure import Structure
 from tests.conftest import label
 from tests.numerical import central_difference, displaced
 

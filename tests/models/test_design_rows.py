@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from gapkit.descriptors import SOAP, PairDistance, Triplet
+from gapkit.descriptors.base import Sums
 from gapkit.kernels import DotProduct, SquaredExponential
 from gapkit.models.basis import SparseBasis
 from gapkit.models.terms import Term, term_from_settings
@@ -90,13 +91,13 @@ def test_direct_prediction_equals_rows_times_weights(model):
     alpha = np.random.default_rng(0).normal(size=model.basis.n_columns)
     for atoms in model.frames:
         structure, n = model.basis.structure(atoms), len(atoms)
-        local, gradient, strain = np.zeros(n), np.zeros((n, 3)), np.zeros((n, 6))
+        sums = Sums.zeros(n)
         for descriptor, channel, predictor in model.basis.predictors(alpha):
-            descriptor.add_prediction(structure, channel, predictor, local, gradient, strain)
+            descriptor.add_prediction(structure, channel, predictor, sums)
         expected = model.basis.rows(structure).K @ alpha
-        np.testing.assert_allclose(local, model.basis.local_rows(structure).K @ alpha, rtol=1e-10)
-        np.testing.assert_allclose(gradient.ravel(), expected[1 : 1 + 3 * n], atol=1e-10)
-        np.testing.assert_allclose(strain.sum(axis=0), expected[1 + 3 * n :], atol=1e-9)
+        np.testing.assert_allclose(sums.local, model.basis.local_rows(structure).K @ alpha, rtol=1e-10)
+        np.testing.assert_allclose(sums.gradient.ravel(), expected[1 : 1 + 3 * n], atol=1e-10)
+        np.testing.assert_allclose(sums.strain.sum(axis=0), expected[1 + 3 * n :], atol=1e-9)
 
 
 def test_whitening_makes_the_sparse_points_own_rows_orthonormal_in_the_prior(model):
@@ -162,14 +163,14 @@ def test_any_descriptor_takes_any_kernel(model, descriptor, kernel):
     basis = SparseBasis.build(chosen, 1)
     alpha, n = np.random.default_rng(0).normal(size=basis.n_columns), len(model.frames[0])
     structure = basis.structure(model.frames[0])
-    local, gradient, strain = np.zeros(n), np.zeros((n, 3)), np.zeros((n, 6))
+    sums = Sums.zeros(n)
     for descriptor, channel, predictor in basis.predictors(alpha):
-        descriptor.add_prediction(structure, channel, predictor, local, gradient, strain)
+        descriptor.add_prediction(structure, channel, predictor, sums)
     expected = basis.rows(structure).K @ alpha
     scale = np.abs(expected).max()
-    assert local.sum() == pytest.approx(expected[0], rel=1e-9)
-    np.testing.assert_allclose(gradient.ravel(), expected[1 : 1 + 3 * n], atol=1e-9 * scale)
-    np.testing.assert_allclose(strain.sum(axis=0), expected[1 + 3 * n :], atol=1e-9 * scale)
+    assert sums.local.sum() == pytest.approx(expected[0], rel=1e-9)
+    np.testing.assert_allclose(sums.gradient.ravel(), expected[1 : 1 + 3 * n], atol=1e-9 * scale)
+    np.testing.assert_allclose(sums.strain.sum(axis=0), expected[1 + 3 * n :], atol=1e-9 * scale)
     assert term_from_settings(Term(descriptor, kernel).settings()).kernel == kernel
 
 

@@ -11,7 +11,7 @@ from gapkit.models.basis import FrameRows, SparseBasis
 from gapkit.models.posterior import Posterior
 from gapkit.models.sparse_block import whitening_factor
 from gapkit.models.triangles import Triangles
-from gapkit.structures.neighbours import Structure
+from gapkit.structures.structure import Structure
 from tests import systems
 
 NOISE = {"energy": 0.02, "forces": 0.3, "virial": 0.5}

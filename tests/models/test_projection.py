@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from gapkit.descriptors import SOAP
+from gapkit.descriptors.base import Sums
 from gapkit.descriptors.soap_predictor import SoapPredictor
 from gapkit.exceptions import SettingsError
 from gapkit.kernels import DotProduct, SquaredExponential
@@ -11,7 +12,7 @@ from gapkit.models.basis import SparseBasis
 from gapkit.models.posterior import Posterior
 from gapkit.models.projection import principal_directions
 from gapkit.models.terms import Term, term_from_settings
-from gapkit.structures.neighbours import Structure
+from gapkit.structures.structure import Structure
 from tests import systems
 
 FRAMES = systems.frames(4)
@@ -43,13 +44,13 @@ def test_predictions_equal_rows_times_weights(powers, n_directions):
     alpha = np.random.default_rng(0).normal(size=model.n_columns)
     for atoms in FRAMES:
         structure, n = model.structure(atoms), len(atoms)
-        local, gradient, strain = np.zeros(n), np.zeros((n, 3)), np.zeros((n, 6))
+        sums = Sums.zeros(n)
         for descriptor, channel, predictor in model.predictors(alpha):
-            descriptor.add_prediction(structure, channel, predictor, local, gradient, strain)
+            descriptor.add_prediction(structure, channel, predictor, sums)
         expected = model.rows(structure).K @ alpha
-        np.testing.assert_allclose(local, model.local_rows(structure).K @ alpha, rtol=1e-11, atol=1e-12)
-        np.testing.assert_allclose(gradient.ravel(), expected[1 : 1 + 3 * n], atol=1e-11)
-        np.testing.assert_allclose(strain.sum(axis=0), expected[1 + 3 * n :], atol=1e-10)
+        np.testing.assert_allclose(sums.local, model.local_rows(structure).K @ alpha, rtol=1e-11, atol=1e-12)
+        np.testing.assert_allclose(sums.gradient.ravel(), expected[1 : 1 + 3 * n], atol=1e-11)
+        np.testing.assert_allclose(sums.strain.sum(axis=0), expected[1 + 3 * n :], atol=1e-10)
 
 
 def test_low_powers_share_one_pass_whose_cost_does_not_depend_on_the_points():

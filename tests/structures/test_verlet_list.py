@@ -5,7 +5,8 @@ import pytest
 from ase import Atoms
 from ase.build import bulk, fcc111, molecule
 
-from gapkit.structures.neighbours import VerletList, neighbours
+from gapkit.structures.neighbours import neighbours
+from gapkit.structures.verlet_list import VerletList
 from tests.numerical import skewed_crystal, strained
 
 R_CUT, SKIN = 4.0, 0.6

@@ -20,7 +20,7 @@ from ase.calculators.calculator import Calculator, all_changes
 from numba import njit
 
 from gapkit.exceptions import SettingsError, SpeciesError
-from gapkit.structures.neighbours import VerletList
+from gapkit.structures.verlet_list import VerletList
 
 #: eV, A, and pure numbers; Stillinger and Weber (1985), eq. 2.7, with their energy unit as matscipy has it
 EPSILON, SIGMA, A, B, P, REACH, GAMMA = 2.1683, 2.0951, 7.049556277, 0.6022245584, 4, 1.80, 1.20

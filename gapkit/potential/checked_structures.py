@@ -1,0 +1,123 @@
+"""Frames and domains as a potential takes them: checked, with their pair lists."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import ase
+import numpy as np
+from ase.data import chemical_symbols
+
+from gapkit.exceptions import DataError, SettingsError, SpeciesError
+from gapkit.structures import small_frames
+from gapkit.structures.labels import SAME_SPOT, check_distances
+from gapkit.structures.neighbours import Neighbours, frame_arrays, neighbours_of_frames
+from gapkit.structures.plausibility import check_contacts, check_extent
+from gapkit.structures.structure import Structure
+from gapkit.structures.verlet_list import VerletList
+
+
+class CheckedStructures:
+    """Maker of structures that a potential can compute.
+
+    Parameters
+    ----------
+    species
+        Atomic numbers that the potential was trained on.
+    r_cut
+        Cutoff of the pair lists (A).
+    """
+
+    def __init__(self, species: Sequence[int], r_cut: float) -> None:
+        self.species = tuple(species)
+        self.r_cut = r_cut
+        #: whether a species is known, by atomic number
+        self._known = np.zeros(len(chemical_symbols), dtype=np.bool_)
+        self._known[list(species)] = True
+
+    def check(self, atoms: ase.Atoms, where: str) -> None:
+        """All that :meth:`of_frames` checks, at the cost of one short pair list."""
+        check_contacts(atoms, where)
+        self._check_species(atoms.numbers, where)
+
+    def of_frame(self, atoms: ase.Atoms, where: str, pairs: VerletList | None = None) -> Structure:
+        """One frame, with the pair list of ``pairs`` if given; raises as :meth:`of_frames`."""
+        if pairs is None:
+            return self.of_frames([atoms], [where])
+        if not pairs.serves(atoms):  # else it was checked when the pairs were searched
+            self._look_closer(atoms, where)
+        structure = Structure(atoms, self.r_cut, pairs.pairs(atoms))
+        found = structure.pairs(self.r_cut)
+        check_distances(found.distances, found.i, found.j, where)
+        return structure
+
+    def of_frames(self, frames: Sequence[ase.Atoms], where: Sequence[str]) -> Structure:
+        """All of ``frames``, checked, as one structure; ``where``: their names in messages.
+
+        Raises
+        ------
+        SpeciesError, DataError
+            An atom of a species that the model was not trained on; see ``gapkit.structures.labels`` and
+            ``gapkit.structures.plausibility`` for the others.
+        """
+        arrays = frame_arrays(frames)
+        numbers = frames[0].numbers if len(frames) == 1 else np.concatenate([atoms.numbers for atoms in frames])
+        plain = np.empty(len(frames), dtype=np.bool_)
+        small_frames.plain_frames(arrays[0], numbers, self._known, *arrays[1:], plain)
+        for k in np.flatnonzero(~plain):
+            self._look_closer(frames[k], where[k])
+        structure = Structure.of_pairs(numbers, neighbours_of_frames(frames, self.r_cut, arrays))
+        pairs = structure.pairs(self.r_cut)
+        if len(pairs.distances) and pairs.distances.min() < SAME_SPOT:
+            begin = arrays[1]
+            for k in range(len(frames)):
+                part = slice(pairs.first[begin[k]], pairs.first[begin[k + 1]])
+                check_distances(pairs.distances[part], pairs.i[part] - begin[k], pairs.j[part] - begin[k], where[k])
+        return structure
+
+    def _look_closer(self, atoms: ase.Atoms, where: str) -> None:
+        check_extent(atoms, where)
+        self._check_species(atoms.numbers, where)
+
+    def of_domain(self, numbers: np.ndarray, neighbours: Neighbours, centres: np.ndarray) -> Structure:
+        """Owned atoms and ghosts with given neighbours: of the pairs those around the centres.
+
+        Raises
+        ------
+        SettingsError
+            For a pair list with a cutoff that is too short.
+        DataError
+            Atoms or centres that are not there, pairs that are not finite, two atoms on one spot.
+        SpeciesError
+            A species that the model was not trained on.
+        """
+        if neighbours.r_cut < self.r_cut:
+            raise SettingsError(
+                f"the pair list was made for {neighbours.r_cut} A, the potential needs {self.r_cut} A; search farther"
+            )
+        if numbers.shape != (neighbours.n_atoms,):
+            raise DataError(f"{neighbours.n_atoms} atoms in the pair list, but atomic numbers {numbers.shape}")
+        n = len(numbers)
+        if centres.ndim != 1 or len(np.unique(centres)) != len(centres):
+            raise DataError("centres must be a list of atoms, each once")
+        if len(centres) and not (centres.dtype.kind in "iu" and centres.min() >= 0 and centres.max() < n):
+            raise DataError(f"centres must be whole numbers from 0 to {n - 1}, the atoms of the domain")
+        centres = np.sort(centres).astype(np.int64)
+        pairs = neighbours.around(centres).within(self.r_cut)
+        if not np.isfinite(pairs.vectors).all():
+            pair = int(np.argmin(np.isfinite(pairs.vectors).all(axis=1)))
+            raise DataError(f"the vector from atom {pairs.i[pair]} to atom {pairs.j[pair]} is not finite")
+        self._check_species(numbers, "domain")
+        check_distances(pairs.distances, pairs.i, pairs.j, "domain")
+        return Structure.of_pairs(numbers, pairs, centres)
+
+    def _check_species(self, numbers: np.ndarray, where: str) -> None:
+        unknown = np.flatnonzero(~np.isin(numbers, self.species))
+        if len(unknown):
+            z = int(numbers[unknown[0]])
+            symbol = chemical_symbols[z] if 0 < z < len(chemical_symbols) else f"of atomic number {z}"
+            known = ", ".join(chemical_symbols[z] for z in self.species)
+            raise SpeciesError(
+                f"{where}: atom {unknown[0]} is {symbol}, a species that the model was not trained on ({known}); "
+                f"add frames with {symbol} to the training set"
+            )

@@ -1,0 +1,85 @@
+"""Predictions of a potential: for one frame, and for the centres of a domain."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Predictive standard deviations for one frame, in the units of :class:`Evaluation`; None where not asked for."""
+
+    energy: float
+    local_energy: np.ndarray
+    forces: np.ndarray | None = None
+    stress: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Mean prediction for one frame.
+
+    Attributes
+    ----------
+    energy : float
+        eV, reference energies and baseline included.
+    forces : (n, 3)
+        eV/A.
+    virial : (6,) or None
+        Minus the strain derivative of the energy (eV, Voigt xx yy zz yz xz xy); None without a cell volume.
+    stress : (6,) or None
+        eV/A^3, tension positive.
+    local_energy : (n,)
+        eV; sums to the energy.
+    atomic_virials : (n, 6)
+        Minus the strain derivative of each atom's own local energy (eV); sums to the virial. The share of a baseline
+        that is no sum over environments is divided equally.
+    local_variance : (n,) or None
+        Calibrated variance of the function at each local energy (eV^2), without noise, where it was asked for.
+    spread : Spread or None
+        Standard deviations, where they were asked for.
+    """
+
+    energy: float
+    forces: np.ndarray
+    virial: np.ndarray | None
+    stress: np.ndarray | None
+    local_energy: np.ndarray
+    atomic_virials: np.ndarray
+    local_variance: np.ndarray | None = None
+    spread: Spread | None = None
+
+
+@dataclass(frozen=True)
+class CentresEvaluation:
+    """Mean prediction for the environments of some atoms, the centres of a domain, with ghosts around them.
+
+    Attributes
+    ----------
+    local_energy : (k,)
+        eV, of each centre.
+    gradient : (n, 3)
+        Derivative of the sum of these local energies by the position of every atom, ghosts included (eV/A).
+    atomic_virials : (k, 6) or (k, 9)
+        Minus the strain derivative of each centre's local energy (eV): six components in Voigt order xx yy zz yz xz
+        xy, or nine, -sum_d r_c dE/dr_d row by row, whose antisymmetric part the six leave out.
+    local_variance : (k,) or None
+        As in :class:`Evaluation`.
+    """
+
+    local_energy: np.ndarray
+    gradient: np.ndarray
+    atomic_virials: np.ndarray
+    local_variance: np.ndarray | None = None
+
+    @property
+    def energy(self) -> float:
+        """Sum of the local energies (eV): the share of this domain."""
+        return float(self.local_energy.sum())
+
+    @property
+    def forces(self) -> np.ndarray:
+        """This domain's share of the forces on all atoms (n, 3; eV/A): add them up over domains, ghosts to owners."""
+        return -self.gradient
