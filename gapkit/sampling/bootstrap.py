@@ -26,8 +26,7 @@ def stationary_blocks(total: int, block: int, rng: np.random.Generator) -> np.nd
     (8,)
     """
     new = rng.random(size=total) < 1 / block
-    new[0] = True
-    first = np.maximum.accumulate(np.where(new, np.arange(total), 0))
+    first = np.maximum.accumulate(np.where(new, np.arange(total), 0))  # step 0 starts one in any case
     starts = rng.integers(total, size=total)
     return (starts[first] + np.arange(total) - first) % total
 

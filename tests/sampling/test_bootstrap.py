@@ -23,6 +23,8 @@ def test_moving_blocks_have_their_length_and_stay_inside():
     whole = indices[:100].reshape(10, 10)
     np.testing.assert_array_equal(whole - whole[:, :1], np.tile(np.arange(10), (10, 1)))
     assert indices.max() < 103
+    starts = {int(moving_blocks(6, 4, np.random.default_rng(k))[0]) for k in range(40)}
+    assert starts == {0, 1, 2}
 
 
 def test_variance_of_the_mean_over_moving_blocks_is_exact():

@@ -31,6 +31,30 @@ def variance_of_the_mean(phi, length):
     return total / length**2 / (1 - phi**2)
 
 
+def test_values_that_alternate_have_the_textbook_error():
+    """s / sqrt(T), s with T - 1 degrees of freedom, where the inefficiency counts as 1."""
+    x = np.tile([1.0, -1.0, 2.0, -2.0], 5)
+    assert mean_estimate(x).value_std == pytest.approx(np.std(x, ddof=1) / np.sqrt(20))
+    assert mean_estimate(x).independent == 20
+
+
+def test_the_error_of_a_mean_is_the_corrected_sum_of_autocovariances():
+    """R_0 + 2 sum_t (1 - t/T) R_t up to the first t >= 5/2 g(t), over T (1 - sum_t (1 - |t|/T) / T)."""
+    x = autoregressive(0.6, 1, 200, seed=16)[0]
+    centred = x - x.mean()
+    r = [np.mean(centred[: 200 - t] * centred[t:]) for t in range(200)]
+    total, share, t = r[0], 1.0, 0
+    while t < 2.5 * max(total / r[0], 1):
+        t += 1
+        total += 2 * (1 - t / 200) * r[t]
+        share += 2 * (1 - t / 200)
+    variance = total / (1 - share / 200) / 200
+    found = mean_estimate(x)
+    assert found.value_std**2 == pytest.approx(variance)
+    assert found.independent == pytest.approx((r[0] + variance) / variance)
+    assert found.degrees_of_freedom == 200 / (2 * t + 1)
+
+
 def coverage(estimates, truth):
     """Share of 90 % intervals that hold the truth."""
     return np.mean([lower < truth < upper for lower, upper in (e.interval(0.9) for e in estimates)])
