@@ -87,11 +87,11 @@ class Table(Bias):
                 axis = np.append(axis, axis[0] + period)
                 table = np.concatenate([table, np.take(table, [0], axis=k)], axis=k)
                 axes[k] = axis
-            spline = make_interp_spline(axis, table, k=3, axis=k, bc_type=None if period is None else "periodic")
+            spline = make_interp_spline(axis, np.moveaxis(table, k, 0), bc_type=None if period is None else "periodic")
             knots.append(spline.t)
-            table = spline.c
+            table = np.moveaxis(spline.c, 0, k)
         self._variables, self._axes, self.extrapolate = variables, axes, bool(extrapolate)
-        self._spline = NdBSpline(tuple(knots), table, 3)
+        self._spline = NdBSpline(tuple(knots), np.ascontiguousarray(table), 3)
 
     @property
     def variables(self) -> tuple[CollectiveVariable, ...]:
