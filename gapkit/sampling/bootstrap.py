@@ -49,7 +49,7 @@ def moving_blocks(total: int, block: int, rng: np.random.Generator) -> np.ndarra
 def block_length(series: Series) -> int:
     """Length of blocks of least mean square error of the variance of the mean, (G^2 T / g^2)^(1/3), at least 1.
 
-    g = sum_t C_t and G = sum_t |t| C_t over lags of both signs, up to the window of
+    ``g = sum_t C_t`` and ``G = sum_t |t| C_t`` over lags of both signs, up to the window of
     :func:`~gapkit.sampling.time_series.mean_estimate`. Politis, White, Econom. Rev. 23, 53 (2004), eq. 9, for
     :func:`stationary_blocks`. Never longer than a quarter of the mean length of a run.
 

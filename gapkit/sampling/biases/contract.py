@@ -141,8 +141,8 @@ class OfVectors(CollectiveVariable):
         v = self._vectors(positions, box)
         value, slope = self._function(v)
         gradient = np.zeros(positions.shape)
-        gradient[:, self.atoms] = np.einsum("qk,rqc->rkc", self._incidence, slope)
-        return Evaluation(value, gradient, np.einsum("rqc,rqd->rcd", v, slope))
+        gradient[:, self.atoms] = self._incidence.T @ slope
+        return Evaluation(value, gradient, v.transpose(0, 2, 1) @ slope)
 
     def _hessian(self, positions: np.ndarray, box: Box) -> np.ndarray:
         curvature = self._curvature(self._vectors(positions, box))

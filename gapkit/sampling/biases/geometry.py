@@ -53,6 +53,9 @@ class Box:
             )
         self._complete = self.cell.complete().array
         self._inverse = np.linalg.inv(self._complete)
+        products = self._complete @ self._complete.T
+        size = float(np.abs(products).max())
+        self._right_angled = bool(np.abs(products - np.diag(np.diag(products))).max() <= 1e-12 * size)
         #: distance of the closest lattice planes (A): no lattice vector is shorter
         self.height = float(np.min((1 / np.linalg.norm(self._inverse, axis=0))[self.pbc], initial=np.inf))
 
@@ -62,6 +65,8 @@ class Box:
             return vectors
         turns = np.round(vectors @ self._inverse) * self.pbc
         short = vectors - turns @ self._complete
+        if self._right_angled:
+            return short
         unsure = np.linalg.norm(short, axis=-1) > 0.5 * self.height  # below that no other image is shorter
         if unsure.any():
             short[unsure] = find_mic(short[unsure], self.cell, self.pbc)[0]

@@ -14,7 +14,7 @@ from gapkit.sampling.biases.contract import OfVectors, whole_atoms
 from gapkit.sampling.biases.geometry import Box
 
 _COLLINEAR = 1e-6  # sine of the angle below which a torsion has no meaning
-_STRAIGHT = 1e-12  # sine of the angle below which an angle's gradient has no direction
+_STRAIGHT = 1e-12  # sine of the angle below which an angle's gradient goes to zero
 
 
 def _dyad(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -67,7 +67,7 @@ class Distance(OfVectors):
 
 @dataclass(frozen=True)
 class DistanceDifference(OfVectors):
-    """Difference of two distances, |x_j - x_i| - |x_l - x_k| (A), such as donor-proton minus proton-acceptor.
+    """Difference of two distances, r_ij - r_kl (A), such as donor-proton minus proton-acceptor.
 
     Examples
     --------
@@ -134,7 +134,7 @@ class Angle(OfVectors):
 
     def _function(self, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         u, r, cosine, sine, normal = self._parts(v)
-        n = normal / np.maximum(sine, _STRAIGHT)[:, None] * (sine > _STRAIGHT)[:, None]
+        n = normal / np.maximum(sine, _STRAIGHT)[:, None]
         slope = np.stack([np.cross(u[:, 0], n), -np.cross(u[:, 1], n)], axis=1) / r[..., None]
         return np.arctan2(sine, cosine), slope
 

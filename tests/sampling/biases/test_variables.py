@@ -257,6 +257,8 @@ def test_structures_that_do_not_fit():
         SettingsError, match=r"Distance\(i=0, j=9\): there is no atom 9 in a frame of 5 atoms \(0 to 4\)"
     ):
         Distance(0, 9).value(x)
+    with pytest.raises(SettingsError, match="no atom 5 in a frame of 5"):
+        Distance(0, 5).value(x)
     with pytest.raises(DataError, match=r"shape \(n, 3\) or \(R, n, 3\), not \(5,\)"):
         Distance(0, 1).value(x[:, 0])
     with pytest.raises(DataError, match=r"shape \(P, n, 3\) or \(R, P, n, 3\), not \(5, 3\)"):
