@@ -95,8 +95,8 @@ def bootstrap_estimate(
 
     All series of a run are resampled together, each run by itself, so that correlations between the series, and in
     time within a block, stay. What a block cuts is lost, and standard deviations come out too small: that of the mean
-    of an autoregressive series (phi = 0.9) by 15 % with 50 independent samples, 11 % with 100, 5 % with 300. For means, ratios and slopes the estimates of
-    :mod:`gapkit.sampling.time_series` correct for that, and are faster.
+    of an autoregressive series (phi = 0.9) by 15 % with 50 independent samples, 11 % with 100, 5 % with 300. For
+    means, ratios and slopes the estimates of :mod:`gapkit.sampling.time_series` correct for that, and are faster.
 
     Parameters
     ----------
