@@ -87,12 +87,12 @@ class Descent:
         self._longest_step = longest_step
         self._steps: list[np.ndarray] = []
         self._changes: list[np.ndarray] = []
-        self._damping = 1.0
+        self._damping, self._scale = 1.0, FIRST_SCALE
         self._d = np.zeros_like(gradient)
 
     def _scaled(self, q: np.ndarray) -> np.ndarray:
         if not self._steps:
-            return FIRST_SCALE * q
+            return self._scale * q
         s, y = self._steps[-1], self._changes[-1]
         return (s @ y) / (y @ y) * q
 
@@ -130,6 +130,9 @@ class Descent:
         y = new - g
         if y @ d > 1e-10 * np.linalg.norm(y) * np.linalg.norm(d):
             self._steps, self._changes = [*self._steps, d][-MEMORY:], [*self._changes, y][-MEMORY:]
+        elif self._inverse == self._scaled and y @ d < 0:  # downwards from a saddle or a slope that steepens
+            self._forget()
+            self._scale = min(2.0 * self._scale, 1.0)
         self.x, self.energy, self.gradient = self.x + d.reshape(-1, 3), energy, gradient
         return True
 

@@ -30,7 +30,6 @@ from gapkit.sampling.descent import Descent
 from gapkit.settings import Settings
 from gapkit.structures.neighbours import neighbours
 
-
 #: arrays of a frame that belong to its electronic state
 _STATE_ARRAYS = ("initial_magmoms", "initial_charges")
 
