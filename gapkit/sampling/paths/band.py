@@ -1,8 +1,8 @@
 r"""Nudged elastic band: forces on images, and their optimisation with one batch of energies and forces an iteration.
 
 Tangents are the improved ones of Henkelman and Jonsson, J. Chem. Phys. 113, 9978 (2000), eqs. 8 to 11; springs act
-along them by the difference of the distances to both neighbours (eq. 12). The highest image climbs by the force with its
-component along the tangent turned round (Henkelman, Uberuaga and Jonsson, J. Chem. Phys. 113, 9901 (2000), eq. 5).
+along them by the difference of the distances to both neighbours (eq. 12). The highest image climbs by the force whose
+component along the tangent is turned round (Henkelman, Uberuaga and Jonsson, J. Chem. Phys. 113, 9901 (2000), eq. 5).
 
 The band is optimised as one object by L-BFGS without line search (Sheppard, Terrell and Henkelman, J. Chem. Phys. 128,
 134106 (2008)); forces on a band are no gradient, so that where it makes no headway FIRE takes over (Bitzek, Koskinen,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ase
@@ -20,6 +20,7 @@ from gapkit.settings import Settings
 
 #: curvature (eV/A^2) below which a mode counts as one that goes down; finite differences are no sharper
 NEGATIVE = -1e-3
+_PUSH = 0.1  # A, of the atom that moves most
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,9 @@ class SaddleSettings(Settings):
     dense_limit : int
         Number of free atoms up to which the proof takes the whole Hessian (6 evaluations for each free atom, in one
         batch); beyond it the two lowest curvatures by Lanczos' method.
+    pushes : int
+        Number of times that a point with more than one negative curvature is left along the second of its modes, and
+        the search repeated: bands between symmetric ends may lie on a ridge.
     align : bool
         Whether overall translation and rotation cost no energy, and are left out. False: atoms stand in an outer field.
     """
@@ -51,6 +55,7 @@ class SaddleSettings(Settings):
     displacement: float = 0.01
     rotations: int = 6
     dense_limit: int = 40
+    pushes: int = 2
     align: bool = True
 
     def check(self) -> None:
@@ -61,8 +66,9 @@ class SaddleSettings(Settings):
         for name in ("steps", "rotations"):
             if getattr(self, name) < 1:
                 raise SettingsError(f"{name} must be at least 1, not {getattr(self, name)}")
-        if self.dense_limit < 0:
-            raise SettingsError(f"dense_limit must not be negative, not {self.dense_limit}")
+        for name in ("dense_limit", "pushes"):
+            if getattr(self, name) < 0:
+                raise SettingsError(f"{name} must not be negative, not {getattr(self, name)}")
 
 
 @dataclass(frozen=True)
@@ -177,36 +183,66 @@ def refine_saddle(
     if not np.isfinite(atoms.positions).all():
         raise DataError("the frame has a position that is not finite")
     free, evaluate = free_atoms(atoms), _Counted(batch_forces(atoms, calculator))
-    start = _start(atoms, free, mode, settings.align)
-    x, mover, memory_sign = atoms.get_positions(), QuasiNewton(settings.longest_step), -1.0
+    start, x, iterations = _start(atoms, free, mode, settings.align), atoms.get_positions(), 0
+    found: list[Saddle] = []
     with stoppable() as stop, progress_bar(what="saddle", unit="step", show=progress, total=settings.steps) as bar:
-        for iteration in range(1, settings.steps + 1):
-            rigid = fixed_modes(x, free, atoms.pbc, settings.align)
-            n = without(rigid, start)
-            n /= np.linalg.norm(n)
-            energy, forces, first = _three(evaluate, x, free, settings.displacement, n)
-            f = without(rigid, forces[free].ravel())
-            largest = float(np.linalg.norm(f.reshape(-1, 3), axis=1).max())
-            product = curvature_product(evaluate, x, free, settings.displacement, rigid)
-            values, vectors, _ = lowest_modes(product, n, 1, 0.05, settings.rotations, without(rigid, first))
-            start, sign = vectors[0] * np.sign(vectors[0] @ n or 1.0), float(np.sign(values[0]))
+
+        def each(largest: float) -> bool:
             bar.set_postfix_str(f"{largest:.3f} eV/A", refresh=False)
             bar.update()
-            if (largest < settings.fmax and sign < 0) or stop.requested or iteration == settings.steps:
+            return stop.requested
+
+        while True:
+            left = settings.steps - iterations
+            x, energy, forces, largest, start, count = _follow(
+                evaluate, x, free, atoms.pbc, start, settings, left, each
+            )
+            iterations += count
+            values, vectors, errors = _curvatures(evaluate, x, free, atoms.pbc, settings, start)
+            whole = np.zeros_like(x)
+            whole[free] = (vectors[0] * np.sign(vectors[0] @ start or 1.0)).reshape(-1, 3)
+            point = with_results(atoms, x, energy, forces)
+            converged = bool(largest < settings.fmax)
+            found.append(
+                Saddle(point, float(energy), largest, whole, values, errors, converged, iterations, evaluate.count)
+            )
+            if not converged or found[-1].negative < 2 or len(found) > settings.pushes:
                 break
-            if sign != memory_sign:
-                mover.forget()
-                memory_sign = sign
-            along = (f @ start) * start
-            effective = f - 2.0 * along if sign < 0 else _climb(-along, settings.longest_step)
+            if iterations >= settings.steps or stop.requested:
+                break
+            aside = vectors[1].reshape(-1, 3)
             x = x.copy()
-            x[free] += mover.step(np.zeros((1, f.size)) + x[free].ravel(), effective[None]).reshape(-1, 3)
-    values, vectors, errors = _curvatures(evaluate, x, free, settings, rigid, start)
-    whole = np.zeros_like(x)
-    whole[free] = (vectors[0] * np.sign(vectors[0] @ start or 1.0)).reshape(-1, 3)
-    found = with_results(atoms, x, energy, forces)
-    converged = largest < settings.fmax
-    return Saddle(found, float(energy), largest, whole, values, errors, converged, iteration, evaluate.count)
+            x[free] += _PUSH * aside / np.linalg.norm(aside, axis=1).max()
+    best = found[-1] if found[-1].is_saddle else found[0]  # a push that led nowhere is taken back
+    return replace(best, iterations=iterations, evaluations=evaluate.count)
+
+
+def _follow(evaluate, x, free, pbc, start, settings: SaddleSettings, steps: int, each):
+    """Positions where the force vanishes and the lowest curvature is negative, or where the steps are used up.
+
+    Returns positions, energy, forces, the largest force, the lowest mode (3 m,), and the number of iterations.
+    """
+    mover, before = QuasiNewton(settings.longest_step), -1.0
+    for iteration in range(1, steps + 1):
+        rigid = fixed_modes(x, free, pbc, settings.align)
+        n = without(rigid, start)
+        n /= np.linalg.norm(n)
+        energy, forces, first = _three(evaluate, x, free, settings.displacement, n)
+        f = without(rigid, forces[free].ravel())
+        largest = float(np.linalg.norm(f.reshape(-1, 3), axis=1).max())
+        product = curvature_product(evaluate, x, free, settings.displacement, rigid)
+        values, vectors, _ = lowest_modes(product, n, 1, 0.05, settings.rotations, without(rigid, first))
+        start, sign = vectors[0] * np.sign(vectors[0] @ n or 1.0), float(np.sign(values[0]))
+        if each(largest) or (largest < settings.fmax and sign < 0) or iteration == steps:
+            break
+        if sign != before:
+            mover.forget()
+            before = sign
+        along = (f @ start) * start
+        effective = f - 2.0 * along if sign < 0 else _climb(-along, settings.longest_step)
+        x = x.copy()
+        x[free] += mover.step(x[free].reshape(1, -1), effective[None]).reshape(-1, 3)
+    return x, energy, forces, largest, start, iteration
 
 
 def descend(
@@ -288,8 +324,9 @@ def _climb(force: np.ndarray, longest: float) -> np.ndarray:
     return force * max(1.0, 25.0 * longest / max(length, 1e-12))
 
 
-def _curvatures(evaluate, x, free, settings, rigid, start):
+def _curvatures(evaluate, x, free, pbc, settings, start):
     """Lowest curvatures, their modes and residual norms at a stationary point."""
+    rigid = fixed_modes(x, free, pbc, settings.align)
     if len(free) <= settings.dense_limit:
         H = curvature_matrix(evaluate, x, free, settings.displacement, rigid)
         values, vectors = np.linalg.eigh(H + 1e6 * rigid.T @ rigid)
