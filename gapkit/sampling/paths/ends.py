@@ -15,6 +15,7 @@ from gapkit.sampling.relaxation import free_atoms
 
 #: sum of distances (A) that another order of equal atoms must save before a path is said to exchange atoms
 _SAVING = 0.5
+_TIE = 0.01  # A
 
 
 def check_ends(initial: ase.Atoms, final: ase.Atoms) -> np.ndarray:
@@ -91,10 +92,12 @@ def final_positions(initial: ase.Atoms, final: ase.Atoms, free: np.ndarray, alig
 
 
 def minimum_image(vectors: np.ndarray, atoms: ase.Atoms) -> np.ndarray:
-    """The shortest of the periodic images of vectors (n, 3; A)."""
+    """The shortest of the periodic images of vectors (n, 3; A); a vector that is as short to 0.01 A stays itself."""
     if not np.any(atoms.pbc) or not len(vectors):
         return vectors
-    return find_mic(vectors, atoms.cell, atoms.pbc)[0]
+    shortest, length = find_mic(vectors, atoms.cell, atoms.pbc)
+    stays = np.linalg.norm(vectors, axis=1) < length + _TIE
+    return np.where(stays[:, None], vectors, shortest)
 
 
 def matching_order(initial: ase.Atoms, final: ase.Atoms) -> np.ndarray:

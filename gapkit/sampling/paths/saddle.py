@@ -21,6 +21,7 @@ from gapkit.settings import Settings
 #: curvature (eV/A^2) below which a mode counts as one that goes down; finite differences are no sharper
 NEGATIVE = -1e-3
 _PUSH = 0.1  # A, of the atom that moves most
+_PUSHED_STEPS = 60  # iterations after which a push is given up
 
 
 @dataclass(frozen=True)
@@ -193,7 +194,7 @@ def refine_saddle(
             return stop.requested
 
         while True:
-            left = settings.steps - iterations
+            left = min(settings.steps - iterations, _PUSHED_STEPS if found else settings.steps)
             x, energy, forces, largest, start, count = _follow(
                 evaluate, x, free, atoms.pbc, start, settings, left, each
             )
