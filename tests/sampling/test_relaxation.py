@@ -76,6 +76,15 @@ def test_the_way_down_from_beside_a_saddle_is_short():
     np.testing.assert_allclose(found.atoms.positions, well.minimum(1.0).positions, atol=1e-4)
 
 
+def test_steps_are_as_short_as_the_settings_say():
+    surface, seen = Quadratic(2, seed=1), []
+    whole = surface.value
+    surface.value = lambda x: seen.append(x.copy()) or whole(x)
+    relax_many([Atoms("Ar2", positions=surface.minimum + 1.0)], surface, RelaxationSettings(longest_step=0.03, steps=9))
+    moves = np.linalg.norm(np.diff(seen, axis=0), axis=2)
+    assert len(seen) == 9 and moves.max() == pytest.approx(0.03)
+
+
 # definition
 def test_fixed_atoms_stay_and_forces_on_the_others_vanish():
     slab = fcc111("Cu", (2, 2, 3), vacuum=6.0)

@@ -152,11 +152,11 @@ def exchanged_atoms(initial: ase.Atoms, positions: np.ndarray) -> np.ndarray:
 
 
 def _orientations(x0: np.ndarray, x1: np.ndarray) -> list[np.ndarray]:
-    """x1 as it lies, and with its principal axes on those of x0 in the four ways that are rotations."""
+    """x1 as it lies, and with its principal axes on those of x0 in the 24 ways that are rotations."""
     axes0, axes1 = (np.linalg.svd(x, full_matrices=True)[2] for x in (x0, x1))
     starts = [x1]
-    for signs in itertools.product((1.0, -1.0), repeat=3):
-        turn = axes1.T @ np.diag(signs) @ axes0
+    for axes, signs in itertools.product(itertools.permutations(range(3)), itertools.product((1.0, -1.0), repeat=3)):
+        turn = axes1[list(axes)].T @ np.diag(signs) @ axes0
         if np.linalg.det(turn) > 0:
             starts.append(x1 @ turn)
     return starts

@@ -113,6 +113,36 @@ def test_fire_takes_over_where_quasi_newton_makes_no_headway(monkeypatch):
     assert found.converged and found.energies[found.climbing] == pytest.approx(MullerBrown.saddle[1], abs=1e-6)
 
 
+def test_a_band_that_starts_on_the_path_still_climbs():
+    """Without coupling the straight line is the path, with no force across it; two of its images share the top."""
+    well = CoupledDoubleWell()
+    well.c = np.zeros(3)
+    line = np.array([[[x, 0.0, 0.0], well.o] for x in np.linspace(-well.a, well.a, 6)])
+    atoms = well.minimum(1.0)
+    options = {"fmax": 1e-4, "steps": 100, "modes": False, "spring": 1.0}
+    still = optimise_band(line, np.zeros(2), batch_forces(atoms, well), np.arange(2), atoms.pbc, **options)
+    assert still.converged and still.iterations == 1
+    climbed = optimise_band(
+        line, np.zeros(2), batch_forces(atoms, well), np.arange(2), atoms.pbc, climb_below=0.3, **options
+    )
+    assert climbed.converged and climbed.energies.max() == pytest.approx(well.h, abs=1e-6)
+
+
+def test_no_image_drifts_with_rigid_modes_left_out():
+    """Neither under springs to images that stand aside, nor in a field."""
+    well, rng = CoupledDoubleWell(), np.random.default_rng(0)
+    line = np.linspace(well.minimum(-1.0).positions, well.minimum(1.0).positions, 6)
+    line[1:-1] += rng.normal(scale=0.3, size=(4, 1, 3))
+    atoms, none = well.minimum(1.0), lambda x: (np.arange(float(len(x))), np.zeros_like(x))
+    options = {"fmax": 0.0, "steps": 4, "spring": 1.0}
+    for evaluate in (batch_forces(atoms, well), none):
+        for modes in (True, False):
+            found = optimise_band(line, np.zeros(2), evaluate, np.arange(2), atoms.pbc, modes=modes, **options)
+            drift = np.abs(found.positions.mean(axis=1) - line.mean(axis=1)).max()
+            assert drift < 1e-9 if modes else drift > 1e-3
+            assert np.abs(found.positions - line).max() > 1e-3
+
+
 def test_a_band_that_does_not_climb_straddles_the_saddle():
     found = muller_brown_band(climb_below=None)
     assert found.converged and found.climbing is None
@@ -173,6 +203,19 @@ def test_a_cubic_along_a_line_is_reproduced_with_its_extrema():
     high, low = curve.extrema()
     np.testing.assert_allclose(high, [1.0], atol=1e-9)
     np.testing.assert_allclose(low, [3.0], atol=1e-9)
+
+
+def test_slopes_of_positions_are_those_of_parabolas_through_three_images():
+    x = np.random.default_rng(1).normal(size=(5, 2, 3))
+    curve = PathCurve(x, np.zeros(5), np.zeros((5, 2, 3)))
+    s = curve.coordinate
+    np.testing.assert_allclose(s, [0.0, *np.cumsum(np.linalg.norm(np.diff(x, axis=0), axis=(1, 2)))])
+    for k in range(5):
+        three = np.clip(k - 1, 0, 2) + np.arange(3)
+        slope = [np.polyval(np.polyder(np.polyfit(s[three], y, 2)), s[k]) for y in x[three].reshape(3, 6).T]
+        step = 1e-6 if k < 4 else -1e-6
+        fitted = (curve.positions(s[k] + step) - curve.positions(s[k])) / step
+        np.testing.assert_allclose(fitted.ravel(), slope, atol=1e-4)
 
 
 def test_the_slope_of_the_curve_at_an_image_is_that_of_the_energy_along_it():
