@@ -51,14 +51,14 @@ def test_any_order_and_pose_of_a_molecule_without_symmetry_is_recognised(seed):
     assert np.array_equal(shuffle[matching_order(initial, final)], np.arange(8))
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", [0, 1, 5, 16, 17, 27])  # the last four need assignment and alignment in turn
 def test_the_order_of_a_molecule_that_has_also_changed_its_shape_is_found(seed):
     """By the sum of distances after alignment, the true order does no better."""
     rng = np.random.default_rng(seed)
     initial = Atoms("Cu8", positions=rng.normal(scale=2.0, size=(8, 3)))
     shuffle = rng.permutation(8)
     final = initial[shuffle]
-    final.positions = (final.positions + rng.normal(scale=0.3, size=(8, 3))) @ random_rotation(rng)
+    final.positions = (final.positions + rng.normal(scale=0.7, size=(8, 3))) @ random_rotation(rng)
 
     def apart(order):
         return np.linalg.norm(aligned(final.positions[order], initial.positions) - initial.positions, axis=1).sum()
@@ -92,9 +92,8 @@ def test_atoms_that_change_places_are_seen_and_a_hop_is_none():
     swapped[[8, 12]] = initial.positions[[12, 8]]  # aluminium and gold: no other order is possible
     swapped[9] = initial.positions[9]
     assert exchanged_atoms(initial, swapped).tolist() == []
-    pair = Atoms(
-        "Cu2", positions=[[0.0, 0, 0], [1.0, 0, 0]]
-    )  # the other order saves 0.2 A in the first, 0.8 A in the next
+    pair = Atoms("Cu2", positions=[[0.0, 0, 0], [1.0, 0, 0]])
+    # the other order saves 0.2 A in the first, 0.8 A in the second
     assert exchanged_atoms(pair, np.array([[0.6, 0, 0], [0.5, 0, 0]])).tolist() == []
     assert exchanged_atoms(pair, np.array([[0.9, 0, 0], [0.5, 0, 0]])).tolist() == [0, 1]
 
