@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from numbers import Real
 from typing import Any
 
 import numpy as np
+from ase import Atoms
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
 
 from gapkit.exceptions import OutOfDomainWarning, SettingsError
 from gapkit.potential.potential import Potential
 from gapkit.structures.labels import cell_volume
+from gapkit.structures.neighbours import SMALL
 from gapkit.structures.verlet_list import VerletList
 
 
@@ -64,6 +67,7 @@ class GAPCalculator(Calculator):
         self.uncertainty = uncertainty
         self.noise = noise
         self._warned = False
+        self.skin = skin
         self._pairs = VerletList(potential.r_cut, skin)
 
     def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes) -> None:
@@ -88,6 +92,23 @@ class GAPCalculator(Calculator):
         if self.uncertainty is not None:
             self._add_spread(frame, structure, mean.local_variance, results)
         self.results = results
+
+    def batch_forces(self, atoms: Atoms) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
+        """Function from positions (R, n, 3; A) of R copies to energies (R,; eV) and forces (R, n, 3; eV/A).
+
+        All copies are evaluated in one pass. Pair lists are kept, one for each copy, where searching them takes long.
+        """
+        frame = atoms.copy()
+        kept: list[VerletList] = []
+
+        def evaluate(positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            if len(frame) <= SMALL or self.skin == 0:
+                return self.potential.evaluate_copies(frame, positions)
+            if len(kept) != len(positions):
+                kept[:] = [VerletList(self.potential.r_cut, self.skin) for _ in range(len(positions))]
+            return self.potential.evaluate_copies(frame, positions, kept)
+
+        return evaluate
 
     def _add_spread(self, frame, structure, local_variance, results: dict[str, Any]) -> None:
         parts = None

@@ -11,7 +11,7 @@ from ase.data import chemical_symbols
 from gapkit.exceptions import DataError, SettingsError, SpeciesError
 from gapkit.structures import small_frames
 from gapkit.structures.labels import SAME_SPOT, check_distances
-from gapkit.structures.neighbours import Neighbours, frame_arrays, neighbours_of_frames
+from gapkit.structures.neighbours import FrameArrays, Neighbours
 from gapkit.structures.plausibility import check_contacts, check_extent
 from gapkit.structures.structure import Structure
 from gapkit.structures.verlet_list import VerletList
@@ -43,7 +43,7 @@ class CheckedStructures:
     def of_frame(self, atoms: ase.Atoms, where: str, pairs: VerletList | None = None) -> Structure:
         """One frame, with the pair list of ``pairs`` if given; raises as :meth:`of_frames`."""
         if pairs is None:
-            return self.of_frames([atoms], [where])
+            return self.of_frames(FrameArrays.of([atoms]), [where])
         if not pairs.serves(atoms):  # else it was checked when the pairs were searched
             self._look_closer(atoms, where)
         structure = Structure(atoms, self.r_cut, pairs.pairs(atoms))
@@ -51,8 +51,8 @@ class CheckedStructures:
         check_distances(found.distances, found.i, found.j, where)
         return structure
 
-    def of_frames(self, frames: Sequence[ase.Atoms], where: Sequence[str]) -> Structure:
-        """All of ``frames``, checked, as one structure; ``where``: their names in messages.
+    def of_frames(self, frames: FrameArrays, where: Sequence[str]) -> Structure:
+        """Many frames as one structure; ``where``: their names in messages.
 
         Raises
         ------
@@ -60,20 +60,40 @@ class CheckedStructures:
             An atom of a species that the model was not trained on; see ``gapkit.structures.labels`` and
             ``gapkit.structures.plausibility`` for the others.
         """
-        arrays = frame_arrays(frames)
-        numbers = frames[0].numbers if len(frames) == 1 else np.concatenate([atoms.numbers for atoms in frames])
-        plain = np.empty(len(frames), dtype=np.bool_)
-        small_frames.plain_frames(arrays[0], numbers, self._known, *arrays[1:], plain)
-        for k in np.flatnonzero(~plain):
-            self._look_closer(frames[k], where[k])
-        structure = Structure.of_pairs(numbers, neighbours_of_frames(frames, self.r_cut, arrays))
+        self._look_at(frames, where)
+        structure = Structure.of_frames(frames, self.r_cut)
+        self._look_for_contacts(structure, frames.begin, where)
+        return structure
+
+    def of_copies(self, atoms: ase.Atoms, positions: np.ndarray, lists: Sequence[VerletList], number: int) -> Structure:
+        """Copies of one frame at ``positions`` (R, n, 3), by the pair list of each (R) or, without, by a new search.
+
+        ``number``: of the first copy, for messages. Raises as :meth:`of_frames`."""
+        frames = FrameArrays.of_copies(atoms, positions)
+        where = [f"copy {r}" for r in range(number, number + len(positions))]
+        if not lists:
+            return self.of_frames(frames, where)
+        self._look_at(frames, where)
+        singles = [kept.pairs(frames.frame(r)) for r, kept in zip(range(len(positions)), lists, strict=True)]
+        structure = Structure.of_pairs(frames.numbers, Neighbours.joined(singles))
+        self._look_for_contacts(structure, frames.begin, where)
+        return structure
+
+    def _look_at(self, frames: FrameArrays, where: Sequence[str]) -> None:
+        """Check each frame; for most a quick look at its numbers is enough."""
+        plain = np.empty(len(frames.cells), dtype=np.bool_)
+        numbers, positions, begin, cells, pbc = frames
+        small_frames.plain_frames(positions, numbers, self._known, begin, cells, pbc, plain)
+        if not plain.all():
+            for f in np.flatnonzero(~plain):
+                self._look_closer(frames.frame(f), where[f])
+
+    def _look_for_contacts(self, structure: Structure, begin: np.ndarray, where: Sequence[str]) -> None:
         pairs = structure.pairs(self.r_cut)
         if len(pairs.distances) and pairs.distances.min() < SAME_SPOT:
-            begin = arrays[1]
-            for k in range(len(frames)):
-                part = slice(pairs.first[begin[k]], pairs.first[begin[k + 1]])
-                check_distances(pairs.distances[part], pairs.i[part] - begin[k], pairs.j[part] - begin[k], where[k])
-        return structure
+            for f, name in enumerate(where):
+                part = slice(pairs.first[begin[f]], pairs.first[begin[f + 1]])
+                check_distances(pairs.distances[part], pairs.i[part] - begin[f], pairs.j[part] - begin[f], name)
 
     def _look_closer(self, atoms: ase.Atoms, where: str) -> None:
         check_extent(atoms, where)

@@ -25,7 +25,7 @@ from gapkit.potential.evaluation import CentresEvaluation, Evaluation, Spread
 from gapkit.potential.local_variance import LocalForm, LocalVariance
 from gapkit.potential.spreads import Spreads, batches
 from gapkit.structures.labels import cell_volume
-from gapkit.structures.neighbours import Neighbours
+from gapkit.structures.neighbours import FrameArrays, Neighbours
 from gapkit.structures.reference_energies import ReferenceEnergies
 from gapkit.structures.structure import Structure
 from gapkit.structures.verlet_list import VerletList
@@ -250,7 +250,7 @@ class Potential:
     def _pass(
         self, frames: list[ase.Atoms], names: list[str], uncertainty: str | None, noise: bool
     ) -> list[Evaluation]:
-        structure = self._structures.of_frames(frames, names)
+        structure = self._structures.of_frames(FrameArrays.of(frames), names)
         fast = uncertainty == "local" and self.has_fast_local_variance(structure.numbers)
         means = self._evaluations(frames, names, structure, fast)
         if uncertainty is None or fast:
@@ -292,6 +292,35 @@ class Potential:
             found.append(Evaluation(energy, pull, virial, stress, own, atomic, variance))
             begin = end
         return found
+
+    def evaluate_copies(
+        self, atoms: ase.Atoms, positions: np.ndarray, lists: Sequence[VerletList] = ()
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Energies (R,) in eV and forces (R, n, 3) in eV/A of copies of ``atoms`` at ``positions`` (R, n, 3).
+
+        What :meth:`evaluate_many` gives for the copies as frames, without an object for each: for replicas, images of
+        a band, displacements. ``lists``: a pair list for each copy, where lists are kept; else pairs are searched.
+        Raises as :meth:`evaluate_many`; messages call the copies ``copy 0`` and so on.
+        """
+        energies, forces = np.empty(len(positions)), np.empty(np.shape(positions))
+        for part in batches([len(atoms)] * len(positions), PASS):
+            copies = positions[part]
+            sums = self.sums(self._structures.of_copies(atoms, copies, lists[part], part.start))
+            energies[part] = sums.local.reshape(len(copies), -1).sum(axis=1)
+            forces[part] = -sums.gradient.reshape(copies.shape)
+            if self.baseline is not None and not self._local_baseline:
+                for r, x in enumerate(copies, part.start):
+                    moved = ase.Atoms(atoms.numbers, x, cell=atoms.cell, pbc=atoms.pbc)
+                    base = baseline_labels(self.baseline, moved, f"copy {r}", stress=False)
+                    energies[r] += base["energy"]
+                    forces[r] += base["forces"]
+        finite = np.isfinite(energies) & np.isfinite(forces).all(axis=(1, 2))
+        if not finite.all():
+            raise NumericsError(
+                f"copy {int(np.argmin(finite))}: the potential gives an energy or force that is not finite; atoms are "
+                "far too close"
+            )
+        return energies, forces
 
     def evaluate_centres(
         self,

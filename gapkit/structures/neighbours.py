@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import ase
 import numpy as np
@@ -60,6 +61,18 @@ class Neighbours:
             return self
         keep = self.distances < r_cut
         return _sorted_pairs(self.n_atoms, r_cut, self.i[keep], self.j[keep], self.vectors[keep], self.distances[keep])
+
+    @classmethod
+    def joined(cls, lists: Sequence[Neighbours]) -> Neighbours:
+        """Lists of frames that do not meet as one, the atoms numbered through."""
+        if len(lists) == 1:
+            return lists[0]
+        ends = np.cumsum([one.n_atoms for one in lists])
+        begin = ends - [one.n_atoms for one in lists]
+        i = np.concatenate([one.i + start for one, start in zip(lists, begin, strict=True)])
+        j = np.concatenate([one.j + start for one, start in zip(lists, begin, strict=True)])
+        vectors, distances = (np.concatenate([getattr(one, a) for one in lists]) for a in ("vectors", "distances"))
+        return _sorted_pairs(int(ends[-1]), lists[0].r_cut, i, j, vectors, distances)
 
     def around(self, centres: np.ndarray) -> Neighbours:
         """The pairs whose central atom is one of ``centres``."""
@@ -159,59 +172,100 @@ def neighbours(atoms: ase.Atoms, r_cut: float, n_threads: int | None = None) -> 
     (8, [2.351, 2.351])
     """
     if len(atoms) <= SMALL:
-        pairs, found = _small_pairs(*frame_arrays([atoms]), r_cut)
+        pairs, found = _small_pairs(FrameArrays.of([atoms]), r_cut)
         if found[0]:
             return pairs
     return _search_large(atoms, r_cut, n_threads)
 
 
-def frame_arrays(frames: Sequence[ase.Atoms]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Positions (n, 3) of all frames, where each frame begins (frames + 1,), cells (frames, 3, 3), periodic directions
-    (frames, 3)."""
-    begin = np.zeros(len(frames) + 1, dtype=np.int64)
-    if len(frames) == 1:  # the way of single calls: no copies
-        (atoms,) = frames
-        begin[1] = len(atoms)
-        positions = np.ascontiguousarray(atoms.positions, dtype=np.float64)
-        return positions, begin, atoms.cell.array[None], atoms.pbc[None]
-    np.cumsum([len(atoms) for atoms in frames], out=begin[1:])
-    positions = np.concatenate([atoms.positions for atoms in frames], dtype=np.float64)
-    cells = np.array([atoms.cell.array for atoms in frames])
-    return positions, begin, cells, np.array([atoms.pbc for atoms in frames])
+class FrameArrays(NamedTuple):
+    """Many frames as arrays, their atoms numbered through.
+
+    Attributes
+    ----------
+    numbers : (n,) int
+    positions : (n, 3)
+        A.
+    begin : (frames + 1,) int
+        First atom of each frame, and the number of all atoms.
+    cells : (frames, 3, 3)
+        A.
+    pbc : (frames, 3) bool
+    """
+
+    numbers: np.ndarray
+    positions: np.ndarray
+    begin: np.ndarray
+    cells: np.ndarray
+    pbc: np.ndarray
+
+    @classmethod
+    def of(cls, frames: Sequence[ase.Atoms]) -> FrameArrays:
+        """Arrays of these frames; those of a single one are not copied."""
+        begin = np.zeros(len(frames) + 1, dtype=np.int64)
+        if len(frames) == 1:
+            (atoms,) = frames
+            begin[1] = len(atoms)
+            positions = np.ascontiguousarray(atoms.positions, dtype=np.float64)
+            cell = np.ascontiguousarray(atoms.cell.array, dtype=np.float64)
+            return cls(np.asarray(atoms.numbers, dtype=np.int64), positions, begin, cell[None], atoms.pbc[None])
+        np.cumsum([len(atoms) for atoms in frames], out=begin[1:])
+        return cls(
+            np.concatenate([atoms.numbers for atoms in frames], dtype=np.int64),
+            np.concatenate([atoms.positions for atoms in frames], dtype=np.float64),
+            begin,
+            np.array([atoms.cell.array for atoms in frames], dtype=np.float64),
+            np.array([atoms.pbc for atoms in frames], dtype=np.bool_),
+        )
+
+    @classmethod
+    def of_copies(cls, atoms: ase.Atoms, positions: np.ndarray) -> FrameArrays:
+        """Copies of one frame at other ``positions`` (R, n, 3)."""
+        copies, n = positions.shape[:2]
+        return cls(
+            np.tile(np.asarray(atoms.numbers, dtype=np.int64), copies),
+            np.ascontiguousarray(positions, dtype=np.float64).reshape(-1, 3),
+            n * np.arange(copies + 1),
+            np.ascontiguousarray(np.broadcast_to(atoms.cell.array, (copies, 3, 3))),
+            np.ascontiguousarray(np.broadcast_to(atoms.pbc, (copies, 3))),
+        )
+
+    def frame(self, f: int) -> ase.Atoms:
+        """Frame ``f`` alone."""
+        own = slice(self.begin[f], self.begin[f + 1])
+        return ase.Atoms(self.numbers[own], self.positions[own], cell=self.cells[f], pbc=self.pbc[f])
 
 
-def neighbours_of_frames(frames: Sequence[ase.Atoms], r_cut: float, arrays: tuple | None = None) -> Neighbours:
-    """Pair list of many frames as if they were one, the atoms numbered through; pairs of different frames never meet.
-
-    ``arrays``: those of :func:`frame_arrays`, where they are known already.
+def neighbours_of_frames(frames: FrameArrays, r_cut: float) -> Neighbours:
+    """Pair list of many frames as if they were one; pairs of different frames never meet.
 
     Examples
     --------
     >>> from ase.build import molecule
-    >>> pairs = neighbours_of_frames([molecule("N2"), molecule("O2")], r_cut=2.0)
+    >>> pairs = neighbours_of_frames(FrameArrays.of([molecule("N2"), molecule("O2")]), r_cut=2.0)
     >>> pairs.i.tolist(), pairs.j.tolist()
     ([0, 1, 2, 3], [1, 0, 3, 2])
     """
-    arrays = arrays or frame_arrays(frames)
-    begin = arrays[1]
-    if len(frames) == 1 and begin[1] > SMALL:
-        return _search_large(frames[0], r_cut)
-    pairs, found = _small_pairs(*arrays, r_cut)
+    begin = frames.begin
+    if len(begin) == 2 and begin[1] > SMALL:
+        return _search_large(frames.frame(0), r_cut)
+    pairs, found = _small_pairs(frames, r_cut)
     if found.all():
         return pairs
     parts = []
-    for f, atoms in enumerate(frames):
+    for f in range(len(found)):
         if found[f]:
             part = slice(pairs.first[begin[f]], pairs.first[begin[f + 1]])
             parts.append((pairs.i[part], pairs.j[part], pairs.vectors[part], pairs.distances[part]))
         else:
-            one = _search_large(atoms, r_cut)
+            one = _search_large(frames.frame(f), r_cut)
             parts.append((one.i + begin[f], one.j + begin[f], one.vectors, one.distances))
     return _sorted_pairs(begin[-1], r_cut, *map(np.concatenate, zip(*parts, strict=True)))
 
 
-def _small_pairs(positions, begin, cells, pbc, r_cut: float) -> tuple[Neighbours, np.ndarray]:
+def _small_pairs(frames: FrameArrays, r_cut: float) -> tuple[Neighbours, np.ndarray]:
     """Pairs of the frames for which trying every image is quick, and which frames these are."""
+    _, positions, begin, cells, pbc = frames
     n = int(begin[-1])
     found, first = np.empty(len(cells), dtype=np.bool_), np.empty(n + 1, dtype=np.int64)
     room = ROOM * n

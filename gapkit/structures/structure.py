@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import ase
 import numpy as np
 
-from gapkit.structures.neighbours import Neighbours, neighbours, neighbours_of_frames
+from gapkit.structures.neighbours import FrameArrays, Neighbours, neighbours, neighbours_of_frames
 
 
 class Structure:
@@ -52,10 +50,9 @@ class Structure:
         return structure
 
     @classmethod
-    def of_frames(cls, frames: Sequence[ase.Atoms], r_cut: float, arrays: tuple | None = None) -> Structure:
-        """All atoms of ``frames``, numbered through; ``arrays`` as in ``neighbours.neighbours_of_frames``."""
-        numbers = frames[0].numbers if len(frames) == 1 else np.concatenate([atoms.numbers for atoms in frames])
-        return cls.of_pairs(numbers, neighbours_of_frames(frames, r_cut, arrays))
+    def of_frames(cls, frames: FrameArrays, r_cut: float) -> Structure:
+        """All atoms of many frames, numbered through."""
+        return cls.of_pairs(frames.numbers, neighbours_of_frames(frames, r_cut))
 
     def part(self, begin: int, end: int) -> Structure:
         """The atoms from ``begin`` to ``end``, which meet no others, as a structure of their own."""
