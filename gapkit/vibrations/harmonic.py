@@ -52,10 +52,10 @@ class Oscillators:
 class QuasiRRHO:
     r"""Entropy of soft modes between that of an oscillator and that of a free rotor.
 
-    Grimme, Chem. Eur. J. 18, 9955 (2012): :math:`S = w S_{oscillator} + (1 - w) S_{rotor}` with :math:`w = 1/[1 + (\omega_0/\omega)^4]` (equations 7 and 8).
-    The rotor has the moment :math:`\mu' = \mu B/(\mu + B)`, :math:`\mu = \hbar/2\omega`, and the entropy
-    :math:`k_B [1/2 + \ln\sqrt{8\pi^3 \mu' k_B T/h^2}]` (equations 4 to 6). The internal energy stays that of the
-    oscillator, so that S is no longer exactly -dF/dT.
+    :math:`S = w S_{oscillator} + (1 - w) S_{rotor}` with :math:`w = 1/[1 + (\omega_0/\omega)^4]` (Grimme, Chem. Eur. J.
+    18, 9955 (2012), equations 7 and 8). The rotor has the moment :math:`\mu' = \mu B/(\mu + B)`,
+    :math:`\mu = \hbar/2\omega`, and the entropy :math:`k_B [1/2 + \ln\sqrt{8\pi^3 \mu' k_B T/h^2}]` (equations 4 to
+    6). The internal energy stays that of the oscillator, so that S is no longer exactly -dF/dT.
 
     Attributes
     ----------

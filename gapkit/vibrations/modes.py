@@ -188,8 +188,8 @@ def normal_modes(
 
     Translations and rotations are no vibrations and are projected out before the matrix is diagonalised, so that
     3 n - 6 modes remain of a molecule, 3 n - 5 of a linear one, none of an atom, and 3 n - 3 of a structure that is
-    periodic in any direction. Where atoms are held nothing is projected out. A molecule is linear where no atom is farther than
-    0.02 A from the axis of least inertia.
+    periodic in any direction. Where atoms are held nothing is projected out. A molecule is linear where no atom is
+    farther than 0.02 A from the axis of least inertia.
 
     Parameters
     ----------

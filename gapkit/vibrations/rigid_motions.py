@@ -116,4 +116,5 @@ def impose_sum_rule(matrix: np.ndarray) -> np.ndarray:
     >>> bool(abs(rule.reshape(6, 2, 3).sum(axis=1)).max() < 1e-14)
     True
     """
-    return project_out(matrix, translations(np.ones(len(matrix) // 3)))
+    found = project_out(matrix, translations(np.ones(len(matrix) // 3)))
+    return 0.5 * (found + found.T)
