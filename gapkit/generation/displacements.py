@@ -107,8 +107,7 @@ def normal_mode_displacements(
     stiff = modes.frequencies > SOFTEST
     if not stiff.any():
         raise DataError("the structure has no vibration of positive frequency: relax it first")
-    omega = modes.energies[stiff] / vibrations.QUANTUM  # angular frequencies in ASE's units
-    amplitude = np.sqrt(units.kB * temperature) / omega
+    amplitude = np.sqrt(units.kB * temperature) / modes.angular_frequencies[stiff]
     root = np.sqrt(modes.masses)[:, None]
     for k in range(n):
         frame = fresh(atoms, "normal_mode", f"{name}-{k}")

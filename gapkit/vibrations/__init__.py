@@ -3,7 +3,7 @@
 from gapkit.vibrations.crystals import Phonons, phonons
 from gapkit.vibrations.harmonic import Oscillators, QuasiRRHO, oscillators
 from gapkit.vibrations.hessians import Hessian, given_hessian, hessian
-from gapkit.vibrations.modes import QUANTUM, NormalModes, normal_modes
+from gapkit.vibrations.modes import NormalModes, normal_modes
 from gapkit.vibrations.rigid_motions import impose_sum_rule
 from gapkit.vibrations.thermochemistry import (
     HarmonicThermochemistry,
@@ -13,7 +13,6 @@ from gapkit.vibrations.thermochemistry import (
 )
 
 __all__ = [
-    "QUANTUM",
     "HarmonicThermochemistry",
     "Hessian",
     "IdealGas",

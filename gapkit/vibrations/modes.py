@@ -100,6 +100,11 @@ class NormalModes:
         return self.frequencies * units.invcm
 
     @property
+    def angular_frequencies(self) -> np.ndarray:
+        """omega with the sign of ``frequencies``, in radians per unit of time of ASE, (eV/amu)^(1/2)/A: (k,)."""
+        return self.energies / QUANTUM
+
+    @property
     def reduced_masses(self) -> np.ndarray:
         r"""Reduced masses (amu): 1 / sum_j e_j^2 / m_j, those of displacements of unit length. (k,)"""
         return 1 / np.einsum("kac,a->k", self.eigenvectors**2, 1 / self.masses)
@@ -107,7 +112,7 @@ class NormalModes:
     @property
     def force_constants(self) -> np.ndarray:
         """Reduced mass times omega^2 (eV/A^2), negative for imaginary modes: (k,)."""
-        return self.reduced_masses * np.sign(self.frequencies) * (self.energies / QUANTUM) ** 2
+        return self.reduced_masses * np.sign(self.frequencies) * self.angular_frequencies**2
 
     @property
     def displacements(self) -> np.ndarray:

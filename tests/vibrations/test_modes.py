@@ -20,6 +20,8 @@ from gapkit.vibrations.rigid_motions import project_out, rotations, shape_of_mol
 from tests.numerical import random_rotation
 from tests.vibrations.springs import Quadratic, carbon_dioxide, relaxed_network
 
+#: radians per fs of one cm^-1
+WAVES_PER_FS = 2 * np.pi * 299792458.0 * 100 * 1e-15
 #: cm^-1 of an angular frequency of one (eV / amu)^(1/2) / A, in SI units from the constants of nature (CODATA 2014)
 UNIT = np.sqrt(1.6021766208e-19 / 1.660539040e-27) * 1e10 / (2 * np.pi * 299792458.0 * 100)
 WATER = relaxed_network("OHH", [[0, 0, 0.12], [0, 0.76, -0.48], [0, -0.76, -0.48]])
@@ -74,6 +76,8 @@ def test_an_atom_in_an_anisotropic_well_has_three_frequencies():
     expected = np.sort(UNIT * np.sign(k) * np.sqrt(np.abs(k) / atoms.get_masses()))
     np.testing.assert_allclose(modes.frequencies, expected, rtol=1e-8)
     assert modes.imaginary.tolist() == [True, False, False] and modes.n_imaginary == 1
+    assert not modes.soft.any()
+    np.testing.assert_allclose(np.abs(modes.angular_frequencies) * units.fs, np.abs(modes.frequencies) * WAVES_PER_FS)
     np.testing.assert_allclose(modes.force_constants, np.sort(k))
     assert modes.kind == "external" and len(modes.removed) == 0
     with pytest.warns(GapkitWarning, match="translation of the whole structure .* project=False"):
