@@ -71,7 +71,7 @@ def cell_strains(
 
 
 def hessian(atoms: Atoms, calculator: Any, step: float = STEP) -> np.ndarray:
-    """Second derivatives (3 n, 3 n) of the energy (eV/A^2), by :func:`gapkit.vibrations.hessian`, without constraints."""
+    """Second derivatives (3 n, 3 n) of the energy (eV/A^2), by :func:`gapkit.vibrations.hessian` of all atoms."""
     return vibrations.hessian(fresh(atoms, "", ""), calculator, step=step).matrix
 
 

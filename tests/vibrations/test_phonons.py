@@ -76,7 +76,7 @@ def test_forces_of_the_undisplaced_crystal_are_subtracted():
             self.results["forces"] = self.results["forces"] + [0.3, -0.2, 0.1]
 
     with pytest.warns(GapkitWarning, match="largest force is 0.37"):
-        found = phonons(CUBIC, Pushed(A, 4.0, 1.0), 4)
+        found = phonons(CUBIC, Pushed(A, 4.0, 1.0), 4, sum_rule=False)
     np.testing.assert_allclose(found.force_constants, LATTICE.force_constants, atol=1e-9)
 
 
