@@ -26,6 +26,7 @@ FLOORS = (
     {"fitting"},
     {"estimators"},
     {"sampling", "propagation", "plotting", "oracles"},
+    {"vibrations"},
     {"generation"},
     {"active", "model_selection"},
     {"apps"},

@@ -44,8 +44,8 @@ class Candidates:
     @cached_property
     def local_std(self) -> list[np.ndarray]:
         """Standard deviations (n,) of each frame's local energies (eV), without noise."""
-        p = self.potential
-        return [p.local_spread(p.structure(a, f"candidate {k}"), noise=False) for k, a in enumerate(self.frames)]
+        names = [f"candidate {k}" for k in range(len(self.frames))]
+        return self.potential.local_spreads(self.frames, noise=False, where=names)
 
     @cached_property
     def largest_std(self) -> np.ndarray:

@@ -223,18 +223,8 @@ class GAP(ErrorBars, BaseEstimator):
         check_is_fitted(self, "potential_")
         if uncertainty not in (False, True, "energy"):
             raise SettingsError(f"uncertainty must be False, True or 'energy', not {uncertainty!r}")
-        means, spreads = [], []
-        for index, atoms in enumerate(atoms_list(X, may_be_empty=True)):
-            where = f"frame {index}"
-            structure = self.potential_.structure(atoms, where)
-            means.append(self.potential_.evaluate(atoms, where, structure))
-            if uncertainty:
-                config = atoms.info.get("config_type")
-                spreads.append(
-                    self.potential_.spread(
-                        atoms, where, structure, noise, forces=uncertainty != "energy", config_type=config
-                    )
-                )
+        kind = {False: None, True: "full"}.get(uncertainty, uncertainty)
+        means = self.potential_.evaluate_many(atoms_list(X, may_be_empty=True), kind, noise)
         prediction = Prediction(
             energy=np.array([m.energy for m in means]),
             forces=[m.forces for m in means],
@@ -243,6 +233,7 @@ class GAP(ErrorBars, BaseEstimator):
         )
         if not uncertainty:
             return prediction
+        spreads = [m.spread for m in means if m.spread is not None]
         return replace(
             prediction,
             energy_std=np.array([s.energy for s in spreads]),

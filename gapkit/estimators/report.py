@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +11,8 @@ import numpy as np
 
 from gapkit.exceptions import DataError
 from gapkit.potential.evaluation import Evaluation, Spread
-from gapkit.potential.potential import Potential
+from gapkit.potential.potential import PASS, Potential
+from gapkit.potential.spreads import batches
 from gapkit.structures.labels import LabelledFrame
 
 
@@ -130,6 +131,25 @@ def _cell(value: float | None, digits: int, width: int = 9) -> str:
     return f"{'-':>{width}}" if value is None else f"{value:>{width}.{digits}f}"
 
 
+def _evaluated(
+    potential: Potential, frames: Sequence[LabelledFrame], uncertainty: bool, bar: Any
+) -> Iterator[tuple[LabelledFrame, Evaluation]]:
+    """Each frame with its prediction, by passes over many frames; forces' error bars where there are such labels."""
+    progress = iter(bar(frames))
+    for part in batches([f.n_atoms for f in frames], PASS):
+        found: dict[int, Evaluation] = {}
+        for kind in ("energy", "full") if uncertainty else (None,):
+            chosen = [f for f in frames[part] if kind is None or (kind == "full") == (f.forces is not None)]
+            names = [f"frame {f.index}" for f in chosen]
+            means = potential.evaluate_many([f.atoms for f in chosen], kind, where=names)
+            found.update(zip(map(id, chosen), means, strict=True))
+        for frame in frames[part]:
+            next(progress)
+            yield frame, found[id(frame)]
+    for _ in progress:
+        pass
+
+
 def evaluate_frames(
     potential: Potential, frames: Sequence[LabelledFrame], uncertainty: bool = True, bar: Any = iter
 ) -> Report:
@@ -151,15 +171,8 @@ def evaluate_frames(
         raise DataError("none of the frames has a label to compare with")
     for frame in labelled:
         potential.check(frame.atoms, f"frame {frame.index}")
-    for frame in bar(labelled):
-        where = f"frame {frame.index}"
-        structure = potential.structure(frame.atoms, where)
-        mean = potential.evaluate(frame.atoms, where, structure)
-        spread = None
-        if uncertainty:
-            spread = potential.spread(
-                frame.atoms, where, structure, forces=frame.forces is not None, config_type=frame.config_type
-            )
+    for frame, mean in _evaluated(potential, labelled, uncertainty, bar):
+        spread = mean.spread
         for errors in (total, types.setdefault(frame.config_type or "none", Errors())):
             errors.add(frame, mean, spread)
         if frame.energy is not None:

@@ -28,28 +28,26 @@ def measured_domain(
     potential: Potential,
     data: TrainingSet,
     out_of_fold: OutOfFold,
-    sample: Sequence[ase.Atoms],
     structures: Sequence[Structure],
 ) -> Domain:
     """The domain of a fitted potential.
 
     Parameters
     ----------
-    sample, structures
-        Training frames from :func:`domain_sample`, and their pair lists.
+    structures
+        Training frames from :func:`domain_sample`, with their pair lists.
     """
-    return Domain(local_variance(potential, sample, structures), frame_limit(data, out_of_fold))
+    return Domain(local_variance(potential, structures), frame_limit(data, out_of_fold))
 
 
-def local_variance(potential: Potential, sample: Sequence[ase.Atoms], structures: Sequence[Structure]) -> float:
+def local_variance(potential: Potential, structures: Sequence[Structure]) -> float:
     """Largest calibrated variance (eV^2, without noise) of a local energy in a sample of the training frames, by the
     exact formula and by the cheap forms, which may say more: a calculator warns by either."""
     largest = 0.0
-    for atoms, structure in zip(sample, structures, strict=True):
+    for structure in structures:
         largest = max(largest, float(potential.local_spread(structure, noise=False).max()) ** 2)
         if potential.has_fast_local_variance(structure.numbers):
-            p = potential.evaluate(atoms, structure=structure, local_variance=True)
-            largest = max(largest, float(p.local_variance.max()))
+            largest = max(largest, float(potential.sums(structure, local_variance=True).variance.max()))
     return largest
 
 

@@ -159,7 +159,7 @@ def _fit(frames, terms, baseline, e0, noise, sparse, exact, n_folds, n_jobs, ran
         typical = domain_sample(data)
         structures = [Structure(atoms, basis.r_cut) for atoms in typical]
         potential = replace(potential, local_forms=local_forms(potential, structures))
-        potential = replace(potential, domain=measured_domain(potential, data, out_of_fold, typical, structures))
+        potential = replace(potential, domain=measured_domain(potential, data, out_of_fold, structures))
     return Fit(potential, triangles, levels, folds)
 
 
@@ -173,8 +173,9 @@ def local_forms(potential: Potential, sample: Sequence[Structure]) -> dict[int, 
 def errors_of(potential: Potential, data: TrainingSet) -> TrainingSet:
     """The frames with label minus prediction as what is to be explained."""
     targets = []
-    for frame, t in zip(data.frames, data.targets, strict=True):
-        p = potential.evaluate(frame.atoms, f"frame {frame.index}")
+    names = [f"frame {frame.index}" for frame in data.frames]
+    predictions = potential.evaluate_many([frame.atoms for frame in data.frames], where=names)
+    for frame, t, p in zip(data.frames, data.targets, predictions, strict=True):
         energy = None if frame.energy is None else frame.energy - p.energy
         forces = None if frame.forces is None else frame.forces - p.forces
         virial = None if frame.virial is None or p.virial is None else frame.virial - p.virial

@@ -8,17 +8,16 @@ from dataclasses import replace
 import numpy as np
 
 from gapkit.exceptions import DataError, SettingsError
+from gapkit.potential.evaluation import Evaluation
 from gapkit.potential.potential import Potential
 from gapkit.structures.labels import LabelledFrame
 from gapkit.uncertainty.label_errors import KINDS, FittedErrors, FrameErrors, Labels, pooled
 from gapkit.uncertainty.recalibration import ErrorModel, Recalibration, SplitConformal, power_of
 
 
-def frame_errors(potential: Potential, frame: LabelledFrame) -> FrameErrors:
-    """Errors and variances of a labelled frame."""
-    where = f"frame {frame.index}"
-    structure = potential.structure(frame.atoms, where)
-    mean = potential.evaluate(frame.atoms, where, structure)
+def frame_errors(potential: Potential, frame: LabelledFrame, mean: Evaluation) -> FrameErrors:
+    """Errors of the prediction ``mean`` of a labelled frame, and variances."""
+    structure = potential.structure(frame.atoms, f"frame {frame.index}")
     return FrameErrors.of(
         frame.n_atoms,
         potential.variance_parts(structure, frame.forces is not None or frame.virial is not None),
@@ -58,7 +57,9 @@ def fit_recalibration(
     usable = [f for f in frames if not f.is_isolated_atom]
     if len(usable) < 2:
         raise DataError(f"recalibration needs at least 2 labelled frames that were not fitted to, not {len(usable)}")
-    errors = [frame_errors(potential, f) for f in bar(usable)]
+    names = [f"frame {f.index}" for f in usable]
+    means = potential.evaluate_many([f.atoms for f in usable], where=names)
+    errors = [frame_errors(potential, f, mean) for f, mean in zip(bar(usable), means, strict=True)]
     order = (rng if rng is not None else np.random.default_rng()).permutation(len(errors))
     first, second = order[: len(order) // 2], order[len(order) // 2 :]
     models: dict[str, ErrorModel] = {}

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from ase import Atoms, units
 
-from gapkit.exceptions import DataError
+from gapkit import vibrations
+from gapkit.exceptions import DataError, NumericsError
 from gapkit.generation.frames import check_count, check_positive, fresh, generator_of
+from gapkit.vibrations.hessians import STEP
 
-#: step of the finite differences of forces (A)
-STEP = 0.01
-#: modes softer than this (cm^-1) are translations, rotations or saddle directions: not displaced
+#: modes softer than this (cm^-1), and saddle directions, are not displaced
 SOFTEST = 30.0
 
 
@@ -71,19 +71,8 @@ def cell_strains(
 
 
 def hessian(atoms: Atoms, calculator: Any, step: float = STEP) -> np.ndarray:
-    """Second derivatives (3n, 3n) of the energy (eV/A^2) by central differences of forces, made symmetric."""
-    moved = atoms.copy()
-    moved.calc = calculator
-    n = len(atoms)
-    columns = np.empty((3 * n, 3 * n))
-    for k in range(3 * n):
-        forces = []
-        for sign in (1.0, -1.0):
-            moved.positions[:] = atoms.positions
-            moved.positions[k // 3, k % 3] += sign * step
-            forces.append(moved.get_forces().ravel())
-        columns[:, k] = (forces[1] - forces[0]) / (2 * step)
-    return 0.5 * (columns + columns.T)
+    """Second derivatives (3 n, 3 n) of the energy (eV/A^2), by :func:`gapkit.vibrations.hessian` of all atoms."""
+    return vibrations.hessian(fresh(atoms, "", ""), calculator, step=step).matrix
 
 
 def normal_mode_displacements(
@@ -92,7 +81,8 @@ def normal_mode_displacements(
     r"""``n`` frames of the classical harmonic crystal or molecule at ``temperature`` (K).
 
     With mass-weighted normal modes e_k of frequency omega_k, displacements are
-    :math:`\sum_k z_k \sqrt{k_B T}/\omega_k\, e_k / \sqrt{m}`, z normal. Modes below 30 cm^-1 stay at rest.
+    :math:`\sum_k z_k \sqrt{k_B T}/\omega_k\, e_k / \sqrt{m}`, z normal. Modes below 30 cm^-1 stay at rest, as do
+    translations and rotations.
 
     Parameters
     ----------
@@ -109,18 +99,18 @@ def normal_mode_displacements(
         check_count("n", n),
         generator_of(random_state),
     )
-    root = np.sqrt(np.repeat(atoms.get_masses(), 3))
-    H = hessian(fresh(atoms, "", ""), calculator) / np.outer(root, root)
-    if not np.isfinite(H).all():
-        raise DataError("the calculator gives forces that are not finite near this structure; check the structure")
-    squared, modes = np.linalg.eigh(H)
-    softest = 2 * np.pi * units._c * 100 * SOFTEST / (1e15 / units.fs)  # cm^-1 as an angular frequency, ASE units
-    stiff = squared > softest**2
+    try:
+        second = vibrations.hessian(fresh(atoms, "", ""), calculator)
+    except NumericsError as error:
+        raise DataError(f"no normal modes of this structure: {error}") from None
+    modes = vibrations.normal_modes(second, force_limit=None)
+    stiff = modes.frequencies > SOFTEST
     if not stiff.any():
         raise DataError("the structure has no vibration of positive frequency: relax it first")
-    amplitude = np.sqrt(units.kB * temperature / squared[stiff])
+    amplitude = np.sqrt(units.kB * temperature) / modes.angular_frequencies[stiff]
+    root = np.sqrt(modes.masses)[:, None]
     for k in range(n):
         frame = fresh(atoms, "normal_mode", f"{name}-{k}")
         z = rng.normal(size=int(stiff.sum()))
-        frame.positions += ((modes[:, stiff] @ (amplitude * z)) / root).reshape(-1, 3)
+        frame.positions += np.tensordot(amplitude * z, modes.eigenvectors[stiff], axes=1) / root
         yield frame

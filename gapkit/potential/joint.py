@@ -93,9 +93,7 @@ def joint_energies(potential: Potential, frames: Sequence[ase.Atoms], noise: boo
     if not frames:
         raise DataError("there are no frames; give at least one")
     structures = [potential.structure(atoms, f"frame {k}") for k, atoms in enumerate(frames)]
-    energy = np.array(
-        [potential.evaluate(a, f"frame {k}", s).energy for k, (a, s) in enumerate(zip(frames, structures, strict=True))]
-    )
+    energy = np.array([p.energy for p in potential.evaluate_many(frames)])
     with limited_threads(potential.n_jobs), blas_threads(thread_count()):
         K = np.vstack([potential.basis.rows(s, derivatives=False, prior=False).K for s in structures])
         residual, weights = potential.posterior.covariances(

@@ -409,6 +409,20 @@ class Potential:
         variance = self._spreads.local_variances(structure, [config_type], np.array([0, structure.n_atoms]))
         return self.with_noise(variance, noise, config_type)
 
+    def local_spreads(
+        self, frames: Sequence[ase.Atoms], noise: bool = True, where: Sequence[str] | None = None
+    ) -> list[np.ndarray]:
+        """:meth:`local_spread` of many frames, in passes over all of their atoms; ``where`` as in
+        :meth:`evaluate_many`."""
+        frames = list(frames)
+        names = [f"frame {k}" for k in range(len(frames))] if where is None else list(where)
+        found: list[np.ndarray] = []
+        for part in batches([len(atoms) for atoms in frames], PASS):
+            structure = self._structures.of_frames(FrameArrays.of(frames[part]), names[part])
+            std = self.local_spread(structure, noise)
+            found += np.split(std, np.cumsum([len(atoms) for atoms in frames[part]])[:-1])
+        return found
+
     def with_noise(self, variance: np.ndarray, noise: bool, config_type: str | None = None) -> np.ndarray:
         """Standard deviations (eV) of local energies from the variance of the function, with the noise if asked for."""
         return self._spreads.with_noise(variance, noise, config_type)

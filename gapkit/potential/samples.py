@@ -37,6 +37,10 @@ class SampledPotential:
         """Energy, forces and virial of one frame."""
         return self.potential.evaluate(atoms)
 
+    def evaluate_many(self, frames: Sequence[ase.Atoms]) -> list[Evaluation]:
+        """Energies, forces and virials of many frames, in one pass."""
+        return self.potential.evaluate_many(frames)
+
     def calculator(self) -> GAPCalculator:
         """ASE calculator of this function."""
         return GAPCalculator(self.potential)
@@ -158,7 +162,7 @@ def sampled_energies(
     with limited_threads(potential.n_jobs), blas_threads(thread_count()):
         K = np.vstack([sampler.basis.rows(s, derivatives=False, prior=False).K for s in structures])
         A = sampler.basis.whiten(K)
-    means = np.array([potential.evaluate(a, "frame", s).energy for a, s in zip(frames, structures, strict=True)])
+    means = np.array([p.energy for p in potential.evaluate_many(frames)])
     fresh = added_columns(potential.basis, sampler.basis)
     centre = np.zeros(sampler.basis.n_columns)
     centre[~fresh] = potential.posterior.weights

@@ -69,11 +69,10 @@ def environments(gap: GAP, frames: Sequence[ase.Atoms], progress: bool = False) 
         raise DataError("there are no frames; give at least one")
     blocks = {z: _soap_blocks(potential, z) for z in potential.species}
     features: dict[int, list[list[np.ndarray]]] = {z: [[] for _ in b] for z, b in blocks.items()}
-    std = []
+    std = potential.local_spreads(frames, noise=False)
     bar = tqdm(frames, desc="environments", unit="frame", disable=not progress, leave=False)
     for index, atoms in enumerate(bar):
         structure = potential.structure(atoms, f"frame {index}")
-        std.append(potential.local_spread(structure, noise=False))
         for z in np.unique(structure.numbers).tolist():
             for part, block in zip(features[z], blocks[z], strict=True):
                 x = block.descriptor.environments(structure, block.channel, derivatives=False).x

@@ -28,7 +28,8 @@ Acquisition = Callable[[GAP, Sequence[ase.Atoms], int, np.random.Generator], Seq
 def largest_std(gap: GAP, frames: Sequence[ase.Atoms], n: int, rng: np.random.Generator) -> list[int]:
     """The frames whose least certain atom is least certain: largest deviation of a local energy, without noise."""
     p = gap.potential_
-    largest = [p.local_spread(p.structure(a, f"candidate {k}"), noise=False).max() for k, a in enumerate(frames)]
+    names = [f"candidate {k}" for k in range(len(frames))]
+    largest = [std.max() for std in p.local_spreads(frames, noise=False, where=names)]
     return [int(k) for k in np.argsort(-np.array(largest), kind="stable")[:n]]
 
 

@@ -1,0 +1,70 @@
+"""Checks of numbers that users give."""
+
+from __future__ import annotations
+
+import math
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+
+from gapkit.exceptions import SettingsError
+
+
+def check_positive(name: str, value: Any, unit: str = "") -> float:
+    """``value`` if it is a positive, finite number.
+
+    Raises
+    ------
+    SettingsError
+        Otherwise, naming it.
+
+    Examples
+    --------
+    >>> check_positive("step", 1, "A")
+    1.0
+    """
+    if not isinstance(value, Real) or isinstance(value, bool) or not 0 < float(value) < math.inf:
+        raise SettingsError(f"{name} must be a positive number{f' ({unit})' if unit else ''}, not {value!r}")
+    return float(value)
+
+
+def check_count(name: str, value: Any, least: int = 1) -> int:
+    """``value`` if it is a whole number of at least ``least``.
+
+    Raises
+    ------
+    SettingsError
+        Otherwise, naming it.
+
+    Examples
+    --------
+    >>> check_count("copies", 3)
+    3
+    """
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
+        raise SettingsError(f"{name} must be a whole number of at least {least}, not {value!r}")
+    return int(value)
+
+
+def check_all_positive(name: str, values: Any, unit: str) -> np.ndarray:
+    """``values`` as an array of floats, if all are positive and finite.
+
+    Raises
+    ------
+    SettingsError
+        Otherwise, with the first that is not.
+
+    Examples
+    --------
+    >>> check_all_positive("temperature", [100, 200], "K")
+    array([100., 200.])
+    """
+    try:
+        array = np.asarray(values, dtype=float)
+    except (TypeError, ValueError):
+        raise SettingsError(f"{name} must be a number ({unit}) or an array of numbers, not {values!r:.80}") from None
+    bad = ~((array > 0) & np.isfinite(array))
+    if bad.any():
+        raise SettingsError(f"{name} must be positive and finite ({unit}), not {array[bad].flat[0]:g}")
+    return array
