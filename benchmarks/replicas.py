@@ -3,9 +3,10 @@
     python benchmarks/replicas.py bias [--replicas 100] [--samples 1000]
     python benchmarks/replicas.py cost [--replicas 100] [--atoms 9] [--steps 3000] [--model MODEL.gapkit --frame FILE]
 
-``bias``: 300 coordinates of each replica in quartic wells U = x^4, at kT = 1, m = 1 and friction 1, by BAOAB: how far the
-mean squares of position and velocity are from their exact values, by the time step dt. The frequency omega, with
-omega^2 = <U''>, tells what a step means elsewhere: a C-H bond (3,000 cm^-1) has omega dt = 0.28 at 0.5 fs.
+``bias``: 300 coordinates of each replica in quartic wells U = x^4, at kT = 1, m = 1 and friction 1, by BAOAB: how far
+the mean squares of position and velocity are from their exact values, by the time step dt (three minutes). The
+frequency omega, with omega^2 = <U''>, tells what a step means elsewhere: a C-H bond (3,000 cm^-1) has omega dt = 0.28
+at 0.5 fs.
 ``cost``: microseconds of a step with forces that cost nothing, and, with a model, its share of the whole.
 """
 

@@ -40,6 +40,9 @@ class ReplicaSettings(Settings):
         Whether velocities are drawn from the Maxwell-Boltzmann distribution; otherwise they are those of the frames.
     n_replicas : int or None
         Number of copies of a single frame; None: as many replicas as frames.
+    first_replica : int
+        Number of the first replica, which chooses the random streams: runs of replicas 0 to 49 and of 50 to 99, on two
+        machines, are one run of 100.
     record_every : int
         Steps between records; step 0 is one.
     record_velocities : bool
@@ -55,6 +58,7 @@ class ReplicaSettings(Settings):
     steps: int = 1000
     draw_velocities: bool = True
     n_replicas: int | None = None
+    first_replica: int = 0
     record_every: int = 10
     record_velocities: bool = False
     checkpoint_every: int = 1000
@@ -66,6 +70,8 @@ class ReplicaSettings(Settings):
             raise SettingsError(f"ensemble must be 'nve' or 'nvt', not {self.ensemble!r}")
         if not 0 <= self.friction < np.inf:
             raise SettingsError(f"friction must be finite and not negative (1/fs), not {self.friction}")
+        if self.first_replica < 0:
+            raise SettingsError(f"first_replica must not be negative, not {self.first_replica}")
         for name in ("n_replicas", "record_every", "checkpoint_every"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -121,7 +127,10 @@ class Motion:
 
     def evaluate(self, positions: np.ndarray, step: int) -> tuple[np.ndarray, np.ndarray]:
         """Energies and forces in arrays of their own, as they should be."""
-        energies, forces = self.forces(positions)
+        try:
+            energies, forces = self.forces(positions)
+        except NumericsError as error:
+            raise NumericsError(f"step {step}: {error}") from error
         energies, forces = np.array(energies, dtype=float), np.array(forces, dtype=float)
         if energies.shape != positions.shape[:1] or forces.shape != positions.shape:
             raise SettingsError(
@@ -146,9 +155,8 @@ class Motion:
         """Begin the random streams."""
         if seed < 0:
             raise SettingsError(f"random_state must not be negative, not {seed}")
-        self.streams = [
-            np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(r,))) for r in range(len(self.x0))
-        ]
+        numbers = range(self.settings.first_replica, self.settings.first_replica + len(self.x0))
+        self.streams = [np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(r,))) for r in numbers]
 
     def begin(self, seed: int) -> ReplicaState:
         """State at step 0."""

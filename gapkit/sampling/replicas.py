@@ -106,7 +106,7 @@ class ReplicaRun:
         ]
         for r in range(len(self.temperature)):
             lines.append(
-                f"{r:7d}{self.temperature[r]:10.1f} +- {self.temperature_std[r]:5.1f}"
+                f"{s.first_replica + r:7d}{self.temperature[r]:10.1f} +- {self.temperature_std[r]:5.1f}"
                 f"{self.potential_energy[r]:15.4f} +- {self.potential_energy_std[r]:6.4f}"
                 f"{self.total_energy[r]:15.4f} +- {self.total_energy_std[r]:6.4f}{1e3 * self.drift[r]:15.4f}"
             )
@@ -127,10 +127,14 @@ def run_replicas(
 ) -> ReplicaRun:
     """Molecular dynamics of replicas, which start from ``frames`` and see the same forces.
 
-    Replica r draws from a random stream of its own, given by the seed and r. Its trajectory is the same to the last
-    bit with any number of others, and after a resumption, where forces are: a calculator whose forces depend in the
-    last bits on earlier calls, such as one with a pair list that serves for several steps, makes a trajectory that is
-    right but another. Positions are never wrapped into the cell, and the centre of mass is free to move.
+    Replica r draws from a random stream of its own, given by the seed and r (counted from ``first_replica``). Its
+    trajectory is the same to the last bit with any number of others, and after a resumption, where forces are: a
+    calculator whose forces depend in the last bits on earlier calls, such as one with a pair list that serves for
+    several steps, makes a trajectory that is right but another. Positions are never wrapped into the cell, and the
+    centre of mass is free to move.
+
+    A run with a checkpoint can be killed at any moment: called again, it goes on from the last checkpoint. Ctrl-C and
+    SIGTERM end it after the step that runs, with a checkpoint; a second Ctrl-C ends it at once.
 
     Parameters
     ----------
@@ -324,6 +328,7 @@ class _Log:
             "ensemble": settings.ensemble,
             "temperature": settings.temperature,
             "friction": settings.friction,
+            "first_replica": settings.first_replica,
             "seed": self.seed,
         }
 

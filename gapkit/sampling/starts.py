@@ -28,8 +28,8 @@ def same_structure(frames: Sequence[ase.Atoms]) -> None:
     for k, frame in enumerate(frames):
         if not len(frame):
             raise DataError(f"frame {k}: has no atoms")
-        if not np.isfinite(frame.positions).all() or not np.isfinite(frame.get_velocities()).all():
-            raise DataError(f"frame {k}: a position or velocity is not finite")
+        if not np.isfinite(frame.positions).all() or not np.isfinite(frame.get_momenta()).all():
+            raise DataError(f"frame {k}: a position or momentum is not finite")
         if not (frame.get_masses() > 0).all():
             raise DataError(f"frame {k}: a mass is not positive; set masses")
         if sorted(frame.numbers) != sorted(first.numbers):
