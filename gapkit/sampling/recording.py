@@ -67,7 +67,8 @@ class RecordWriter:
                 "anew"
             )
         try:
-            self._file = open(path, "r+b" if self.path.exists() else "w+b")  # noqa: SIM115
+            # without a buffer, a write that failed is not tried again when the file is closed
+            self._file = open(path, "r+b" if self.path.exists() else "w+b", buffering=0)  # noqa: SIM115
         except OSError as reason:
             raise DataError(f"{path}: cannot be written ({reason.strerror}); choose another file") from None
         try:
@@ -94,10 +95,9 @@ class RecordWriter:
         try:
             if there < len(text):
                 self._file.seek(0)
-                self._file.write(text)
+                self._write(text)
             self._file.truncate(size)
             self._file.seek(size)
-            self._file.flush()
         except OSError as reason:
             raise self._refused(reason) from reason
 
@@ -122,10 +122,14 @@ class RecordWriter:
         if "velocities" in self._buffer.dtype.fields:  # type: ignore[operator]
             record["velocities"] = velocities
         try:
-            self._file.write(self._buffer.tobytes())
-            self._file.flush()
+            self._write(self._buffer.tobytes())
         except OSError as reason:
             raise self._refused(reason) from reason
+
+    def _write(self, data: bytes) -> None:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[self._file.write(rest) :]
 
     def sync(self) -> None:
         """Wait until all records are on the disk.
