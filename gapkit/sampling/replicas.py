@@ -56,7 +56,8 @@ class ReplicaRun:
     total_energy, total_energy_std : (R,) eV
         Mean and standard deviation of the total energy, which the ensemble ``nve`` conserves.
     drift : (R,) eV per atom
-        Change of the total energy over the run by a straight-line fit.
+        Change of the total energy over the run by a straight-line fit. Under ``nvt``, which does not conserve it, that
+        tells how far from equilibrium the run began.
     trajectory : Path or None
         File of the records (:func:`gapkit.sampling.recording.read_records`).
     """

@@ -114,6 +114,16 @@ def test_fixed_coordinates_stay_to_the_last_bit_and_the_others_sample_right():
 
 
 @pytest.mark.parametrize("ensemble", ["nve", "nvt"])
+def test_a_coordinate_that_is_fixed_stays_where_the_frame_moves_it(ensemble):
+    atoms = Atoms("CH", positions=[[0.1, 0.2, 0.3], [0, 0, 0]], velocities=np.full((2, 3), 0.05))
+    settings = ReplicaSettings(ensemble=ensemble, steps=5, draw_velocities=False)
+    state = run_replicas(atoms, springs, settings, random_state=0, fixed=np.array([True, False])).state
+    assert np.array_equal(state.positions[0, 0], atoms.positions[0])
+    assert not state.velocities[0, 0].any()
+    assert state.positions[0, 1].min() > 0.01
+
+
+@pytest.mark.parametrize("ensemble", ["nve", "nvt"])
 def test_a_replica_moves_the_same_to_the_last_bit_alone_or_with_others(ensemble):
     rng = np.random.default_rng(5)
     starts = [pair() for _ in range(5)]

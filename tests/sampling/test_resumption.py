@@ -190,7 +190,10 @@ def test_a_run_whose_disk_is_full_says_so_and_goes_on_later(tmp_path, undisturbe
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     path = tmp_path / "run.records"
 
+    seen = []
+
     def fill(state):
+        seen.append(state.step)
         if state.step == 25:
             resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 100, limits[1]))
 
@@ -202,6 +205,7 @@ def test_a_run_whose_disk_is_full_says_so_and_goes_on_later(tmp_path, undisturbe
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert len(read_records(path)) == 9
+    assert seen[-1] == 26  # the record of step 27 is the first that does not fit
     same(tmp_path, go(tmp_path), undisturbed)
 
 
@@ -241,6 +245,11 @@ def test_a_signal_ends_the_run_after_the_step_and_it_goes_on(tmp_path, undisturb
     steps = []
     same(tmp_path, go(tmp_path, observers=[(1, lambda state: steps.append(state.step))]), undisturbed)
     assert steps == list(range(18, 41))  # nothing is repeated
+
+
+def test_a_signal_in_the_last_step_interrupts_nothing(tmp_path, undisturbed):
+    run = go(tmp_path, observers=[(40, lambda state: state.step and signal.raise_signal(signal.SIGTERM))])
+    same(tmp_path, run, undisturbed)
 
 
 def test_a_signal_during_the_first_forces_leaves_step_zero_recorded_once(tmp_path, undisturbed):
@@ -304,8 +313,9 @@ def test_a_checkpoint_of_another_run_is_refused_by_what_differs(tmp_path, change
 
 
 NURSERY = """
-import os, pathlib, random, signal, sys, time
-import ase, numpy as np
+import os, pathlib, random, signal, sys, threading, time
+import ase
+from tqdm import tqdm
 from gapkit.sampling.replicas import ReplicaSettings, run_replicas
 
 def wells(x):
@@ -318,27 +328,30 @@ def go(folder):
         checkpoint=folder / "run.npz", trajectory=folder / "run.records",
     )
 
-here = pathlib.Path(sys.argv[1])
+tqdm.set_lock(threading.RLock())  # forked processes share the default one, and a killed one never gives it back
+here, wanted = pathlib.Path(sys.argv[1]), int(sys.argv[2])
 chance = random.Random(1)
 begin = time.perf_counter()
 go(here)
 whole = time.perf_counter() - begin
 kills, runs = 0, 0
-while kills < 20:
+while kills < wanted:
     folder = here / str(runs)
     folder.mkdir()
-    while True:
+    for attempt in range(1000):
         child = os.fork()
         if child == 0:
             go(folder)
             os._exit(0)
-        time.sleep(chance.uniform(0, 0.4 * whole))
+        time.sleep(chance.uniform(0, (0.4 + 0.01 * attempt) * whole))  # longer, where the machine became slow
         os.kill(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)
         if os.WIFEXITED(status):
             assert os.WEXITSTATUS(status) == 0
             break
         kills += 1
+    else:
+        sys.exit("no run comes to its end")
     runs += 1
 print(kills, runs)
 """
@@ -347,7 +360,7 @@ print(kills, runs)
 def test_a_process_that_is_killed_twenty_times_leaves_the_same_trajectory(tmp_path):
     """SIGKILL at random moments; most of the time goes into records and checkpoints here."""
     done = subprocess.run(
-        [sys.executable, "-c", NURSERY, str(tmp_path)], capture_output=True, text=True, timeout=300, check=False
+        [sys.executable, "-c", NURSERY, str(tmp_path), "20"], capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 0, done.stderr
     kills, runs = (int(v) for v in done.stdout.split())
