@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from numbers import Real
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -133,24 +133,51 @@ def projected(X: np.ndarray, directions: np.ndarray | None) -> np.ndarray:
     return X if directions is None else X @ directions.T
 
 
+#: descriptors by name
+DESCRIPTORS: dict[str, type[Descriptor]] = {}
+
+
 class Descriptor(ABC):
     """A map from environments to feature vectors, per channel.
 
     Settings are set at construction; :meth:`for_species` gives the descriptor that knows its species, and only that
-    one can describe.
+    one can describe. A subclass with a ``name`` can stand in tables of settings and in model files, once its module is
+    imported; ``gapkit.testing.check_descriptor`` tries all that models ask of it.
     """
 
+    #: name in settings and files
+    name: ClassVar[str]
     r_cut: float
     #: range of the feature, where there is one only
     feature_range: tuple[float, float] | None = None
     #: whether an environment is a pair of atoms, its one feature their distance
     of_pairs: bool = False
+    #: whether each atom is one environment of weight 1, a unit vector: k(x, x) = 1 for dot-product kernels. Such a
+    #: descriptor describes the many-body part of a model: it is projected, resized, and carries the exact mean
+    of_atoms: bool = False
     #: whether :meth:`frame_environments` are those of :meth:`environments`, which for a few atoms cost only their share
     each_atom_alone: bool = False
+    #: whether the predictor of a dot-product kernel can carry a form for variances of local energies
+    #: (``gapkit.potential.local_variance``)
+    carries_forms: bool = False
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        name = cls.__dict__.get("name")
+        if name is None:
+            return
+        known = DESCRIPTORS.get(name)
+        if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
+            raise TypeError(f"the name {name!r} is that of {known.__module__}.{known.__qualname__}; choose another")
+        DESCRIPTORS[name] = cls
 
     @abstractmethod
     def for_species(self, species: Iterable[int]) -> Descriptor:
         """The same descriptor for these atomic numbers."""
+
+    @abstractmethod
+    def n_features(self, channel: Channel) -> int:
+        """Number of features of an environment of this channel."""
 
     @property
     @abstractmethod
@@ -166,6 +193,15 @@ class Descriptor(ABC):
     def frame_environments(self, structure: Structure, channel: Channel, derivatives: bool = True) -> EnvironmentBatch:
         """Environments whose sum is the frame's energy, where it does not matter which atom owns which."""
         return self.environments(structure, channel, derivatives)
+
+    def reshaped(self, cutoff: float, finer: int, width: float, finest: int) -> Descriptor:
+        """The descriptor with its cutoff and width multiplied, and ``finer`` more functions (``finest`` at most); the
+        same, where it has no such settings."""
+        return self
+
+    def with_form(self, predictor: Any, s: KernelSum, soap: np.ndarray, pair: np.ndarray, signs: np.ndarray) -> Any:
+        """The ``predictor`` of the one kernel sum ``s`` that also takes what the form explains from variances."""
+        raise NotImplementedError(f"{type(self).__name__} carries no forms")
 
     def predictor(self, sums: Sequence[KernelSum]) -> Any:
         """What :meth:`add_prediction` needs of one channel's kernel sums, made once per potential."""
@@ -203,6 +239,9 @@ class Descriptor(ABC):
     def arrays(self) -> dict[str, np.ndarray]:
         """Arrays that a model file must keep, so that nothing is made again at load."""
         return {}
+
+    def check_arrays(self) -> None:  # noqa: B027  most descriptors keep none
+        """Raise ValueError where arrays from a model file have not the shapes that compiled code relies on."""
 
     def with_arrays(self, species: Iterable[int], arrays: dict[str, np.ndarray]) -> Descriptor:
         """The descriptor of a model file, from :meth:`arrays`."""

@@ -48,6 +48,7 @@ class PairDistance(Descriptor):
     """
 
     species: tuple[int, ...] = ()
+    name = "pair"
     of_pairs = True
 
     def __init__(self, r_cut: float = 5.0, cutoff_width: float = 1.0) -> None:
@@ -59,6 +60,9 @@ class PairDistance(Descriptor):
         described = copy.copy(self)
         described.species = tuple(sorted(int(z) for z in species))
         return described
+
+    def n_features(self, channel: Channel) -> int:
+        return 1
 
     @property
     def channels(self) -> tuple[Channel, ...]:

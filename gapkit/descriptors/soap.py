@@ -11,12 +11,12 @@ from typing import Any
 import ase
 import numpy as np
 from ase.data import atomic_numbers
-from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.utils.validation import check_is_fitted
 
 from gapkit.descriptors.base import Channel, Descriptor, EnvironmentBatch, KernelSum, Sums, check_cutoff
 from gapkit.descriptors.soap_basis import TABLE_POINTS, SoapBasis, power_spectrum_blocks
-from gapkit.descriptors.soap_predictor import SoapPredictor, predictors
+from gapkit.descriptors.soap_predictor import SoapPredictor, predictors, with_spread
 from gapkit.exceptions import SettingsError
 from gapkit.numerics import radial
 from gapkit.numerics import soap_frames as floor
@@ -92,6 +92,8 @@ class SOAP(TransformerMixin, BaseEstimator, Descriptor):
         self.compression = compression
         self.n_jobs = n_jobs
 
+    name = "soap"
+
     # -- scikit-learn ------------------------------------------------------------------------------------------
 
     def fit(self, X: Sequence[ase.Atoms], y: Any = None) -> SOAP:
@@ -130,11 +132,34 @@ class SOAP(TransformerMixin, BaseEstimator, Descriptor):
     # -- the contract with models ------------------------------------------------------------------------------
 
     each_atom_alone = True
+    of_atoms = True
+    carries_forms = True
 
     def for_species(self, species: Iterable[int]) -> SOAP:
         described = copy.copy(self)
         described.basis_ = self._make_basis(sorted(species))
         return described
+
+    def n_features(self, channel: Channel) -> int:
+        return self.basis_.n_features
+
+    def check_arrays(self) -> None:
+        basis = self.basis_
+        size = TABLE_POINTS * (basis.l_max + 1) * 2 * basis.n_pad
+        if basis.n_pad % 8 or basis.n_pad < basis.n_max or basis.table.shape != (size,) or basis.centre.ndim != 1:
+            raise ValueError(f"the radial table has the shape {basis.table.shape}, not ({size},)")
+
+    def reshaped(self, cutoff: float, finer: int, width: float, finest: int) -> SOAP:
+        changed = clone(self).set_params(
+            r_cut=round(cutoff * self.r_cut, 1),
+            n_max=min(self.n_max + finer, finest),
+            l_max=min(self.l_max + finer, finest),
+            sigma=round(width * self.sigma, 2),
+        )
+        return changed.for_species(self.basis_.species)
+
+    def with_form(self, predictor, s: KernelSum, soap: np.ndarray, pair: np.ndarray, signs: np.ndarray):
+        return (with_spread(predictor[0], s, soap, pair, signs),)
 
     @property
     def channels(self) -> tuple[Channel, ...]:

@@ -44,6 +44,7 @@ class Triplet(Descriptor):
     ((14, 14, 14),)
     """
 
+    name = "triplet"
     species: tuple[int, ...] = ()
 
     def __init__(self, r_cut: float = 3.5, cutoff_width: float = 1.0) -> None:
@@ -54,6 +55,9 @@ class Triplet(Descriptor):
         described = copy.copy(self)
         described.species = tuple(sorted(int(z) for z in species))
         return described
+
+    def n_features(self, channel: Channel) -> int:
+        return 3
 
     @property
     def channels(self) -> tuple[Channel, ...]:

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from gapkit.descriptors import PairDistance, Triplet
 from gapkit.exceptions import SettingsError
 from gapkit.kernels import SquaredExponential
 from gapkit.models.sparse_points import selection
@@ -96,10 +95,10 @@ def _term(given: Any, where: str) -> Term:
     width = getattr(descriptor, "cutoff_width", None)
     if width is not None and not 0 < width <= descriptor.r_cut:
         raise SettingsError(f"{where}: cutoff_width must be above 0 and at most r_cut, not {width!r}")
-    features = 1 if isinstance(descriptor, PairDistance) else 3 if isinstance(descriptor, Triplet) else None
-    if isinstance(kernel, SquaredExponential) and features is not None:
-        scales = np.size(kernel.length_scale)
-        if scales not in (1, features):
+    if isinstance(kernel, SquaredExponential) and np.size(kernel.length_scale) > 1:
+        scales, described = np.size(kernel.length_scale), descriptor.for_species([1])
+        features = described.n_features(described.channels[0])
+        if not descriptor.of_atoms and scales != features:
             raise SettingsError(f"{where}: length_scale must be one number or {features}, not {scales}")
     return term
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gapkit.descriptors import SOAP, Descriptor, PairDistance
+from gapkit.descriptors import Descriptor
 from gapkit.descriptors.base import Channel
 from gapkit.exceptions import SettingsError
 from gapkit.fitting.default_terms import default_terms
@@ -48,7 +48,7 @@ def choose_terms(terms: Any, data: TrainingSet, sparse: Any = "auto", exact: boo
         raise SettingsError("terms must be 'auto' or a list of one or more gapkit.Term")
     changes = sparse_settings(sparse)
     described = [t.with_descriptor(t.descriptor.for_species(data.species)) for t in terms]
-    return tuple(t if isinstance(t.descriptor, PairDistance) else replace(t, **changes) for t in described)
+    return tuple(t if t.descriptor.of_pairs else replace(t, **changes) for t in described)
 
 
 def sparse_settings(sparse: Any) -> dict[str, Any]:
@@ -119,7 +119,7 @@ def gather_pool(data: TrainingSet, terms: Sequence[Term], rng: np.random.Generat
     r_cut = max(t.descriptor.r_cut for t in terms)
     n_types = max(1, len({str(t.config_type) for t in data.targets}))
     reservoirs: dict[tuple[int, Channel], dict[str, Reservoir]] = {}
-    widest = max(range(len(terms)), key=lambda k: isinstance(terms[k].descriptor, SOAP))
+    widest = max(range(len(terms)), key=lambda k: terms[k].descriptor.of_atoms)
     projections: dict[Channel, np.ndarray] = {}
     fingerprints = np.zeros((len(data.frames), FINGERPRINT))
     for n, frame in enumerate(bar(data.frames, desc="descriptors", unit="frame")):

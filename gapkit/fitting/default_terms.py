@@ -105,4 +105,4 @@ def starting_levels(
 
 
 def _is_soap(term: Term) -> bool:
-    return isinstance(term.descriptor, SOAP)
+    return term.descriptor.of_atoms

@@ -27,7 +27,6 @@ from typing import Any
 
 import numpy as np
 
-from gapkit.descriptors import SOAP
 from gapkit.fitting.training_set import TrainingSet
 from gapkit.kernels import DotProduct
 from gapkit.models.basis import SparseBasis
@@ -121,7 +120,7 @@ class ExactMean:
 
 def suits(terms: Sequence[Term]) -> bool:
     """Whether an exact mean can be made of these terms: one SOAP term, of power two."""
-    soap = [t for t in terms if isinstance(t.descriptor, SOAP)]
+    soap = [t for t in terms if t.descriptor.of_atoms]
     return len(soap) == 1 and isinstance(soap[0].kernel, DotProduct) and soap[0].kernel.zeta == 2
 
 
@@ -168,7 +167,7 @@ class LabelCovariances:
     ) -> None:
         self.data, self.basis, self.bar = data, basis, bar
         self.labels = [Labels.of(t, own_groups) for t in data.targets]
-        self.soap = {k: b for k, b in enumerate(basis.blocks) if isinstance(b.descriptor, SOAP)}
+        self.soap = {k: b for k, b in enumerate(basis.blocks) if b.descriptor.of_atoms}
         self.others = [k for k in range(len(basis.blocks)) if k not in self.soap]
         self.other_basis = (
             SparseBasis.of_blocks([basis.blocks[k] for k in self.others], basis.n_terms) if self.others else None

@@ -20,8 +20,6 @@ from typing import IO, Any
 
 import numpy as np
 
-from gapkit.descriptors import SOAP, PairDistance, Triplet
-from gapkit.descriptors.soap import TABLE_POINTS
 from gapkit.exceptions import GapkitWarning, ModelFileError, SettingsError
 from gapkit.fitting.fit import Fit
 from gapkit.models.basis import SparseBasis
@@ -260,7 +258,7 @@ def _extra(basis: SparseBasis, arrays: dict[str, np.ndarray]) -> dict[int, tuple
         if f"extra{k}.points" not in arrays:
             continue
         points, weights = arrays[f"extra{k}.points"], arrays[f"extra{k}.weights"]
-        if points.shape != (*weights.shape, block.points.shape[1]) or not isinstance(block.descriptor, SOAP):
+        if points.shape != (*weights.shape, block.points.shape[1]) or not block.descriptor.of_atoms:
             raise ValueError(f"the further points of block {k} have the shape {points.shape}")
         extra[k] = points, weights
     return extra
@@ -269,7 +267,7 @@ def _extra(basis: SparseBasis, arrays: dict[str, np.ndarray]) -> dict[int, tuple
 def _local_forms(basis: SparseBasis, arrays: dict[str, np.ndarray]) -> dict[int, LocalForm]:
     """The forms of the file; ValueError where one does not fit its block."""
     forms = {}
-    n_pair = sum(len(b.points) for b in basis.blocks if isinstance(b.descriptor, PairDistance))
+    n_pair = sum(len(b.points) for b in basis.blocks if b.descriptor.of_pairs)
     for k, block in enumerate(basis.blocks):
         if f"form{k}.soap" not in arrays:
             continue
@@ -295,14 +293,8 @@ def _check_arrays(basis: SparseBasis, arrays: dict[str, np.ndarray]) -> None:
     for k, b in enumerate(basis.blocks):
         if b.channel not in b.descriptor.channels:
             raise ValueError(f"block {k} has the channel {b.channel}, which its descriptor has not")
-        if isinstance(b.descriptor, SOAP):
-            soap = b.descriptor.basis_
-            features = soap.n_features
-            size = TABLE_POINTS * (soap.l_max + 1) * 2 * soap.n_pad
-            if soap.n_pad % 8 or soap.n_pad < soap.n_max or soap.table.shape != (size,) or soap.centre.ndim != 1:
-                raise ValueError(f"the radial table has the shape {soap.table.shape}, not ({size},)")
-        else:
-            features = 3 if isinstance(b.descriptor, Triplet) else 1
+        b.descriptor.check_arrays()
+        features = b.descriptor.n_features(b.channel)
         if b.directions is not None:
             if b.kernel.centred or b.directions.ndim != 2 or b.directions.shape[1] != features or not len(b.directions):
                 raise ValueError(f"the directions of block {k} have the shape {b.directions.shape}")

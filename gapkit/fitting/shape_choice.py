@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from sklearn.base import clone
 
 from gapkit.descriptors import SOAP
 from gapkit.exceptions import NumericsError
@@ -96,7 +95,7 @@ def choose_shape(
             score = _judge(basis, fewer, small, folds, given, n_threads, quiet)
         except (NumericsError, np.linalg.LinAlgError):
             score = np.inf
-        soap = next(t.descriptor for t in changed if isinstance(t.descriptor, SOAP))
+        soap = next(t.descriptor for t in changed if t.descriptor.of_atoms)
         tried.append(Shape(soap, score))
         if len(tried) > 1 and score < tried[0].score - WORTH and score <= min(t.score for t in tried):
             best = changed
@@ -131,16 +130,4 @@ def _quiet(bar: Callable[..., Any]) -> Callable[..., Any]:
 def shapes_of(terms: Sequence[Term], data: TrainingSet) -> Iterator[tuple[Term, ...]]:
     """The terms with each shape of their SOAP."""
     for cutoff, finer, width in SHAPES:
-        changed = []
-        for term in terms:
-            d = term.descriptor
-            if isinstance(d, SOAP):
-                soap = clone(d).set_params(
-                    r_cut=round(cutoff * d.r_cut, 1),
-                    n_max=min(d.n_max + finer, FINEST),
-                    l_max=min(d.l_max + finer, FINEST),
-                    sigma=round(width * d.sigma, 2),
-                )
-                term = term.with_descriptor(soap.for_species(data.species))
-            changed.append(term)
-        yield tuple(changed)
+        yield tuple(t.with_descriptor(t.descriptor.reshaped(cutoff, finer, width, FINEST)) for t in terms)

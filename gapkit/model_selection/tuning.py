@@ -21,7 +21,6 @@ import numpy as np
 from ase import Atoms
 from sklearn.base import clone
 
-from gapkit.descriptors import PairDistance
 from gapkit.estimators.gap import GAP
 from gapkit.exceptions import DataError, NumericsError, SettingsError
 from gapkit.fitting.default_terms import default_terms
@@ -47,10 +46,7 @@ class Candidate:
     def made(self, share: float = 1.0) -> list[Term]:
         """The terms, with this share of the sparse points of all but pair terms."""
         made = [term_from_settings(t) for t in self.terms]
-        return [
-            t if isinstance(t.descriptor, PairDistance) else replace(t, n_sparse=max(20, round(share * t.n_sparse)))
-            for t in made
-        ]
+        return [t if t.descriptor.of_pairs else replace(t, n_sparse=max(20, round(share * t.n_sparse))) for t in made]
 
     @property
     def key(self) -> str:

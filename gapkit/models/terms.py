@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from numbers import Integral
 from typing import Any
 
-from gapkit.descriptors import SOAP, Descriptor, PairDistance, Triplet
+from gapkit.descriptors import Descriptor
+from gapkit.descriptors.base import DESCRIPTORS
 from gapkit.exceptions import SettingsError
 from gapkit.kernels import DotProduct, Kernel, SquaredExponential
 from gapkit.models.sparse_points import Selection, selection
 
-DESCRIPTORS: dict[str, type] = {"soap": SOAP, "pair": PairDistance, "triplet": Triplet}
 #: settings of a term that are neither its descriptor's nor its kernel's
 OF_TERM = ("n_sparse", "selection", "signal", "projection", "stratified")
 
@@ -69,7 +69,7 @@ class Term:
     def _check_projection(self) -> None:
         if self.projection is None:
             return
-        if self.kernel.centred or not isinstance(self.descriptor, SOAP):
+        if self.kernel.centred or not self.descriptor.of_atoms:
             raise SettingsError("projection is for SOAP with a dot-product kernel; leave it out of other terms")
         whole = isinstance(self.projection, Integral) and not isinstance(self.projection, bool)
         if self.projection != "auto" and not (whole and int(self.projection) >= 1):
@@ -121,7 +121,7 @@ def term_from_settings(settings: Mapping[str, Any]) -> Term:
             f"term {name!r}: give zeta (dot-product kernel) or length_scale (squared exponential), not both"
         )
     kernel: Kernel
-    if "zeta" in known or (name == "soap" and "length_scale" not in known):
+    if "zeta" in known or (DESCRIPTORS[name].of_atoms and "length_scale" not in known):
         kernel = DotProduct(known.pop("zeta", 4))
     else:
         length = known.pop("length_scale", 1.0)

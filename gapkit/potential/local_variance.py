@@ -28,7 +28,6 @@ import scipy.linalg
 
 from gapkit.descriptors import Descriptor
 from gapkit.descriptors.base import Channel, smooth_cutoff
-from gapkit.descriptors.soap_predictor import with_spread
 from gapkit.models.basis import SparseBasis
 from gapkit.models.posterior import Posterior
 from gapkit.models.sparse_block import SparseBlock
@@ -71,7 +70,7 @@ class LocalForm:
 
 def supports(basis: SparseBasis) -> bool:
     """Whether the model is one SOAP term with a dot-product kernel, and pair terms: what a form can be made for."""
-    soap = {b.term for b in basis.blocks if b.descriptor.each_atom_alone}
+    soap = {b.term for b in basis.blocks if b.descriptor.carries_forms}
     others = [b for b in basis.blocks if b.term not in soap]
     return (
         len(soap) == 1
@@ -176,7 +175,7 @@ def _worthwhile(down: np.ndarray, A: np.ndarray, exact: np.ndarray) -> np.ndarra
 
 
 def _soap_blocks(basis: SparseBasis) -> list[tuple[int, SparseBlock]]:
-    return [(k, b) for k, b in enumerate(basis.blocks) if b.descriptor.each_atom_alone]
+    return [(k, b) for k, b in enumerate(basis.blocks) if b.descriptor.carries_forms]
 
 
 def _pair_columns(basis: SparseBasis) -> np.ndarray:
@@ -254,21 +253,13 @@ class LocalVariance:
         self._tables = [PairTable.of(b) for b in basis.blocks if b.descriptor.of_pairs]
         of_block = {basis.blocks[k].channel: k for k in forms}
         self._served = set(of_block)
-        self.passes = [
-            (
-                descriptor,
-                channel,
-                self._with_form(parts, of_block.get(channel), alpha) if descriptor.each_atom_alone else parts,
-            )
-            for descriptor, channel, parts in predictors
-        ]
-
-    def _with_form(self, parts: Any, k: int | None, alpha: np.ndarray) -> Any:
-        """The predictor of block ``k`` with its form."""
-        if k is None:
-            return parts
-        form = self.forms[k]
-        return (with_spread(parts[0], self.basis.blocks[k].kernel_sum(alpha), form.soap, form.pair, form.signs),)
+        self.passes = []
+        for descriptor, channel, predictor in predictors:
+            k = of_block.get(channel) if descriptor.carries_forms else None
+            if k is not None:
+                made = basis.blocks[k].kernel_sum(alpha)
+                predictor = descriptor.with_form(predictor, made, forms[k].soap, forms[k].pair, forms[k].signs)
+            self.passes.append((descriptor, channel, predictor))
 
     def begin(self, structure: Structure) -> tuple[np.ndarray, np.ndarray]:
         """Pair kernel sums (n, q) of the structure, and the variances (n,) without what the SOAP blocks explain."""

@@ -109,6 +109,11 @@ class _Reference:
         if atoms.pbc.any():  # else the cell means nothing, and may be singular
             shift = longer.vectors - (positions[longer.j] - positions[longer.i])
             images = np.rint(shift @ np.linalg.inv(cell))
+        # in one order whenever the list was made: sums over pairs, and a resumed run, are the same to the last bit
+        order = np.lexsort((*images.T, longer.j, longer.i))
+        images = images[order]
+        j, vectors, distances = longer.j[order], longer.vectors[order], longer.distances[order]
+        longer = Neighbours(longer.n_atoms, longer.r_cut, longer.first, longer.i[order], j, vectors, distances)
         return cls(atoms.numbers.copy(), atoms.pbc.copy(), cell, positions, longer, images)
 
     def serves(self, atoms: ase.Atoms, r_cut: float, skin: float) -> bool:

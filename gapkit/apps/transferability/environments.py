@@ -10,7 +10,6 @@ import ase
 import numpy as np
 from tqdm import tqdm
 
-from gapkit.descriptors import SOAP
 from gapkit.estimators.gap import GAP
 from gapkit.exceptions import DataError, SettingsError
 from gapkit.potential.potential import Potential
@@ -92,7 +91,7 @@ def environments(gap: GAP, frames: Sequence[ase.Atoms], progress: bool = False) 
 
 
 def _soap_blocks(potential: Potential, number: int) -> list:
-    blocks = [b for b in potential.basis.blocks if isinstance(b.descriptor, SOAP) and b.channel == (number,)]
+    blocks = [b for b in potential.basis.blocks if b.descriptor.of_atoms and b.channel == (number,)]
     if not blocks:
         raise SettingsError("distances between environments need a SOAP term; this potential has none")
     return blocks
