@@ -39,8 +39,8 @@ def check_descriptor(
     descriptor
         Descriptor as it is constructed: the check asks it :meth:`~gapkit.descriptors.Descriptor.for_species`.
     frames
-        Frames to try it on; default: seven small ones of carbon, oxygen and silicon, isolated, partly periodic, skewed
-        and smaller than the cutoff. Of frames that are given, only their species are used.
+        Frames to try it on; default: eight small ones of carbon, oxygen and silicon, isolated, partly periodic, skewed,
+        smaller than the cutoff, and on a line. Of frames that are given, only their species are used.
     kernel
         Kernel of predictions and of the small model; default: several.
     random_state

@@ -38,7 +38,7 @@ def skewed_crystal(symbols: str, rng: np.random.Generator) -> ase.Atoms:
 
 
 def small_frames(r_cut: float, rng: np.random.Generator) -> dict[str, ase.Atoms]:
-    """Seven frames of one to five atoms of C, O and Si by name, in size proportional to a cutoff ``r_cut`` (A).
+    """Eight frames of one to five atoms of C, O and Si by name, in size proportional to a cutoff ``r_cut`` (A).
 
     Examples
     --------
@@ -61,6 +61,7 @@ def small_frames(r_cut: float, rng: np.random.Generator) -> dict[str, ase.Atoms]
         "slab": slab,
         "wire": wire,
         "very skewed crystal": sheared,
+        "atoms on the z axis": ase.Atoms("SiOSi", positions=[[0.0, 0.0, 0.0], [0.0, 0.0, 1.7], [0.0, 0.0, 3.2]]),
         "one atom and its images": ase.Atoms("Si", cell=[[2.6, 0.1, 0.0], [0.3, 2.8, 0.2], [-0.2, 0.1, 2.5]], pbc=True),
         "one atom alone": ase.Atoms("C"),
     }

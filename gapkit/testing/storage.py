@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+import sys
 import tempfile
 from pathlib import Path
 
@@ -33,7 +34,7 @@ def check_copies(trial: Trial) -> None:
         ("pickle", pickle.loads(pickle.dumps(trial.descriptor)) if _picklable(trial.descriptor) else None),
     ):
         if other is None:
-            trial.checks.leave_out(way, "the class stands inside a function or the main script's __main__")
+            trial.checks.leave_out(way, "the class cannot be found by its name: move it to the top of a module")
         else:
             _same_numbers(trial, way, other, "keep all that the descriptor needs in plain attributes")
 
@@ -41,7 +42,7 @@ def check_copies(trial: Trial) -> None:
 def _picklable(descriptor: Descriptor) -> bool:
     """Whether the class can be found by its name, which pickle needs."""
     kind = type(descriptor)
-    return "<locals>" not in kind.__qualname__ and kind.__module__ not in ("__main__", "page")
+    return getattr(sys.modules.get(kind.__module__), kind.__qualname__, None) is kind
 
 
 def check_settings(trial: Trial) -> None:
@@ -161,6 +162,9 @@ def tiny_model(trial: Trial, kernel: Kernel | None) -> tuple[GAP, list[ase.Atoms
 
 def check_model(trial: Trial, kernel: Kernel | None) -> None:
     """A model with the descriptor can be fitted, predicts with error bars, and is the same from a file."""
+    if not isinstance(trial.descriptor.settings().get("name"), str):
+        trial.checks.leave_out("a fitted model", "settings() gives no name, which a fit asks for")
+        return
     gap, frames = tiny_model(trial, kernel)
     remedy = "the checks above should have found a cause; if they did not, look at what the error says"
     predicted = gap.predict(frames, uncertainty=True)
