@@ -25,7 +25,7 @@ FLOORS = (
     {"potential"},
     {"fitting"},
     {"estimators"},
-    {"sampling", "propagation", "plotting", "oracles"},
+    {"sampling", "propagation", "plotting", "oracles", "testing"},
     {"vibrations"},
     {"generation"},
     {"active", "model_selection"},

@@ -27,8 +27,8 @@ STEP, PRIOR_STEP = 1e-3, 2e-3
 
 def usual_kernels(trial: Trial, x: np.ndarray) -> list[Kernel]:
     """Kernels that models take for features ``x`` (e, f): powers of the dot product, and the squared exponential."""
-    spread = x.std(axis=0)
-    scale = np.where(spread > 1e-3 * np.abs(x).max(), spread, np.abs(x).max() or 1.0)
+    # not so narrow that finite differences fail where few environments happen to be alike
+    scale = np.maximum(x.std(axis=0), 0.2 * (np.abs(x).max() or 1.0))
     if x.shape[1] > 8:
         stationary = SquaredExponential(float(np.linalg.norm(scale)))
     else:
@@ -57,11 +57,11 @@ def _cases(trial: Trial, kernel: Kernel | None) -> Iterator[tuple[str, Channel, 
         kernels = [kernel] if kernel is not None else usual_kernels(trial, x)
         singles = [[kernel_sums(trial, channel, k)] for k in kernels]
         for group in [*singles, [s for one in singles for s in one]]:
-            names = " and ".join(repr(s.kernel) for s in group)
+            names = " and ".join(type(s.kernel).__name__ for s in group)
             yield f"{channel_name(channel)}, {names}", channel, group
         if trial.descriptor.of_atoms and not kernels[0].centred:
             yield (
-                f"{channel_name(channel)}, {kernels[0]!r}, projected",
+                f"{channel_name(channel)}, {type(kernels[0]).__name__}, projected",
                 channel,
                 [kernel_sums(trial, channel, kernels[0], True)],
             )
@@ -80,6 +80,8 @@ def check_predictions(trial: Trial, kernel: Kernel | None) -> None:
                 trial, "predictions are kernel sums", got, expected, where,
                 "add_prediction must add weight * g(x) to sums.local and its derivatives to what is in sums already",
             )  # fmt: skip
+            if not expected.value.any():
+                continue
             parts = AtomSums(*(np.zeros_like(a) for a in (expected.value, expected.gradient, expected.strain)))
             for domain, owner in halves(trial, atoms):
                 for total, part in zip(
@@ -187,6 +189,8 @@ def check_energy_derivatives(trial: Trial, kernel: Kernel | None) -> None:
 
         for name, atoms in zip(trial.names, trial.frames, strict=True):
             got = _predicted(trial, trial.structure(atoms), channel, predictor)
+            if not got.value.any():
+                continue
             unit = max(1.0, float(np.abs(got.value).max()))
             along, strain = rng.normal(size=(len(atoms), 3)), int(rng.integers(6))
             exact = [float(np.sum(got.gradient[:, :, 0] * along)), float(got.strain[:, strain].sum())]
@@ -227,7 +231,9 @@ def check_rows(trial: Trial, kernel: Kernel | None) -> None:
             for name, atoms in zip(trial.names, trial.frames, strict=True):
                 structure = trial.structure(atoms)
                 rows = basis.rows(structure)
-                where = f"{name}, {channel_name(channel)}, {k!r}"
+                if not len(d.environments(structure, channel, derivatives=False)):
+                    continue
+                where = f"{name}, {channel_name(channel)}, {type(k).__name__}"
                 local = basis.local_rows(structure).K.sum(axis=0)
                 _close_rows(trial, rows.K[0], local, f"{where}, energy", "local energies")
                 for target, what, change, h in _few_changes(trial, atoms):

@@ -78,9 +78,8 @@ class Probes:
     @classmethod
     def of(cls, x: np.ndarray, n: int, rng: np.random.Generator) -> Probes:
         """``n`` probes for features that vary as the rows of ``x`` (e, f) do."""
-        spread = x.std(axis=0) if len(x) else np.ones(x.shape[1])
         largest = float(np.abs(x).max(initial=0.0)) or 1.0
-        spread = np.where(spread > 1e-3 * largest, spread, largest)
+        spread = np.maximum(x.std(axis=0) if len(x) else 0.0, 0.1 * largest) * np.ones(x.shape[1])
         u = rng.normal(size=(x.shape[1], n)) / spread[:, None] / np.sqrt(x.shape[1])
         b = rng.uniform(0, 2 * np.pi, size=n)
         u[:, 0], b[0] = 0.0, 0.0

@@ -143,7 +143,9 @@ class Checks:
 
     def fail(self, check: str, what: str, remedy: str) -> NoReturn:
         """Raise the AssertionError of a check."""
-        raise AssertionError(f"{self.subject}, {check}: {what}. {remedy[0].upper()}{remedy[1:]}.")
+        first = remedy.split()[0]
+        remedy = remedy if set(first) & set("_.(") else remedy[0].upper() + remedy[1:]
+        raise AssertionError(f"{self.subject}, {check}: {what}. {remedy}.")
 
     def report(self) -> CheckReport:
         """All checks so far."""

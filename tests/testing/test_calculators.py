@@ -41,11 +41,11 @@ def test_calculators_that_refuse_bad_frames_pass(calculator):
 )
 @pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")
 def test_calculators_of_ase_pass_but_take_positions_that_are_no_numbers(calculator):
-    report = check_calculator(calculator, refuses_nan=False)
+    report = check_calculator(calculator, refuses_nan=False, coordinates=3)
     assert report.left_out["a position that is not a number"] == "refuses_nan=False"
     assert {"forces", "stress", "the frame after an error"} <= set(report.passed)
     with pytest.raises(AssertionError, match="a position that is not a number: .*no error, but an energy of"):
-        check_calculator(calculator)
+        check_calculator(calculator, Atoms("Cu3", positions=[[0, 0, 0], [2.3, 0, 0], [0, 2.4, 0.4]]))
 
 
 FAULTS = [

@@ -464,7 +464,7 @@ class DoubleForces(Repulsion):
 
 
 class OneForceOff(Repulsion):
-    """A constant force on every atom, which only the sum shows to a search of few coordinates."""
+    """Every atom has a small force too much."""
 
     def spoil(self, results, atoms):
         results["forces"] = results["forces"] + [1e-3 * np.abs(results["forces"]).max(), 0.0, 0.0]
