@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
+import ase
 import numpy as np
 from ase.build import make_supercell
 
@@ -12,7 +14,7 @@ from gapkit.testing.calculator_trial import SCALES, CalculatorTrial
 from gapkit.testing.finite_differences import VOIGT, displaced, moved_along, settled_difference, strained
 from gapkit.testing.frames import random_rotation
 
-#: steps of positions (A); strains are a fifth of them
+#: steps of positions (A); steps of strains are a fifth of these numbers
 STEPS = (1e-3, 4e-3, 1.6e-2)
 #: error of a finite difference, in units of the largest force or stress, beyond which it says nothing
 NOISIEST = 1e-2
@@ -61,9 +63,9 @@ def check_sums(trial: CalculatorTrial) -> None:
             if local == "stresses" and not trial.has_stress(atoms):
                 continue
             trial.checks.close(
-                check, np.sum(trial.ask(local, atoms), axis=0), trial.ask(whole, atoms), trial.equal, f"{name}, {whole}",
-                f"share the {whole} among atoms so that {local} sum to it, or leave {local} out", SCALES[whole],
-                (f"{local} sum to", f"{whole} is"),
+                check, np.sum(trial.ask(local, atoms), axis=0), trial.ask(whole, atoms), trial.equal,
+                f"{name}, {whole}", f"share the {whole} among atoms so that {local} sum to it, or leave {local} out",
+                SCALES[whole], (f"{local} sum to", f"{whole} is"),
             )  # fmt: skip
 
 
@@ -77,7 +79,7 @@ def check_forces(trial: CalculatorTrial, coordinates: int) -> None:
             a, axis = divmod(flat, 3)
             where = f"{name}, {'xyz'[axis]} component of the force on atom {a}"
             derivative = _derivative(
-                trial, "forces", lambda s, a=a, x=axis, f=atoms: trial.energy(displaced(f, a, x, s)), 1.0, unit, where
+                trial, "forces", partial(displaced, atoms, a, axis), 1.0, unit, where
             )  # fmt: skip
             _close(trial, "forces", forces[a, axis], derivative, -1.0, unit, where, _FORCES)
             largest = max(largest, abs(derivative[0]))
@@ -85,7 +87,7 @@ def check_forces(trial: CalculatorTrial, coordinates: int) -> None:
         along /= np.linalg.norm(along)
         where = f"{name}, forces along a displacement of all atoms"
         derivative = _derivative(
-            trial, "forces", lambda s, f=atoms, u=along: trial.energy(moved_along(f, u, s)), 1.0, unit, where
+            trial, "forces", partial(moved_along, atoms, along), 1.0, unit, where
         )  # fmt: skip
         _close(trial, "forces", float(np.sum(forces * along)), derivative, -1.0, unit, where, _FORCES)
         trial.checks.close(
@@ -111,7 +113,9 @@ def check_stress(trial: CalculatorTrial) -> None:
     """The stress is the strain derivative of the energy over the volume."""
     frames = [(name, atoms) for name, atoms in trial.each() if trial.has_stress(atoms)]
     if not frames:
-        reason = "no frame is periodic with a cell volume" if trial.implements("stress") else "stress is not implemented"
+        reason = (
+            "no frame is periodic with a cell volume" if trial.implements("stress") else "stress is not implemented"
+        )
         trial.checks.leave_out("stress", reason)
         return
     largest = 0.0
@@ -122,8 +126,7 @@ def check_stress(trial: CalculatorTrial) -> None:
         for v, component in enumerate(("xx", "yy", "zz", "yz", "xz", "xy")):
             where = f"{name}, stress component {component}"
             derivative = _derivative(
-                trial, "stress", lambda s, v=v, f=atoms: trial.energy(strained(f, v, 0.2 * s)), 0.2 * volume, unit,
-                where,
+                trial, "stress", partial(strained, atoms, v), volume, unit, where, 0.2
             )  # fmt: skip
             _close(trial, "stress", stress[v], derivative, 1.0, unit, where, _STRESS)
             largest = max(largest, abs(derivative[0]))
@@ -131,15 +134,22 @@ def check_stress(trial: CalculatorTrial) -> None:
 
 
 def _derivative(
-    trial: CalculatorTrial, check: str, energy: Callable[[float], float], divisor: float, unit: float, where: str
+    trial: CalculatorTrial,
+    check: str,
+    change: Callable[[float], ase.Atoms],
+    divisor: float,
+    unit: float,
+    where: str,
+    shorter: float = 1.0,
 ) -> tuple[float, float]:
-    """Finite difference of the energy over ``divisor``, and its error."""
-    enough = 0.1 * trial.tolerance * unit * divisor
-    value, error = (x / divisor for x in settled_difference(energy, STEPS, enough))
+    """Derivative of the energy by a ``change`` of the frame, over ``divisor``, and its error; steps are ``shorter``."""
+    steps = [shorter * h for h in STEPS]
+    found = settled_difference(lambda s: trial.energy(change(s)), steps, 0.1 * trial.tolerance * unit * divisor)
+    value, error = found[0] / divisor, found[1] / divisor
     trial.checks.holds(
         check,
         error <= NOISIEST * max(unit, abs(value), 1e-3),
-        f"{where}: finite differences of the energy with steps of {STEPS[0]:g} to {STEPS[-1]:g} A differ by {error:.2g}",
+        f"{where}: finite differences of the energy with steps of {steps[0]:g} to {steps[-1]:g} differ by {error:.2g}",
         "the energy is noisy or jumps: converge it, and let it be continuous where neighbours cross the cutoff",
     )
     return value, error
@@ -214,4 +224,3 @@ def _rotated(results: dict[str, np.ndarray], rotation: np.ndarray) -> dict[str, 
             tensor = rotation @ tensor @ rotation.T
             turned[name] = np.stack([tensor[..., a, b] for a, b in VOIGT], axis=-1)
     return turned
-

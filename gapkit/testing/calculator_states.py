@@ -10,8 +10,8 @@ import numpy as np
 from gapkit.testing.calculator_trial import CalculatorTrial
 
 _STALE = (
-    "results must follow from the frame alone: compare all that they depend on (positions, cell, pbc, numbers) with the "
-    "frame that they were made for, and make lists of neighbours anew where atoms moved too far"
+    "results must follow from the frame alone: compare all that they depend on (positions, cell, pbc, numbers) with "
+    "the frame that they were made for, and make lists of neighbours anew where atoms moved too far"
 )
 
 
@@ -34,8 +34,9 @@ def check_history(trial: CalculatorTrial) -> None:
             trial.same_results("earlier frames", again, first, f"{name}, after the frame {what}", _STALE)
         for single in first:
             trial.results(_far_from(atoms, trial.rng))
+            alone = {single: np.array(trial.ask(single, atoms), dtype=float)}
             trial.same_results(
-                "one property alone", {single: np.array(trial.ask(single, atoms), dtype=float)}, {single: first[single]},
+                "one property alone", alone, {single: first[single]},
                 f"{name}, asked first for {single}", "make all that is asked for, in any order",
             )  # fmt: skip
     for what, changed in differs.items():

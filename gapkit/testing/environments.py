@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import ase
 import numpy as np
@@ -10,10 +11,16 @@ import numpy as np
 from gapkit.descriptors import Descriptor, EnvironmentBatch
 from gapkit.descriptors.base import Channel
 from gapkit.structures.structure import Structure
-from gapkit.testing.finite_differences import central_difference, displaced, moved_along, strained
+from gapkit.testing.finite_differences import (
+    central_difference,
+    displaced,
+    moved_along,
+    refined_difference,
+    strained,
+)
 from gapkit.testing.trial import Trial
 
-#: steps of finite differences by positions (A) and, for a cutoff of 1 A, by strain
+#: step of finite differences by positions (A); by strain over the cutoff in A
 STEP = 2e-4
 
 
@@ -188,11 +195,14 @@ def check_derivatives(trial: Trial) -> None:
         exact = dense_derivatives(batch, len(atoms))
         unit = float(np.abs(batch.x).max()) or 1.0
         for kind, name, exact_here, change, h in _changes(trial, atoms, exact):
-            plain = _columns(trial, channel, change)
-            numerical = _difference(plain, batch, h)
+            scale = unit if kind == "strain" else unit / trial.descriptor.r_cut
+            columns = _columns(trial, channel, change)
+            numerical = refined_difference(
+                lambda h, columns=columns, batch=batch: _difference(columns, batch, h),  # type: ignore[misc]
+                exact_here, h, trial.tolerance * min(scale, 1.0 / trial.descriptor.r_cut),
+            )  # fmt: skip
             if numerical is None:
                 continue  # a pair crosses the cutoff
-            scale = unit if kind == "strain" else unit / trial.descriptor.r_cut
             f = batch.x.shape[1]
             for column, what in ((slice(0, f), "J"), (slice(f, None), "dweight")):
                 trial.checks.close(
@@ -211,7 +221,7 @@ def check_derivatives(trial: Trial) -> None:
             f"derivatives by {kind}",
             largest > 1e-6,
             f"no environment of any frame changes with the {kind}",
-            "give frames whose atoms are within the cutoff of each other, or a descriptor that depends on them",
+            "give frames whose atoms are within the cutoff of each other and in no perfect crystal (atoms.rattle)",
         )
 
 
@@ -231,13 +241,13 @@ def _changes(
     for a in rng.permutation(n)[:2].tolist():
         for axis in range(3):
             name = f"the {'xyz'[axis]} coordinate of atom {a}"
-            yield "positions", name, exact[3 * a + axis], lambda s, a=a, x=axis: displaced(atoms, a, x, s), STEP
+            yield "positions", name, exact[3 * a + axis], partial(displaced, atoms, a, axis), STEP
     along = rng.normal(size=(n, 3))
     total = np.einsum("c,cef->ef", along.ravel(), exact[: 3 * n])
-    yield "positions", "a displacement of all atoms", total, lambda s: moved_along(atoms, along, s), STEP
+    yield "positions", "a displacement of all atoms", total, partial(moved_along, atoms, along), STEP
     for v, name in enumerate(("xx", "yy", "zz", "yz", "xz", "xy")):
         h = STEP / trial.descriptor.r_cut
-        yield "strain", f"the strain component {name}", exact[3 * n + v], lambda s, v=v: strained(atoms, v, s), h
+        yield "strain", f"the strain component {name}", exact[3 * n + v], partial(strained, atoms, v), h
 
 
 def _columns(trial: Trial, channel: Channel, change: Callable[[float], ase.Atoms]):
@@ -268,7 +278,14 @@ def check_ways_to_ask(trial: Trial) -> None:
             array.x.fill(np.nan)
             array.weight.fill(np.nan)
         again = d.environments(structure, channel)
-        _same(trial, "asked again", again, whole, where, "keep no arrays between calls, and give out no array that is kept")
+        _same(
+            trial,
+            "asked again",
+            again,
+            whole,
+            where,
+            "keep no arrays between calls, and give out no array that is kept",
+        )
         plain = d.environments(structure, channel, derivatives=False)
         for name in ("x", "weight", "atom"):
             checks.close(
@@ -306,9 +323,7 @@ def _of_atoms(batch: EnvironmentBatch, atoms: np.ndarray) -> EnvironmentBatch:
     )  # fmt: skip
 
 
-def _same(
-    trial: Trial, check: str, got: EnvironmentBatch, expected: EnvironmentBatch, where: str, remedy: str
-) -> None:
+def _same(trial: Trial, check: str, got: EnvironmentBatch, expected: EnvironmentBatch, where: str, remedy: str) -> None:
     for name in ("atom", "start", "target", "x", "weight", "J", "dweight"):
         trial.checks.close(
             check, getattr(got, name), getattr(expected, name), trial.equal, f"{where}, {name}", remedy,

@@ -60,6 +60,23 @@ def settled_difference(
     return float(best), float(error)
 
 
+def refined_difference(
+    difference: Callable[[float], np.ndarray | None], exact: np.ndarray, h: float, allowed: float
+) -> np.ndarray | None:
+    """Finite ``difference`` with the first of the steps h, h/10, h/100 that is within ``allowed`` of ``exact``.
+
+    A cutoff function whose third derivative jumps leaves an error of second order in the step where a neighbour passes
+    the jump; a wrong derivative is wrong with every step, and the last difference is returned. None where there is none at all.
+    """
+    last = None
+    for step in (h, 0.1 * h, 0.01 * h):
+        found = difference(step)
+        last = last if found is None else found
+        if found is not None and np.abs(found - exact).max(initial=0.0) <= allowed:
+            break
+    return last
+
+
 def displaced(atoms: ase.Atoms, atom: int, axis: int, step: float) -> ase.Atoms:
     """A copy with one coordinate moved by ``step`` (A)."""
     moved = atoms.copy()

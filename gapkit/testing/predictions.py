@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any
 
 import ase
 import numpy as np
@@ -13,7 +15,15 @@ from gapkit.kernels import DotProduct, Kernel, SquaredExponential
 from gapkit.models.basis import SparseBasis
 from gapkit.structures.neighbours import FrameArrays
 from gapkit.structures.structure import Structure
-from gapkit.testing.finite_differences import STENCIL, VOIGT, central_difference, displaced, moved_along, strained
+from gapkit.testing.finite_differences import (
+    STENCIL,
+    VOIGT,
+    central_difference,
+    displaced,
+    moved_along,
+    refined_difference,
+    strained,
+)
 from gapkit.testing.frames import channel_name
 from gapkit.testing.probes import AtomSums, atom_sums
 from gapkit.testing.symmetries import halves
@@ -21,8 +31,8 @@ from gapkit.testing.trial import Trial
 
 #: sparse points of a kernel sum
 N_POINTS = 5
-#: steps of finite differences of energies (A, and for a cutoff of 1 A by strain), and of prior variances (A)
-STEP, PRIOR_STEP = 1e-3, 2e-3
+#: steps of finite differences of energies and of prior variances by positions (A); by strain over the cutoff in A
+STEP, PRIOR_STEP = 2e-4, 2e-3
 
 
 def usual_kernels(trial: Trial, x: np.ndarray) -> list[Kernel]:
@@ -126,7 +136,9 @@ def _kernel_sum_over(trial: Trial, structure: Structure, channel: Channel, group
     return atom_sums(batch, structure.n_atoms, phi, dphi)
 
 
-def _predicted(trial: Trial, structure: Structure, channel: Channel, predictor: object, components: int = 6) -> AtomSums:
+def _predicted(
+    trial: Trial, structure: Structure, channel: Channel, predictor: object, components: int = 6
+) -> AtomSums:
     """What add_prediction adds to sums that are not zero."""
     sums = Sums.zeros(structure.n_atoms, components)
     for array in (sums.local, sums.gradient, sums.strain):
@@ -135,9 +147,7 @@ def _predicted(trial: Trial, structure: Structure, channel: Channel, predictor: 
     return AtomSums(sums.local[:, None] - 1.0, sums.gradient[:, :, None] - 1.0, sums.strain[:, :, None] - 1.0)
 
 
-def _same_prediction(
-    trial: Trial, check: str, got: AtomSums, expected: AtomSums, where: str, remedy: str
-) -> None:
+def _same_prediction(trial: Trial, check: str, got: AtomSums, expected: AtomSums, where: str, remedy: str) -> None:
     unit = max(1.0, float(np.abs(expected.value).max()))
     for part, scale, name in (
         ("value", unit, "local energy"),
@@ -194,12 +204,13 @@ def check_energy_derivatives(trial: Trial, kernel: Kernel | None) -> None:
             unit = max(1.0, float(np.abs(got.value).max()))
             along, strain = rng.normal(size=(len(atoms), 3)), int(rng.integers(6))
             exact = [float(np.sum(got.gradient[:, :, 0] * along)), float(got.strain[:, strain].sum())]
-            numerical = [
-                central_difference(lambda s, a=atoms, e=energy, u=along: e(moved_along(a, u, s)), 0.2 * STEP),
-                central_difference(
-                    lambda s, a=atoms, e=energy, v=strain: e(strained(a, v, s)), STEP / trial.descriptor.r_cut / 5
-                ),
-            ]
+            numerical: list[Any] = []
+            for right, change, h in (
+                (exact[0], partial(moved_along, atoms, along), STEP),
+                (exact[1], partial(strained, atoms, strain), STEP / trial.descriptor.r_cut),
+            ):
+                difference = partial(_slope, energy, change)
+                numerical.append(refined_difference(difference, np.array(right), h, trial.tolerance * unit))
             trial.checks.close(
                 "derivatives of the energy", exact, numerical, 10 * trial.tolerance,
                 lambda k, name=name, case=case: (  # type: ignore[misc]
@@ -208,13 +219,17 @@ def check_energy_derivatives(trial: Trial, kernel: Kernel | None) -> None:
                 "sums.gradient must be dE/dr, sums.strain dE_a/d(strain) of what is added to sums.local", unit,
                 ("add_prediction gives", "finite differences of the energy give"),
             )  # fmt: skip
-            largest = max(largest, *map(abs, numerical))
+            largest = max(largest, *(float(abs(slope)) for slope in numerical))
     trial.checks.holds(
         "derivatives of the energy",
         largest > 1e-6,
         "the energy of no frame changes with positions or strain",
         "give frames whose atoms are within the cutoff of each other, or another kernel",
     )
+
+
+def _slope(energy: Callable[[ase.Atoms], float], change: Callable[[float], ase.Atoms], h: float) -> np.ndarray:
+    return np.array(central_difference(lambda s: energy(change(s)), h))
 
 
 def check_rows(trial: Trial, kernel: Kernel | None) -> None:
@@ -237,19 +252,36 @@ def check_rows(trial: Trial, kernel: Kernel | None) -> None:
                 local = basis.local_rows(structure).K.sum(axis=0)
                 _close_rows(trial, rows.K[0], local, f"{where}, energy", "local energies")
                 for target, what, change, h in _few_changes(trial, atoms):
-                    stencil = [(c / h, d.environments(Structure(change(s * h), d.r_cut), channel)) for s, c in STENCIL]
-                    if len({len(b) for _, b in stencil}) > 1 or not len(stencil[0][1]):
+                    prior, at = float(rows.prior[1 + target, 0]), f"{where}, derivative by {what}"
+                    right, unit = np.append(rows.K[1 + target], prior), float(rows.prior[0, 0]) / d.r_cut**2
+                    found = refined_difference(
+                        partial(_functional, trial, channel, k, points, change), right, h, trial.tolerance * unit
+                    )
+                    if found is None:
                         continue  # a pair crosses the cutoff
-                    features = np.vstack([b.x for _, b in stencil])
-                    weight = np.concatenate([c * b.weight for c, b in stencil])
-                    at = f"{where}, derivative by {what}"
-                    _close_rows(trial, rows.K[1 + target], k(points, features) @ weight, at, "finite differences")
+                    _close_rows(trial, rows.K[1 + target], found[:-1], at, "finite differences")
                     trial.checks.close(
-                        "prior variances", rows.prior[1 + target, 0], weight @ k(features) @ weight,
-                        100 * trial.tolerance, at,
+                        "prior variances", prior, found[-1], 100 * trial.tolerance, at,
                         "give complete groups of rows of J (x, y, z of an atom; six strains) and a true feature_range",
-                        float(rows.prior[0, 0]) / d.r_cut**2, ("rows give", "finite differences give"),
+                        unit, ("rows give", "finite differences give"),
                     )  # fmt: skip
+
+
+def _functional(
+    trial: Trial,
+    channel: Channel,
+    kernel: Kernel,
+    points: np.ndarray,
+    change: Callable[[float], ase.Atoms],
+    h: float,
+) -> np.ndarray | None:
+    """Covariances of a finite difference of the energy with ``points`` (m, f), and its variance: (m + 1,)."""
+    stencil = [(c / h, trial.batch(change(s * h), channel)) for s, c in STENCIL]
+    if len({len(batch) for _, batch in stencil}) > 1:
+        return None
+    x = np.vstack([batch.x for _, batch in stencil])
+    weight = np.concatenate([c * batch.weight for c, batch in stencil])
+    return np.append(kernel(points, x) @ weight, weight @ kernel(x) @ weight)
 
 
 def _close_rows(trial: Trial, got: np.ndarray, expected: np.ndarray, where: str, how: str) -> None:
@@ -264,6 +296,6 @@ def _few_changes(trial: Trial, atoms: ase.Atoms):
     """A random coordinate and a random strain: target, name, change and step."""
     a, axis, v = int(trial.rng.integers(len(atoms))), int(trial.rng.integers(3)), int(trial.rng.integers(6))
     name = f"the {'xyz'[axis]} coordinate of atom {a}"
-    yield 3 * a + axis, name, lambda s: displaced(atoms, a, axis, s), PRIOR_STEP
+    yield 3 * a + axis, name, partial(displaced, atoms, a, axis), PRIOR_STEP
     h = PRIOR_STEP / trial.descriptor.r_cut
-    yield 3 * len(atoms) + v, f"strain component {v}", lambda s: strained(atoms, v, s), h
+    yield 3 * len(atoms) + v, f"strain component {v}", partial(strained, atoms, v), h

@@ -94,7 +94,7 @@ class Checks:
         Parameters
         ----------
         allowed
-            Deviation allowed, in units of the largest absolute number of both arrays or of ``scale``, if that is larger.
+            Deviation allowed, in units of the largest absolute number of both arrays or, if larger, of ``scale``.
         where
             Place that the message names; a function of the index of the worst number, or a text.
         remedy
@@ -153,7 +153,6 @@ class Checks:
 
     def _note(self, check: str, largest: float | None, allowed: float | None) -> None:
         old = self._found.get(check)
-        if old is None or old.left_out:
-            self._found[check] = Check(check, largest, allowed)
-        elif largest is not None and (old.largest is None or largest > old.largest):
+        first = old is None or bool(old.left_out) or old.largest is None
+        if first or (largest is not None and largest > (old.largest if old and old.largest else 0.0)):
             self._found[check] = Check(check, largest, allowed)

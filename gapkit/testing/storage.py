@@ -123,7 +123,7 @@ def _same_numbers(trial: Trial, check: str, other: Descriptor, remedy: str) -> N
 
 
 def toy_labels(atoms: ase.Atoms, reach: float) -> ase.Atoms:
-    """The frame with energy, forces and stress of a soft repulsion exp(-r/(0.3 reach)) eV that ends at ``reach`` (A)."""
+    """The frame with labels of a soft pair repulsion exp(-r/(0.3 reach)) eV that ends at ``reach`` (A)."""
     pairs = neighbours(atoms, reach)
     r = pairs.distances
     cut, dcut = smooth_cutoff(r, reach, 0.5 * reach)
@@ -174,7 +174,8 @@ def check_model(trial: Trial, kernel: Kernel | None) -> None:
             "a fitted model", predicted.energy[k], plain.energy[k], 10 * trial.equal, f"{name}, energy",
             "asking for error bars must not change a prediction", 1.0, ("with error bars", "without"),
         )  # fmt: skip
-        stds = np.concatenate([[predicted.energy_std[k]], np.ravel(predicted.forces_std[k])])
+        assert predicted.energy_std is not None and predicted.forces_std is not None
+        stds = np.append(np.asarray(predicted.forces_std[k]), predicted.energy_std[k])
         trial.checks.holds("a fitted model", np.isfinite(stds).all() and (stds >= 0).all(), f"{name}: {stds}", remedy)
     if getattr(trial.descriptor, "name", None) is None:
         return

@@ -80,9 +80,7 @@ def check_cutoff(trial: Trial) -> None:
                 ("strain", unit, "the strain derivative jumps"),
             ):
                 # the limits from both sides, by straight lines
-                inside, outside = (
-                    2 * getattr(sides[s], part) - getattr(sides[2 * s], part) for s in (-NEAR, NEAR)
-                )
+                inside, outside = (2 * getattr(sides[s], part) - getattr(sides[2 * s], part) for s in (-NEAR, NEAR))
                 trial.checks.close(
                     check, inside, outside, trial.tolerance,
                     lambda k, name=name, channel=channel, species=species: (  # type: ignore[misc]

@@ -61,7 +61,10 @@ FAULTS = [
     (toys.FreeEnergyOff, "forces: .*give the free energy, whose derivatives forces are"),
     (toys.OneForceOff, "forces: .*component of the force"),
     (toys.PressureSign, "stress: frame 0 .crystal., stress component xx: .*Look at sign .tension positive."),
-    (toys.ShearOfEngineers, "stress: frame 0 .crystal., stress component (yz|xz|xy): .*factors of the shear components"),
+    (
+        toys.ShearOfEngineers,
+        "stress: frame 0 .crystal., stress component (yz|xz|xy): .*factors of the shear components",
+    ),
     (toys.Outside, "sum of forces: .*sum to zero"),
     (toys.NoImages, "atoms in other cells: .*list that knows the images"),
     (toys.FirstOfBatch, "batch_forces: frame 0 .crystal., copy 1, energy"),

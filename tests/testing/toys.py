@@ -197,8 +197,10 @@ class AllCentres(Shells):
     name = None
 
     def centres(self, structure, channel, atoms):
-        return np.flatnonzero(structure.numbers == channel[0]) if atoms is None else super().centres(
-            structure, channel, atoms
+        return (
+            np.flatnonzero(structure.numbers == channel[0])
+            if atoms is None
+            else super().centres(structure, channel, atoms)
         )
 
 
