@@ -18,6 +18,8 @@ from gapkit.testing.frames import random_rotation
 STEPS = (1e-3, 4e-3, 1.6e-2)
 #: error of a finite difference, in units of the largest force or stress, beyond which it says nothing
 NOISIEST = 1e-2
+#: force (eV/A) and stress (eV/A^3) that are taken for the largest of a frame where all are smaller
+LEAST_FORCE, LEAST_STRESS = 1e-2, 1e-3
 
 
 def check_results(trial: CalculatorTrial) -> None:
@@ -74,7 +76,7 @@ def check_forces(trial: CalculatorTrial, coordinates: int) -> None:
     largest = 0.0
     for name, atoms in trial.each():
         n, forces = len(atoms), np.array(trial.ask("forces", atoms), dtype=float)
-        unit = float(np.abs(forces).max())
+        unit = max(float(np.abs(forces).max()), LEAST_FORCE)
         for flat in trial.rng.permutation(3 * n)[:coordinates].tolist():
             a, axis = divmod(flat, 3)
             where = f"{name}, {'xyz'[axis]} component of the force on atom {a}"
@@ -122,7 +124,7 @@ def check_stress(trial: CalculatorTrial) -> None:
     for name, atoms in frames:
         stress, volume = np.array(trial.ask("stress", atoms), dtype=float), cell_volume(atoms)
         assert volume is not None
-        unit = float(np.abs(stress).max())
+        unit = max(float(np.abs(stress).max()), LEAST_STRESS)
         for v, component in enumerate(("xx", "yy", "zz", "yz", "xz", "xy")):
             where = f"{name}, stress component {component}"
             derivative = _derivative(
@@ -148,7 +150,7 @@ def _derivative(
     value, error = found[0] / divisor, found[1] / divisor
     trial.checks.holds(
         check,
-        error <= NOISIEST * max(unit, abs(value), 1e-3),
+        error <= NOISIEST * max(unit, abs(value)),
         f"{where}: finite differences of the energy with steps of {steps[0]:g} to {steps[-1]:g} differ by {error:.2g}",
         "the energy is noisy or jumps: converge it, and let it be continuous where neighbours cross the cutoff",
     )

@@ -66,7 +66,8 @@ def refined_difference(
     """Finite ``difference`` with the first of the steps h, h/10, h/100 that is within ``allowed`` of ``exact``.
 
     A cutoff function whose third derivative jumps leaves an error of second order in the step where a neighbour passes
-    the jump; a wrong derivative is wrong with every step, and the last difference is returned. None where there is none at all.
+    the jump; a wrong derivative is wrong with every step. Without a step that is good enough the last difference is
+    returned, or None where there is none at all.
     """
     last = None
     for step in (h, 0.1 * h, 0.01 * h):

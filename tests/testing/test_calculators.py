@@ -101,6 +101,12 @@ def test_frames_at_rest_are_no_proof():
         check_calculator(toys.Repulsion(), atoms)
 
 
+def test_small_forces_of_a_nearly_perfect_crystal_are_no_fault(gap):
+    atoms = bulk("Cu", cubic=True)
+    atoms.positions[0, 0] += 1e-4
+    assert check_calculator(gap.calculator(), atoms)["forces"].largest < 1e-5
+
+
 def test_the_error_of_a_difference_is_that_of_the_noise():
     rng = np.random.default_rng(0)
     value, error = settled_difference(lambda x: np.sin(x) + 1e-6 * rng.normal())
