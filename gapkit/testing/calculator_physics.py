@@ -19,7 +19,7 @@ STEPS = (1e-3, 4e-3, 1.6e-2)
 #: error of a finite difference, in units of the largest force or stress, beyond which it says nothing
 NOISIEST = 1e-2
 #: force (eV/A) and stress (eV/A^3) that are taken for the largest of a frame where all are smaller
-LEAST_FORCE, LEAST_STRESS = 1e-2, 1e-3
+LEAST_FORCE, LEAST_STRESS = 0.1, 0.01
 
 
 def check_results(trial: CalculatorTrial) -> None:

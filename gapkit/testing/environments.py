@@ -290,7 +290,7 @@ def check_ways_to_ask(trial: Trial) -> None:
         for name in ("x", "weight", "atom"):
             checks.close(
                 "without derivatives", getattr(plain, name), getattr(whole, name), trial.equal, f"{where}, {name}",
-                "derivatives=False must change neither features nor weights",
+                "let features and weights be the same with derivatives=False",
             )  # fmt: skip
         longer = Structure(atoms, 1.3 * d.r_cut)
         trial.same_sums(

@@ -69,13 +69,19 @@ FAULTS = [
     (toys.ForgetsASetting, "settings: .*Give .*every argument of the constructor"),
     (toys.SettingsOfArrays, "settings: .*cannot be written as JSON"),
     (toys.ForgetsArrays, "arrays: arrays are not those that were given to with_arrays"),
+    (toys.OtherWithout, "without derivatives: .*Let features and weights be the same"),
+    (toys.PerAtom, "supercell: .*must not depend on the choice of the cell"),
+    (toys.CountsAtoms, "predictions of many frames: .*local energy of atom"),
+    (toys.PredictsGhosts, "predictions of domains with ghosts: .*add_prediction must take structure.centres only"),
+    (toys.LosesItsShape, "reshaped: reshaped gives a Shells .*same class for the same species"),
+    (toys.PickledWithoutPower, "pickle: frame .*Keep all that the descriptor needs in plain attributes"),
     (toys.LosesItsPower, "deep copy: frame .*Keep all that the descriptor needs in plain attributes"),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("kind", "message"), FAULTS, ids=[kind.__name__ for kind, _ in FAULTS])
 def test_each_fault_is_found_and_named(kind, message):
-    settings = {"power": 4.0} if kind in (toys.ForgetsASetting, toys.LosesItsPower) else {}
+    settings = {"power": 4.0} if kind in (toys.ForgetsASetting, toys.LosesItsPower, toys.PickledWithoutPower) else {}
     with pytest.raises(AssertionError, match=f"^{kind.__name__}, ({message})"):
         check_descriptor(kind(r_cut=4.0, **settings))
 

@@ -374,6 +374,67 @@ class WrongNine(PairDistance):
             sums.strain[:] = before + (2 * np.triu(added) - added * np.eye(3)).reshape(-1, 9)
 
 
+class OtherWithout(Shells):
+    """Features are others where no derivatives are asked for."""
+
+    name = None
+
+    def environments(self, structure, channel, derivatives=True, atoms=None):
+        b = super().environments(structure, channel, derivatives, atoms)
+        return b if derivatives else replace(b, x=2 * b.x)
+
+
+class PerAtom(Faulty):
+    """Features are per atom of the whole structure: wrong where a structure holds many frames."""
+
+    def spoil(self, b, s):
+        return replace(b, x=b.x * 4 / s.n_atoms, J=b.J * 4 / s.n_atoms)
+
+
+class CountsAtoms(Shells):
+    """Predictions depend on how many atoms the structure has."""
+
+    name = None
+
+    def add_prediction(self, structure, channel, predictor, sums):
+        if structure.n_atoms <= 10 or len(structure.centres) < structure.n_atoms:
+            super().add_prediction(structure, channel, predictor, sums)
+
+
+class PredictsGhosts(Shells):
+    """Ghosts are predicted too."""
+
+    name = None
+
+    def add_prediction(self, structure, channel, predictor, sums):
+        whole = Structure.of_pairs(structure.numbers, structure.pairs(self.r_cut))
+        super().add_prediction(whole, channel, predictor, sums)
+
+
+class LosesItsShape(Shells):
+    name = None
+
+    def reshaped(self, cutoff, finer, width, finest):
+        return Shells(cutoff * self.r_cut)
+
+
+class PickledWithoutPower(Shells):
+    """A pickle loses the power; copies do not."""
+
+    name = None
+
+    def __getstate__(self):
+        return {**self.__dict__, "power": 2.0}
+
+    def __copy__(self):
+        other = type(self)(self.r_cut)
+        other.__dict__.update(self.__dict__)
+        return other
+
+    def __deepcopy__(self, memo):
+        return copy.copy(self)
+
+
 class RefusesNine(PairDistance):
     name = None
 
@@ -493,6 +554,53 @@ class WrongShape(Repulsion):
         results["forces"] = results["forces"].ravel()
 
 
+class StressesOff(Repulsion):
+    implemented_properties = [*gapkit.ZBL.implemented_properties, "stresses"]  # noqa: RUF012
+
+    def spoil(self, results, atoms):
+        if "stress" in results:
+            results["stresses"] = np.tile(results["stress"], (len(atoms), 1))
+
+
+class EnergiesByIndex(Repulsion):
+    """The first atom owns more than its share, the last less."""
+
+    def spoil(self, results, atoms):
+        results["energies"] = results["energies"] + np.linspace(0.1, -0.1, len(atoms))
+
+
+class Oblong(Repulsion):
+    """Distances along z are a tenth too long."""
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
+        longer = atoms.copy()
+        longer.set_cell(atoms.cell.array * [1.0, 1.0, 1.1])
+        longer.positions = atoms.positions * [1.0, 1.0, 1.1]
+        super().calculate(longer, properties, system_changes)
+        Calculator.calculate(self, atoms, properties, system_changes)
+        self.results["forces"] = self.results["forces"] * [1.0, 1.0, 1.1]
+        self.results.pop("stress", None)
+
+    implemented_properties = ["energy", "free_energy", "forces", "energies"]  # noqa: RUF012
+
+
+class PerCell(Repulsion):
+    """The energy is that of the cell per atom."""
+
+    def spoil(self, results, atoms):
+        for name in results:
+            results[name] = results[name] / len(atoms)
+
+
+class ForcesAfterEnergy(Repulsion):
+    """Forces are there only where the energy was asked for first."""
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
+        super().calculate(atoms, properties, system_changes)
+        if "energy" not in properties:
+            self.results["forces"] = 0 * self.results["forces"]
+
+
 class Outside(Repulsion):
     """An energy that depends on where the frame is."""
 
@@ -555,6 +663,16 @@ class ForgetsCell(Stale):
 class ForgetsPositions(Stale):
     def same(self, a, b):
         return len(a) == len(b) and np.array_equal(a.cell, b.cell) and np.array_equal(a.pbc, b.pbc)
+
+
+class KeepsTheFrame(Stale):
+    """The frame that results were made for is kept, not a copy: changes in place are not seen."""
+
+    def get_property(self, name, atoms=None, allow_calculation=True):
+        if self.last is not atoms:
+            self.inner.calculate(atoms)
+            self.last, self.results = atoms, self.inner.results
+        return np.copy(self.results[name])
 
 
 class KeepsResults(Repulsion):
