@@ -43,6 +43,7 @@ class Checkpoint:
     >>> saved.save({"step": np.array(7)})
     >>> int(saved.load()["step"])
     7
+    >>> folder.cleanup()
     """
 
     path: str | os.PathLike

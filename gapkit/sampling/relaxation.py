@@ -382,7 +382,7 @@ def relax_many(
     groups: dict[Any, list[_Frame]] = {}
     for state in states:
         groups.setdefault(_kind(state.atoms, calculator), []).append(state)
-    with stoppable() as stop, progress_bar(what="relax", unit="frame", show=progress, total=len(states)) as bar:
+    with stoppable() as stop, progress_bar(desc="relax", unit="frame", show=progress, total=len(states)) as bar:
         for group in groups.values():
             evaluate = batch_forces(group[0].atoms, calculator)
             active = group

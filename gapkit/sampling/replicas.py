@@ -204,7 +204,7 @@ def run_replicas(
             state = log.begin(random_state)
             if log.averages.count == 0:
                 log.note(state, observers)
-            with progress_bar(what="dynamics", show=progress, total=settings.steps) as bar:
+            with progress_bar(desc="dynamics", show=progress, total=settings.steps) as bar:
                 bar.initial = bar.n = state.step
                 while state.step < settings.steps and not stop.requested:
                     state = motion.step(state)

@@ -258,7 +258,7 @@ def phonons(
     at_once = check_count("copies", max(1, ATOMS_AT_ONCE // len(large)) if copies is None else copies)
     positions = np.array([perfect.positions, *(s.positions for s in displaced)])
     parts = []
-    with progress_bar(what="phonons", unit="supercell", show=progress, total=len(positions)) as bar:
+    with progress_bar(desc="phonons", unit="supercell", show=progress, total=len(positions)) as bar:
         for start in range(0, len(positions), at_once):
             parts.append(evaluate(positions[start : start + at_once])[1])
             bar.update(len(parts[-1]))

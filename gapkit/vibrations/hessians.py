@@ -202,7 +202,7 @@ def hessian(
     except NumericsError:
         raise NumericsError("the energy or a force of the structure is not finite; check the structure") from None
     tables = np.empty((len(multiples), size, size))
-    bar = progress_bar(what="Hessian", unit="copy", show=progress, total=size * len(offsets))
+    bar = progress_bar(desc="Hessian", unit="copy", show=progress, total=size * len(offsets))
     with bar:
         for start in range(0, size, group):
             j = np.arange(start, min(start + group, size))

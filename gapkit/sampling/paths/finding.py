@@ -191,7 +191,7 @@ def _start(initial: ase.Atoms, x1: np.ndarray, free: np.ndarray, settings: PathS
 
 def _band(line, energies, evaluate: BatchForces, free, initial, settings: PathSettings, progress) -> tuple[Band, bool]:
     """The optimised band, and whether Ctrl-C ended it."""
-    with stoppable() as stop, progress_bar(what="band", unit="step", show=progress, total=settings.steps) as bar:
+    with stoppable() as stop, progress_bar(desc="band", unit="step", show=progress, total=settings.steps) as bar:
 
         def each(largest: float) -> bool:
             bar.set_postfix_str(f"{largest:.3f} eV/A", refresh=False)
