@@ -249,6 +249,7 @@ def test_free_atoms_under_restraints_have_the_distributions_of_theory():
         (lambda: Table((), (), 1.0), "one or two collective variables"),
         (lambda: Table(Distance(0, 1), (R,), R[1:]), r"energies \(29,\) do not fit"),
         (lambda: Table(Distance(0, 1), (R[::-1],), R), "ascending"),
+        (lambda: Table(Distance(0, 1), R, R), r"grid must be a tuple of one array for each variable, such as"),
         (lambda: Table(Distance(0, 1), (R[:3],), R[:3]), "at least 4"),
         (lambda: Table(Distance(0, 1), (R,), np.where(R > 3, np.nan, R)), "is not finite"),
         (lambda: Table(Torsion(0, 1, 2, 3), (np.linspace(0, 2 * np.pi, 9),), np.zeros(9)), "leave out the last point"),
