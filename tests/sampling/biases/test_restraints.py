@@ -275,3 +275,17 @@ def test_what_a_bias_refuses():
         total_bias([windows, Harmonic(Centroid(Distance(0, 1)), 1.0, 1.0)], x)
     with pytest.raises(SettingsError, match="no bias at all"):
         total_bias([], x)
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda: Harmonic(Torsion(0, 1, 2, 3), 180.0, 1.0),
+        lambda: Harmonic(Torsion(0, 1, 2, 3), (1.0, 60.0), 1.0),
+        lambda: Harmonic(Angle(0, 1, 2), 104.5, 1.0),
+        lambda: Walls(Angle(0, 1, 2), 1.0, upper=120.0),
+    ],
+)
+def test_degrees_are_not_taken_for_radians(made):
+    with pytest.raises(SettingsError, match=r"in radians .* give np.radians\((180|60|104.5|120)\)"):
+        made()
