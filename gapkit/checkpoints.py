@@ -43,6 +43,7 @@ class Checkpoint:
     >>> saved.save({"step": np.array(7)})
     >>> int(saved.load()["step"])
     7
+    >>> folder.cleanup()
     """
 
     path: str | os.PathLike
@@ -103,11 +104,15 @@ class Stop:
     requested: bool = False
 
 
+_current: Stop | None = None  # that of the outermost block of the main thread
+
+
 @contextmanager
 def stoppable() -> Iterator[Stop]:
     """Inside the block Ctrl-C (SIGINT) and SIGTERM set ``requested`` and let the step that runs be completed.
 
-    A second Ctrl-C interrupts at once. In threads other than the main one signals are left as they are.
+    A second Ctrl-C interrupts at once. A block inside another shares its state, so that one Ctrl-C ends both. In
+    threads other than the main one signals are left as they are.
 
     Examples
     --------
@@ -116,9 +121,13 @@ def stoppable() -> Iterator[Stop]:
     >>> steps
     [0, 1, 2]
     """
+    global _current
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():
         yield stop
+        return
+    if _current is not None:
+        yield _current
         return
     before = {}
 
@@ -136,8 +145,10 @@ def stoppable() -> Iterator[Stop]:
         if handler is not None:  # None: set by other than Python, and could not be put back
             before[number] = handler
             signal.signal(number, ask)
+    _current = stop
     try:
         yield stop
     finally:
+        _current = None
         for number, handler in before.items():
             signal.signal(number, handler)

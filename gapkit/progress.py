@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 
 def progress_bar(
-    steps: Iterable[Any] | None = None, what: str = "", unit: str = "step", *, show: bool, total: float | None = None
+    steps: Iterable[Any] | None = None, desc: str = "", unit: str = "step", *, show: bool, total: float | None = None
 ) -> tqdm:
     """A bar with the share done and the remaining time, on stderr, which vanishes at the end.
 
@@ -21,7 +21,7 @@ def progress_bar(
     ----------
     steps
         Steps to iterate over; None: the caller advances the bar by ``update``.
-    what
+    desc
         Name of the work.
     unit
         Name of one step.
@@ -34,7 +34,7 @@ def progress_bar(
     [1, 2]
     """
     seen = sys.stderr.isatty() or "ipykernel" in sys.modules
-    return tqdm(steps, desc=what, unit=unit, total=total, disable=not (show and seen), leave=False)
+    return tqdm(steps, desc=desc, unit=unit, total=total, disable=not (show and seen), leave=False)
 
 
 def report(text: str) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 
 import ase
 import numpy as np
-from tqdm import tqdm
 
 from gapkit.estimators.committee import Committee
 from gapkit.estimators.gap import GAP
@@ -17,6 +16,7 @@ from gapkit.exceptions import DataError, GapkitError, GapkitWarning, SettingsErr
 from gapkit.potential.calculator import GAPCalculator
 from gapkit.potential.potential import Potential
 from gapkit.potential.samples import Sampler
+from gapkit.progress import progress_bar
 
 #: frames whose environments carry the residual: at most so many, evenly spread over those that f visited
 MOST_FRAMES = 40
@@ -131,7 +131,7 @@ def propagate(
         sampler, left_out = _sampler(gap.potential_, recorder, residual, kind)
         drawn = sampler.samples(n_samples, rng)
     samples, failures = [], []
-    for sample in tqdm(drawn, desc="propagate", unit="sample", disable=not progress, leave=False):
+    for sample in progress_bar(drawn, desc="propagate", unit="sample", show=progress):
         try:
             samples.append(_numbers(f(sample.calculator()), value.shape))
         except (GapkitError, ArithmeticError, RuntimeError, np.linalg.LinAlgError) as error:

@@ -334,7 +334,7 @@ PARAMETERS = [
     ({"terms": 5}, "terms must be 'auto' or a list"),
     ({"terms": {"name": "soap"}}, "terms must be 'auto' or a list"),
     ({"terms": [5]}, r"terms\[0\] must be a gapkit.Term or a table"),
-    ({"terms": [{"name": "pair"}, {"name": "saop"}]}, r"terms\[1\]: a term's name must be one of soap, pair, triplet"),
+    ({"terms": [{"name": "pair"}, {"name": "saop"}]}, r"terms\[1\]: a term's name must be one of pair, soap, triplet"),
     ({"terms": [{"name": ["soap"]}]}, r"terms\[0\]"),
     ({"terms": [{"name": "soap", "nmax": 4}]}, r"terms\[0\]: .*nmax"),
     ({"terms": [{"name": "soap", "n_max": "4"}]}, r"terms\[0\]: n_max must be an integer, not '4'"),

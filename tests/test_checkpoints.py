@@ -71,6 +71,20 @@ def test_a_second_interrupt_does_not_wait():
             signal.raise_signal(signal.SIGINT)
 
 
+def test_one_interrupt_ends_a_block_and_those_inside():
+    before = signal.getsignal(signal.SIGINT)
+    with stoppable() as whole:
+        with stoppable() as part:
+            signal.raise_signal(signal.SIGINT)
+            assert part.requested
+        with stoppable() as rest:
+            assert rest.requested
+        assert whole.requested and signal.getsignal(signal.SIGINT) is not before
+    assert signal.getsignal(signal.SIGINT) is before
+    with stoppable() as later:
+        assert not later.requested
+
+
 def test_a_thread_leaves_signals_alone():
     seen = []
 

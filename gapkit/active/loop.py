@@ -13,13 +13,13 @@ from typing import Any
 import ase
 import numpy as np
 from sklearn.base import clone
-from tqdm import tqdm
 
 from gapkit.active.acquisition import Acquisition, Candidates, DOptimal
 from gapkit.active.explorers import Explorer
 from gapkit.active.labelling import LabelStore, frame_from_dict, frame_key, frame_to_dict, label_frames
 from gapkit.estimators.gap import GAP, load
 from gapkit.exceptions import DataError, GapkitError, SettingsError
+from gapkit.progress import progress_bar, report
 from gapkit.safe_write import replacing
 
 
@@ -262,7 +262,7 @@ class ActiveLearning:
         return {**table, "frames": [frame_to_dict(frames[k]) for k in chosen]}
 
     def _labelled(self, frames: Sequence[ase.Atoms], what: str) -> list[ase.Atoms]:
-        with tqdm(total=len(frames), desc=what, unit="label", disable=not self.progress, leave=False) as bar:
+        with progress_bar(total=len(frames), desc=what, unit="label", show=self.progress) as bar:
             bar.update(sum(a in self.store for a in frames))
             return label_frames(frames, self.make_oracle, self.store, self.workers, self.retries, bar.update)
 
@@ -302,7 +302,7 @@ class ActiveLearning:
             if old.name != model:
                 old.unlink()
         if self.progress:
-            tqdm.write(log_table([row], header=number == 0))
+            report(log_table([row], header=number == 0))
         return state
 
 

@@ -22,10 +22,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Molecular dynamics from the last frame of a file."""
     import numpy as np
-    from tqdm import tqdm
 
     from gapkit.cli.outputs import output_path
     from gapkit.estimators.gap import load
+    from gapkit.progress import progress_bar
     from gapkit.sampling.dynamics import check_run, run_md
     from gapkit.structures.files import read_frames, write_frames
 
@@ -36,7 +36,7 @@ def run(options: argparse.Namespace) -> None:
     atoms = frames[-1]
     gap.potential_.check(atoms, f"{options.structure}: frame {len(frames) - 1}")
     calculator = gap.calculator(uncertainty=None if options.no_uncertainty else "local")
-    with tqdm(total=options.steps, desc="dynamics", unit="step", leave=False) as bar:
+    with progress_bar(desc="dynamics", total=options.steps, show=True) as bar:
         run = run_md(
             atoms, calculator, options.temperature, options.steps, options.timestep, options.ensemble,
             np.random.default_rng(options.seed), options.every, lambda step: bar.update(step - bar.n),

@@ -15,13 +15,13 @@ def run(options: argparse.Namespace) -> None:
     """Fit the bundled silicon frames, judge the potential on held-out ones, draw it, and run it."""
     import numpy as np
     from ase.build import bulk
-    from tqdm import tqdm
 
     from gapkit.cli.outputs import output_folder
     from gapkit.datasets import load_silicon
     from gapkit.estimators.gap import GAP
     from gapkit.exceptions import SettingsError
     from gapkit.plotting import report_figure
+    from gapkit.progress import progress_bar
     from gapkit.sampling.dynamics import run_md
 
     if options.steps < 1:
@@ -35,7 +35,7 @@ def run(options: argparse.Namespace) -> None:
     print(f"\nheld-out frames (z: root mean square of error over predicted error, 1 is honest)\n{report}\n")
     report_figure(report, folder / "silicon.png", "silicon, held-out frames against DFT")
     atoms = bulk("Si", cubic=True) * (2, 2, 2)
-    with tqdm(total=options.steps, desc="dynamics", unit="step", leave=False) as bar:
+    with progress_bar(desc="dynamics", total=options.steps, show=True) as bar:
         run = run_md(
             atoms, gap.calculator(), 600.0, options.steps, rng=np.random.default_rng(0),
             step_callback=lambda step: bar.update(step - bar.n),

@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 import ase
 import numpy as np
 from sklearn.base import clone
-from tqdm import tqdm
 
 from gapkit.estimators.gap import GAP
 from gapkit.exceptions import SettingsError
 from gapkit.potential.samples import SampledPotential
+from gapkit.progress import progress_bar
 from gapkit.structures.labels import labelled_frames
 
 
@@ -64,7 +64,7 @@ class Committee:
         always = [f.index for f in checked if f.is_isolated_atom]
         others = np.array([f.index for f in checked if not f.is_isolated_atom])
         members = []
-        for _ in tqdm(range(n_members), desc="committee", unit="fit", disable=not progress, leave=False):
+        for _ in progress_bar(range(n_members), desc="committee", unit="fit", show=progress):
             pick = rng.choice(others, size=len(others)) if vary == "frames" else others
             member = frozen_levels(gap, int(rng.integers(2**31)))
             if vary == "sparse":

@@ -10,13 +10,13 @@ from typing import Any, Self
 import ase
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
-from tqdm import tqdm
 
 from gapkit.fitting.recalibrate import fit_recalibration, recalibrated
 from gapkit.potential.intervals import half_widths
 from gapkit.potential.joint import Difference, JointEnergies, joint_energies
 from gapkit.potential.potential import Potential
 from gapkit.potential.samples import SampledPotential, Sampler
+from gapkit.progress import progress_bar
 from gapkit.structures.labels import atoms_list, labelled_frames
 
 
@@ -76,7 +76,7 @@ class ErrorBars:
         frames = labelled_frames(X, self.energy_key, self.forces_key, self.virial_key, True)
         for frame in frames:
             self.potential_.check(frame.atoms, f"frame {frame.index}")
-        bar = partial(tqdm, desc="recalibrate", unit="frame", disable=not progress, leave=False)
+        bar = partial(progress_bar, desc="recalibrate", unit="frame", show=progress)
         found = fit_recalibration(self.potential_, frames, method, np.random.default_rng(random_state), bar)
         self.potential_ = recalibrated(self.potential_, found)
         if self._fit is not None:

@@ -12,7 +12,6 @@ import ase.data
 import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
-from tqdm import tqdm
 
 from gapkit.estimators.error_bars import ErrorBars
 from gapkit.estimators.parameters import fit_parameters
@@ -23,6 +22,7 @@ from gapkit.fitting.model_file import load_model, save_model
 from gapkit.numerics.compilation import announce_compilation
 from gapkit.potential.calculator import GAPCalculator
 from gapkit.potential.potential import Potential
+from gapkit.progress import progress_bar, report
 from gapkit.structures.labels import atoms_list, labelled_frames
 from gapkit.structures.plausibility import check_contacts
 
@@ -176,7 +176,7 @@ class GAP(ErrorBars, BaseEstimator):
         self._fit: Fit | None = fit
         self.potential_ = fit.potential
         if progress:
-            tqdm.write(held_out_table(fit.potential))
+            report(held_out_table(fit.potential))
         return self
 
     def update(self, X: Sequence[ase.Atoms], progress: bool = False) -> GAP:
@@ -247,7 +247,7 @@ class GAP(ErrorBars, BaseEstimator):
         check_is_fitted(self, "potential_")
 
         def bar(frames: Any) -> Any:
-            return tqdm(frames, desc="evaluate", unit="frame", disable=not progress, leave=False)
+            return progress_bar(frames, desc="evaluate", unit="frame", show=progress)
 
         return evaluate_frames(self.potential_, self._frames(X), uncertainty, bar)
 

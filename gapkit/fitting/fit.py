@@ -9,7 +9,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from gapkit.exceptions import DataError, GapkitWarning, SettingsError
 from gapkit.fitting.candidates import choose_sparse_points, choose_terms, gather_pool
@@ -38,6 +37,7 @@ from gapkit.models.triangles import Triangles
 from gapkit.numerics.threads import blas_threads, limited_threads, thread_count
 from gapkit.potential.local_variance import LocalForm, choose_forms
 from gapkit.potential.potential import Potential
+from gapkit.progress import progress_bar, report
 from gapkit.structures.labels import LabelledFrame
 from gapkit.structures.structure import Structure
 from gapkit.uncertainty.calibration import EXACT_SHARE, calibrate
@@ -79,7 +79,7 @@ def _fit(frames, terms, baseline, e0, noise, sparse, exact, n_folds, n_jobs, ran
     rng = np.random.default_rng(random_state)
     n_threads = thread_count()
     given = NoiseSettings.parse(noise)
-    bar = partial(tqdm, disable=not progress, leave=False)
+    bar = partial(progress_bar, show=progress)
     data = in_order(training_set(frames, e0, baseline))
     untouched = all(isinstance(setting, str) and setting == "auto" for setting in (terms, sparse))
     if exact == "auto":
@@ -97,7 +97,7 @@ def _fit(frames, terms, baseline, e0, noise, sparse, exact, n_folds, n_jobs, ran
     own = own_groups(data, given)
     plan = plan_line(data, basis, n_folds, n_threads, bool(exact), len(own))
     if progress:
-        tqdm.write(plan)
+        report(plan)
     triangles = Triangles(basis.n_columns, len(terms))
     sample = kept_rows(given, basis, data)
     accumulate_rows(triangles, data, basis, folds, own, n_threads, bar, sample)
@@ -203,7 +203,7 @@ def _update(fit: Fit, frames: Sequence[LabelledFrame], progress: bool) -> Fit:
     )
     own = sorted(g for g in fit.levels.noise if ":" in g)
     added = Triangles(potential.basis.n_columns, potential.basis.n_terms)
-    bar = partial(tqdm, disable=not progress, leave=False)
+    bar = partial(progress_bar, show=progress)
     accumulate_rows(added, data, potential.basis, new, own, n_threads, bar)
     levels = _levels_with(fit.levels, added.groups)
     with blas_threads(n_threads):

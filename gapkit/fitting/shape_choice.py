@@ -124,7 +124,7 @@ def _judge(
 
 def _quiet(bar: Callable[..., Any]) -> Callable[..., Any]:
     """The bar without output: one line for each small fit would be many."""
-    return lambda *args, **settings: bar(*args, **{**settings, "disable": True})
+    return lambda *args, **settings: bar(*args, **{**settings, "show": False})
 
 
 def shapes_of(terms: Sequence[Term], data: TrainingSet) -> Iterator[tuple[Term, ...]]:

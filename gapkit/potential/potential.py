@@ -24,7 +24,7 @@ from gapkit.potential.domain import Domain, Excess
 from gapkit.potential.evaluation import CentresEvaluation, Evaluation, Spread
 from gapkit.potential.local_variance import LocalForm, LocalVariance
 from gapkit.potential.spreads import Spreads, batches
-from gapkit.structures.labels import cell_volume
+from gapkit.structures.labels import atoms_list, cell_volume
 from gapkit.structures.neighbours import FrameArrays, Neighbours
 from gapkit.structures.reference_energies import ReferenceEnergies
 from gapkit.structures.structure import Structure
@@ -240,7 +240,7 @@ class Potential:
         """
         if uncertainty not in (None, "local", "energy", "full"):
             raise SettingsError(f"uncertainty must be None, 'local', 'energy' or 'full', not {uncertainty!r}")
-        frames = list(frames)
+        frames = atoms_list(frames, may_be_empty=True)
         names = [f"frame {k}" for k in range(len(frames))] if where is None else list(where)
         found: list[Evaluation] = []
         for part in batches([len(atoms) for atoms in frames], PASS):

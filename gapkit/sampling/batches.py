@@ -30,7 +30,7 @@ def batch_forces(atoms: ase.Atoms, calculator: Any = None) -> BatchForces:
     Raises
     ------
     SettingsError
-        Where there is no calculator; by the function, for positions of another shape.
+        Where there is no calculator, or something else; by the function, for positions of another shape.
     NumericsError
         By the function, for an energy or force that is not finite, with the copy's number.
 
@@ -47,6 +47,8 @@ def batch_forces(atoms: ase.Atoms, calculator: Any = None) -> BatchForces:
     if calculator is None:
         raise SettingsError("no calculator: set atoms.calc, or give one")
     whole = getattr(calculator, "batch_forces", None)
+    if isinstance(calculator, type) or (whole is None and not hasattr(calculator, "get_potential_energy")):
+        raise SettingsError(f"{calculator!r:.200} is no ASE calculator: give an instance, such as EMT()")
     work = ase.Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
     work.info, work.calc = dict(atoms.info), calculator
     if "initial_magmoms" in atoms.arrays:

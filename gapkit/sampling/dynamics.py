@@ -14,6 +14,7 @@ from ase.md.langevin import Langevin
 from ase.md.velocitydistribution import Stationary, thermalize_momenta
 from ase.md.verlet import VelocityVerlet
 
+from gapkit.checkpoints import stoppable
 from gapkit.exceptions import SettingsError
 
 #: friction of the Langevin thermostat (1/fs)
@@ -30,7 +31,7 @@ class Trajectory:
     total_energy, potential_energy : (k,) eV per atom
     temperature : (k,) K
     interrupted : bool
-        Whether Ctrl-C ended the run early; what was recorded before is all there.
+        Whether Ctrl-C ended the run early, at the end of a step; what was recorded before is all there.
     frames : list of ase.Atoms
         Every ``record_every`` steps, and at the last, with momenta, energy and forces (and stress where there is one).
     """
@@ -154,14 +155,12 @@ def run_md(
             step_callback(dynamics.nsteps)
 
     dynamics.attach(observe, interval=record_every)
-    interrupted = False
-    try:
-        dynamics.run(steps)
-    except KeyboardInterrupt:
-        if not record:
-            raise
-        interrupted = True
-    if steps % record_every and not interrupted:
+    with stoppable() as stop:
+        for _ in dynamics.irun(steps):
+            if stop.requested:
+                break
+    interrupted = dynamics.nsteps < steps
+    if dynamics.nsteps % record_every:
         observe()
     time, total, potential, kelvin = (np.array(c) for c in zip(*record, strict=True))
     return Trajectory(time, total, potential, kelvin, frames, interrupted)

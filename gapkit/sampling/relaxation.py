@@ -31,7 +31,9 @@ from gapkit.settings import Settings
 from gapkit.structures.neighbours import neighbours
 
 #: arrays of a frame that belong to its electronic state
-_STATE_ARRAYS = ("initial_magmoms", "initial_charges")
+STATE_ARRAYS = ("initial_magmoms", "initial_charges")
+#: entries of ``atoms.info`` that belong to it
+STATE_INFO = ("charge", "spin")
 
 
 class SpringNetwork:
@@ -354,7 +356,7 @@ def relax_many(
     SettingsError
         Where a frame has no calculator, or a constraint other than ``FixAtoms``.
     DataError
-        For positions that are not finite, with the frame's number.
+        For positions that are not finite, with the frame's number; for frames that are no list.
     NumericsError
         If ``strict``, for frames that did not converge, with their numbers.
 
@@ -369,6 +371,8 @@ def relax_many(
     ([True, True], True)
     """
     settings = settings if settings is not None else RelaxationSettings()
+    if isinstance(frames, ase.Atoms):
+        raise DataError("frames must be a list of frames: give [atoms] for one")
     states = []
     for k, atoms in enumerate(frames):
         if not np.isfinite(atoms.positions).all():
@@ -382,7 +386,7 @@ def relax_many(
     groups: dict[Any, list[_Frame]] = {}
     for state in states:
         groups.setdefault(_kind(state.atoms, calculator), []).append(state)
-    with stoppable() as stop, progress_bar(what="relax", unit="frame", show=progress, total=len(states)) as bar:
+    with stoppable() as stop, progress_bar(desc="relax", unit="frame", show=progress, total=len(states)) as bar:
         for group in groups.values():
             evaluate = batch_forces(group[0].atoms, calculator)
             active = group
@@ -405,8 +409,8 @@ def relax_many(
 def _kind(atoms: ase.Atoms, calculator: Any) -> Any:
     """Key of the frames that one batch can hold."""
     key: list[Any] = [a.tobytes() for a in (atoms.numbers, atoms.cell.array, atoms.pbc)]
-    key += [atoms.arrays[name].tolist() if name in atoms.arrays else None for name in _STATE_ARRAYS]
-    key += [atoms.info.get(name) for name in ("charge", "spin")]
+    key += [atoms.arrays[name].tolist() if name in atoms.arrays else None for name in STATE_ARRAYS]
+    key += [atoms.info.get(name) for name in STATE_INFO]
     return repr(key), id(atoms.calc) if calculator is None else None
 
 

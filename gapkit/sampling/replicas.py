@@ -9,6 +9,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -193,9 +194,11 @@ def run_replicas(
         starts *= settings.n_replicas // len(starts)
     if checkpoint is not None and trajectory is not None and Path(checkpoint).resolve() == Path(trajectory).resolve():
         raise SettingsError(f"{checkpoint}: is named both as checkpoint and as trajectory; give two files")
-    for k, (every, _) in enumerate(observers):
-        if every < 1:
-            raise SettingsError(f"observer {k}: the number of steps must be at least 1, not {every}")
+    for k, observer in enumerate(observers):
+        if not (isinstance(observer, tuple | list) and len(observer) == 2 and callable(observer[1])):
+            raise SettingsError(f"observer {k} must be a pair (number of steps, function), not {observer!r:.80}")
+        if not isinstance(observer[0], Integral) or observer[0] < 1:
+            raise SettingsError(f"observer {k}: steps must be a whole number of at least 1, not {observer[0]!r}")
     motion = Motion(starts, calculator, settings, fixed)
     saved = None if checkpoint is None else Checkpoint(checkpoint, motion.identity(trajectory is not None))
     with stoppable() as stop:
@@ -204,7 +207,7 @@ def run_replicas(
             state = log.begin(random_state)
             if log.averages.count == 0:
                 log.note(state, observers)
-            with progress_bar(what="dynamics", show=progress, total=settings.steps) as bar:
+            with progress_bar(desc="dynamics", show=progress, total=settings.steps) as bar:
                 bar.initial = bar.n = state.step
                 while state.step < settings.steps and not stop.requested:
                     state = motion.step(state)

@@ -50,6 +50,8 @@ def same_structure(frames: Sequence[ase.Atoms]) -> None:
                 ("masses", np.array_equal(frame.get_masses(), first.get_masses())),
                 ("initial charges", _equal_arrays(frame, first, "initial_charges")),
                 ("initial magnetic moments", _equal_arrays(frame, first, "initial_magmoms")),
+                ("charge in atoms.info", np.array_equal(frame.info.get("charge"), first.info.get("charge"))),
+                ("spin in atoms.info", np.array_equal(frame.info.get("spin"), first.info.get("spin"))),
             )
             if not same
         ]

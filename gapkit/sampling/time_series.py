@@ -416,9 +416,12 @@ def _inefficiency(x: np.ndarray) -> float:
 def _checked(series: Series, name: str, fewest: int = 1) -> np.ndarray:
     """``series`` as floats (T,)."""
     try:
-        x = np.asarray(series, dtype=float)
+        values = np.asarray(series)
+        x = np.asarray(values.real, dtype=float)
     except (TypeError, ValueError):
         raise DataError(f"{name} must be numbers of shape (T,)") from None
+    if np.iscomplexobj(values):
+        raise DataError(f"{name} is complex: give its real part, imaginary part or modulus")
     if x.ndim != 1:
         raise DataError(f"{name} must have the shape (T,), not {x.shape}")
     if len(x) < fewest:

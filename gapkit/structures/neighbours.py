@@ -181,16 +181,8 @@ def neighbours(atoms: ase.Atoms, r_cut: float, n_threads: int | None = None) -> 
 class FrameArrays(NamedTuple):
     """Many frames as arrays, their atoms numbered through.
 
-    Attributes
-    ----------
-    numbers : (n,) int
-    positions : (n, 3)
-        A.
-    begin : (frames + 1,) int
-        First atom of each frame, and the number of all atoms.
-    cells : (frames, 3, 3)
-        A.
-    pbc : (frames, 3) bool
+    Atomic numbers (n,), positions (n, 3; A), the first atom of each frame and at last the number of all atoms
+    (frames + 1,), cells (frames, 3, 3; A), and periodic directions (frames, 3).
     """
 
     numbers: np.ndarray

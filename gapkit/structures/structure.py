@@ -28,8 +28,6 @@ class Structure:
     ----------
     numbers : (n_atoms,) int
     n_atoms : int
-    centres : (k,) int
-        Atoms whose environments count, in rising order: all of them but for domains with ghosts.
     """
 
     def __init__(self, atoms: ase.Atoms, r_cut: float, pairs: Neighbours | None = None) -> None:
@@ -67,7 +65,7 @@ class Structure:
 
     @property
     def centres(self) -> np.ndarray:
-        """Atoms whose environments count."""
+        """Atoms (k,) whose environments count, in rising order: all of them but for domains with ghosts."""
         return np.arange(self.n_atoms) if self._centres is None else self._centres
 
     def centres_of(self, number: int, atoms: np.ndarray | None = None) -> np.ndarray:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms, units
 
+from gapkit.checkpoints import stoppable
 from gapkit.exceptions import DataError, GapkitError, GapkitWarning, NumericsError, SettingsError
 from gapkit.progress import progress_bar
 from gapkit.sampling.batches import batch_forces
@@ -258,10 +259,13 @@ def phonons(
     at_once = check_count("copies", max(1, ATOMS_AT_ONCE // len(large)) if copies is None else copies)
     positions = np.array([perfect.positions, *(s.positions for s in displaced)])
     parts = []
-    with progress_bar(what="phonons", unit="supercell", show=progress, total=len(positions)) as bar:
+    total = len(positions)
+    with stoppable() as stop, progress_bar(desc="phonons", unit="supercell", show=progress, total=total) as bar:
         for start in range(0, len(positions), at_once):
             parts.append(evaluate(positions[start : start + at_once])[1])
             bar.update(len(parts[-1]))
+            if stop.requested:
+                raise KeyboardInterrupt(f"phonons were stopped after {start + len(parts[-1])} of {total} supercells")
     forces = np.concatenate(parts)
     largest = float(np.linalg.norm(forces[0], axis=1).max())
     if force_limit is not None and largest > check_positive("force_limit", force_limit, "eV/A"):

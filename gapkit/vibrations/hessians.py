@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,6 +12,7 @@ import numpy as np
 from ase import Atoms
 from ase.constraints import FixAtoms
 
+from gapkit.checkpoints import Checkpoint, stoppable
 from gapkit.exceptions import DataError, GapkitWarning, NumericsError, SettingsError
 from gapkit.progress import progress_bar
 from gapkit.sampling.batches import batch_forces
@@ -140,6 +142,7 @@ def hessian(
     extrapolate: bool = False,
     copies: int | None = None,
     progress: bool = False,
+    checkpoint: str | os.PathLike | None = None,
 ) -> Hessian:
     r"""Hessian by central differences of forces, made symmetric.
 
@@ -165,11 +168,15 @@ def hessian(
         Structures in one call of the calculator; default: 20,000 atoms' worth.
     progress
         Whether to show a bar.
+    checkpoint
+        File of the columns that are known, written after each call of the calculator: the same call goes on from
+        there. Ctrl-C ends the work after a call of the calculator, as KeyboardInterrupt.
 
     Raises
     ------
     SettingsError
-        For parameters that cannot work, constraints other than ``FixAtoms``, and where there is no calculator.
+        For parameters that cannot work, constraints other than ``FixAtoms``, where there is no calculator, and for the
+        checkpoint of another Hessian.
     DataError
         For a structure that cannot be computed.
     NumericsError
@@ -201,10 +208,15 @@ def hessian(
         energies, at_rest = evaluate(atoms.positions[None])
     except NumericsError:
         raise NumericsError("the energy or a force of the structure is not finite; check the structure") from None
-    tables = np.empty((len(multiples), size, size))
-    bar = progress_bar(what="Hessian", unit="copy", show=progress, total=size * len(offsets))
-    with bar:
-        for start in range(0, size, group):
+    tables, begin = np.zeros((len(multiples), size, size)), 0
+    kept = None if checkpoint is None else Checkpoint(checkpoint, _identity(atoms, free, offsets))
+    state = None if kept is None else kept.load()
+    if state is not None:
+        tables, begin = state["tables"], int(state["columns"])
+    total = size * len(offsets)
+    with stoppable() as stop, progress_bar(desc="Hessian", unit="copy", show=progress, total=total) as bar:
+        bar.update(begin * len(offsets))
+        for start in range(begin, size, group):
             j = np.arange(start, min(start + group, size))
             moved = np.tile(atoms.positions, (len(j), len(offsets), 1, 1))
             moved[np.arange(len(j))[:, None], np.arange(len(offsets)), free[j // 3, None], j[:, None] % 3] += offsets
@@ -219,6 +231,10 @@ def hessian(
             slopes = (pairs[:, :, 1] - pairs[:, :, 0]) / (2 * h * multiples[:, None])
             tables[:, j] = slopes.swapaxes(0, 1)
             bar.update(len(j) * len(offsets))
+            if kept is not None:
+                kept.save({"tables": tables, "columns": np.array(j[-1] + 1)})
+            if stop.requested:
+                raise KeyboardInterrupt(f"the Hessian was stopped after {j[-1] + 1} of {size} columns")
     error = None
     matrix = tables[0]
     if extrapolate:
@@ -233,6 +249,18 @@ def hessian(
             stacklevel=2,
         )
     return Hessian(0.5 * (matrix + matrix.T), free, bare, float(energies[0]), at_rest[0], h, asymmetry, error)
+
+
+def _identity(atoms: Atoms, free: np.ndarray, offsets: np.ndarray) -> dict[str, Any]:
+    """Description of a Hessian for its checkpoint; the calculator is not among it."""
+    return {
+        "numbers": atoms.numbers.tolist(),
+        "positions": atoms.positions.tolist(),
+        "cell": atoms.cell.array.tolist(),
+        "pbc": atoms.pbc.tolist(),
+        "atoms that move": free.tolist(),
+        "displacements": offsets.tolist(),
+    }
 
 
 def given_hessian(

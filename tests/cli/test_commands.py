@@ -52,7 +52,8 @@ def read(path):
     return ase.io.read(path, ":")
 
 
-def test_fit_equals_the_python_fit(files, held_out, capsys):
+def test_fit_equals_the_python_fit(files, held_out, monkeypatch, capsys):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     run("fit", files / "a.xyz", files / "b.xyz", "-o", files / "m.gapkit", "--config", files / "c.toml",
         "--test", files / "test.xyz")  # fmt: skip
     captured = capsys.readouterr()

@@ -46,8 +46,10 @@ def test_a_file_of_format_1_predicts_as_before(known, frame, again, tmp_path):
     }  # fmt: skip
     for name, value in found.items():
         size = np.abs(known[name]).max()
-        # other processors sum in another order: 1e-11, not the 1e-12 of the same machine
-        np.testing.assert_allclose(value, known[name], rtol=1e-11, atol=1e-11 * size, err_msg=name)
+        # other processors and other pair lists sum in another order: 1e-11, not the 1e-12 of the same code.
+        # A variance is what is left of the prior variance, here 0.02 of 1.4e6 eV^2: rounding is 2e-8 of it
+        allowed = 1e-11 if name in ("energy", "forces", "stress") else 1e-7
+        np.testing.assert_allclose(value, known[name], rtol=allowed, atol=allowed * size, err_msg=name)
     assert isinstance(gap.potential_.errors, FittedErrors)
 
 

@@ -246,3 +246,8 @@ def test_a_frame_with_all_atoms_fixed_is_relaxed_as_it_stands():
     atoms.set_constraint(FixAtoms([0, 1]))
     (found,) = relax_many([atoms], EMT())
     assert found.converged and found.evaluations == 1 and found.largest_force == 0.0
+
+
+def test_a_single_frame_must_be_given_as_a_list():
+    with pytest.raises(DataError, match=r"frames must be a list of frames: give \[atoms\] for one"):
+        relax_many(molecule("N2"), EMT())

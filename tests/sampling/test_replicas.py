@@ -338,8 +338,16 @@ def test_calls_that_cannot_work_are_refused():
         run_replicas(pair(), settings=one)
     with pytest.raises(SettingsError, match="random_state must not be negative, not -1"):
         run_replicas(pair(), springs, one, random_state=-1)
-    with pytest.raises(SettingsError, match="observer 1: the number of steps must be at least 1, not 0"):
+    with pytest.raises(SettingsError, match="observer 1: steps must be a whole number of at least 1, not 0"):
         run_replicas(pair(), springs, one, observers=[(1, print), (0, print)])
+    with pytest.raises(SettingsError, match=r"observer 0: steps must be a whole number of at least 1, not 2\.5"):
+        run_replicas(pair(), springs, one, observers=[(2.5, print)])
+    for wrong in ([print], (5, print), [(5, 7)]):
+        with pytest.raises(SettingsError, match=r"observer 0 must be a pair \(number of steps, function\)"):
+            run_replicas(pair(), springs, one, observers=wrong)
+    for wrong in (one, EMT):
+        with pytest.raises(SettingsError, match="is no ASE calculator: give an instance"):
+            run_replicas(pair(), wrong, one)
     with pytest.raises(SettingsError, match="named both as checkpoint and as trajectory"):
         run_replicas(pair(), springs, one, checkpoint="a", trajectory="./a")
     with pytest.raises(DataError, match="frame 1: the atoms of frame 0 in another order"):

@@ -17,6 +17,12 @@ def water(**changes) -> Atoms:
     return atoms
 
 
+def ion(**info) -> Atoms:
+    atoms = water()
+    atoms.info.update(info)
+    return atoms
+
+
 def test_positions_and_velocities_may_differ():
     other = water(velocities=np.ones((3, 3)))
     other.rattle(0.1, seed=0)
@@ -35,6 +41,8 @@ def test_positions_and_velocities_may_differ():
         (water(masses=[16, 2, 2]), "frame 1: other masses"),
         (water(initial_charges=[-1, 0, 0]), "frame 1: other initial charges"),
         (water(initial_magnetic_moments=[1, 0, 0]), "frame 1: other initial magnetic moments"),
+        (ion(charge=1), "frame 1: other charge in atoms.info than frame 0"),
+        (ion(charge=0, spin=3), "frame 1: other charge in atoms.info, spin in atoms.info than frame 0"),
         (water(constraint=FixAtoms([1])), "frame 1: other constraints than frame 0"),
         (water(positions=np.full((3, 3), np.nan)), "frame 1: a position or momentum is not finite"),
         (water(masses=[0.0, 1, 1]), "frame 1: a mass is not positive"),

@@ -303,3 +303,5 @@ def test_what_a_series_must_not_be():
         detect_equilibration(np.ones(30), candidates=1)
     with pytest.raises(SettingsError, match="level"):
         mean_estimate(np.arange(9.0)).interval(1.0)
+    with pytest.raises(DataError, match="series is complex: give its real part"):
+        mean_estimate(np.exp(1j * np.arange(9.0)))

@@ -226,7 +226,7 @@ def test_standard_deviations_are_those_of_the_error_model(recalibrated, held_out
     p = recalibrated.predict(held_out, True)
     models = recalibrated.potential_.errors.recalibration.models
     for k, frame in enumerate(labelled_frames(held_out, None, None, None, True)):
-        kinds = frame_errors(recalibrated.potential_, frame).kinds
+        kinds = frame_errors(recalibrated.potential_, frame, recalibrated.potential_.evaluate(frame.atoms)).kinds
         root = np.sqrt(frame.n_atoms)
         std = {kind: np.sqrt(models[kind].variance(*parts)) for kind, (_, *parts) in kinds.items()}
         np.testing.assert_allclose(p.energy_std[k], root * std["energy"][0], rtol=1e-10)
@@ -263,7 +263,9 @@ def test_half_widths_are_scores_times_standard_deviations(recalibrated, held_out
     for frame in labelled_frames(held_out, None, None, None, True):
         widths = recalibrated.intervals([frame.atoms], level=0.5)[0]
         root = np.sqrt(frame.n_atoms)
-        for kind, (_, *parts) in frame_errors(recalibrated.potential_, frame).kinds.items():
+        for kind, (_, *parts) in frame_errors(
+            recalibrated.potential_, frame, recalibrated.potential_.evaluate(frame.atoms)
+        ).kinds.items():
             q, std = found.conformal[kind].factor(0.5), np.sqrt(found.interval_models[kind].variance(*parts))
             if kind == "virial":
                 np.testing.assert_allclose(widths["stress"], root * q * std / frame.volume, rtol=1e-9)

@@ -1,5 +1,7 @@
 """Hessians by central differences: exact for springs, of the right order in the step, and honest about their errors."""
 
+import signal
+
 import numpy as np
 import pytest
 from ase import Atoms
@@ -8,6 +10,7 @@ from ase.calculators.emt import EMT
 from ase.constraints import FixAtoms, FixBondLength
 
 from gapkit.exceptions import DataError, GapkitWarning, NumericsError, SettingsError
+from gapkit.sampling.batches import batch_forces
 from gapkit.vibrations import given_hessian, hessian, impose_sum_rule
 from gapkit.vibrations.rigid_motions import project_out, translations
 from tests.vibrations.springs import Quadratic, Springs, Together
@@ -202,3 +205,35 @@ def test_parameters_that_cannot_work_are_refused(atoms, options, match):
 def test_a_structure_that_is_not_finite_is_refused():
     with pytest.raises(DataError, match="atom 1 is not finite"):
         hessian(Atoms("H2", [[0, 0, 0], [0, 0, np.inf]]), EMT())
+
+
+class Counted(Quadratic):
+    """A quadratic energy that counts its calls, and asks the process to stop in one of them."""
+
+    def __init__(self, K, minimum, stop_in=None):
+        super().__init__(K, minimum)
+        self.calls, self.stop_in = 0, stop_in
+
+    def batch_forces(self, atoms):
+        inner = batch_forces(atoms, Quadratic(self.K, self.reference))
+
+        def evaluate(positions):
+            self.calls += 1
+            if self.calls == self.stop_in:
+                signal.raise_signal(signal.SIGINT)
+            return inner(positions)
+
+        return evaluate
+
+
+def test_a_hessian_that_was_stopped_goes_on_from_its_checkpoint(tmp_path):
+    K = np.random.default_rng(1).normal(size=(12, 12))
+    K, minimum, path = K + K.T, POINTS + 0.1, tmp_path / "hessian.npz"
+    with pytest.raises(KeyboardInterrupt, match="after 4 of 12 columns"):
+        hessian(ATOMS, Counted(K, minimum, stop_in=3), copies=4, checkpoint=path)
+    rest = Counted(K, minimum)
+    found = hessian(ATOMS, rest, copies=4, checkpoint=path)
+    assert rest.calls == 1 + 4  # the structure itself, and four of six groups of two columns
+    np.testing.assert_array_equal(found.matrix, hessian(ATOMS, Quadratic(K, minimum), copies=4).matrix)
+    with pytest.raises(SettingsError, match="checkpoint of another run, which differs in displacements"):
+        hessian(ATOMS, rest, copies=4, checkpoint=path, step=0.01)

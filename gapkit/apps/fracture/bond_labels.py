@@ -18,7 +18,6 @@ from dataclasses import dataclass
 
 import ase
 import numpy as np
-from tqdm import tqdm
 
 from gapkit.apps.fracture.clusters import Cluster, Load
 from gapkit.descriptors.stress import (
@@ -30,6 +29,7 @@ from gapkit.descriptors.stress import (
     tractions,
 )
 from gapkit.exceptions import DataError, SettingsError
+from gapkit.progress import progress_bar
 from gapkit.sampling.relaxation import Relaxed, relax
 
 
@@ -328,7 +328,7 @@ def load_both_ways(
             bar.update()
         return loads, states, None, state
 
-    with tqdm(desc=name, leave=False, disable=not progress) as bar:
+    with progress_bar(desc=name, show=progress) as bar:
         up, up_states, rupture, after = march(start, state, factor)
         broke = tip
         if rupture:
@@ -394,7 +394,7 @@ def label_history(
     cluster, rows = history.cluster, []
     stress = stress or BondStress(volume=cluster.material.volume)
     chosen = range(len(history.loads) - 1, -1, -every)
-    for k in tqdm(list(chosen), desc=history.name, leave=False, disable=not progress):
+    for k in progress_bar(list(chosen), desc=history.name, show=progress):
         state, load = history.states[k], history.loads[k]
         bonds = bonds_near_tip(cluster, state.positions, reach, most)
         X = bonds_descriptors(cluster, state.positions, bonds, stress)

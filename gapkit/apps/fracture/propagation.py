@@ -15,12 +15,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from gapkit.apps.fracture.bond_labels import BondStress
 from gapkit.apps.fracture.continuum import averaged_field, crystal_near_tip, near_tip, plane_strain_zz
 from gapkit.apps.fracture.fracture_potential import FracturePotential
 from gapkit.exceptions import SettingsError
+from gapkit.progress import progress_bar
 from gapkit.settings import Settings
 
 
@@ -358,7 +358,7 @@ def run_propagation(
     phases = phases or Phases(critical=(potential.critical_,), std=(potential.critical_std_,))
     common = (potential, descriptors, tip_load, loads, s)
     mean = grow_crack(*common, phases, None, start)
-    bar = tqdm(range(s.n_samples), desc="cracks", unit="draw", disable=not progress, leave=False)
+    bar = progress_bar(range(s.n_samples), desc="cracks", unit="draw", show=progress)
     samples = [grow_crack(*common, phases.draw(rng), potential.draw(rng), start) for _ in bar]
     return PropagationResult(s, mean, tuple(samples))
 

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import clone
-from tqdm import tqdm
 
 from gapkit.apps.fracture.bond_labels import (
     BondLabels,
@@ -33,6 +32,7 @@ from gapkit.apps.fracture.crystals import MPA_SQRT_M, SYSTEMS, Material
 from gapkit.apps.fracture.fracture_potential import FracturePotential, critical_load, hold_out
 from gapkit.apps.fracture.propagation import TipDescriptors
 from gapkit.exceptions import DataError, SettingsError
+from gapkit.progress import progress_bar
 from gapkit.randomness import seed_of
 from gapkit.settings import Settings
 from gapkit.uncertainty.held_out import HeldOut
@@ -304,7 +304,7 @@ def label_material(
 ) -> tuple[list[LoadingHistory], BondLabels]:
     """Load cracks and strain crystals of all systems and modes, and label their bonds."""
     histories, parts = [], []
-    for name in tqdm(settings.systems, desc="crack systems", leave=False, disable=not progress):
+    for name in progress_bar(settings.systems, desc="crack systems", show=progress):
         cluster = Cluster(material, SYSTEMS[name], settings.radius, settings.cutoff)
         k = material.griffith(SYSTEMS[name])
         for mode in settings.modes:

@@ -29,13 +29,13 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
-from tqdm import tqdm
 
 from gapkit.apps.growth.hops import Hop, clusters_by_name, folds_by_name, resting_transition
 from gapkit.apps.growth.sites import SurfaceSites, bond_length
 from gapkit.estimators.calibrated_regressors import CalibratedRegressor, EvidenceProcess, GroupedRegressor
 from gapkit.estimators.error_scales import PowerLaw
 from gapkit.exceptions import DataError, SettingsError
+from gapkit.progress import progress_bar
 from gapkit.uncertainty.held_out import HeldOut
 
 #: cohesive energy (eV per atom) and bulk modulus (GPa) of fcc metals: Kittel, Introduction to Solid State Physics, 8th
@@ -125,8 +125,7 @@ class SurfaceBarrierModel(CalibratedRegressor):
             for atoms in (hop.initial, hop.final, middles[ends]):
                 frames[id(atoms)] = atoms
         rows = {
-            key: sites.transform([atoms])[0]
-            for key, atoms in tqdm(frames.items(), desc="sites", leave=False, disable=not progress)
+            key: sites.transform([atoms])[0] for key, atoms in progress_bar(frames.items(), desc="sites", show=progress)
         }
         return np.array(
             [
@@ -240,7 +239,7 @@ def leave_out(
     groups = np.asarray(groups)
     X = model.features(hops, progress)
     columns = np.empty((4, len(hops)))
-    for group in tqdm(np.unique(groups), desc="left out", leave=False, disable=not progress):
+    for group in progress_bar(np.unique(groups), desc="left out", show=progress):
         out = np.flatnonzero(groups == group)
         rest = np.flatnonzero(groups != group)
         fitted = clone(model).fit([hops[k] for k in rest], features=X[rest])

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from tqdm import tqdm
 
 from gapkit.apps.growth.lattice_barriers import LatticeBarriers
 from gapkit.apps.growth.simulation import GrowthSettings, run_growth
 from gapkit.exceptions import SettingsError
+from gapkit.progress import progress_bar
 from gapkit.randomness import seed_of
 
 
@@ -63,7 +63,7 @@ def grow_ensemble(
     settings = replace(settings or GrowthSettings(), keep_heights=False)
     seeds = np.random.SeedSequence(seed_of(random_state)).generate_state(len(samples) * n_replicas)
     runs = []
-    with tqdm(total=len(seeds), desc="ensemble", leave=False, disable=not progress) as bar:
+    with progress_bar(total=len(seeds), desc="ensemble", show=progress) as bar:
         for k, seed in enumerate(seeds):
             runs.append(run_growth(samples[k // n_replicas], settings, random_state=int(seed)))
             bar.update()

@@ -20,11 +20,11 @@ from zipfile import BadZipFile
 
 import numpy as np
 from ase.units import kB
-from tqdm import tqdm
 
 from gapkit.apps.growth import lattice
 from gapkit.apps.growth.lattice_barriers import LatticeBarriers
 from gapkit.exceptions import DataError, SettingsError
+from gapkit.progress import progress_bar
 from gapkit.randomness import seed_of
 from gapkit.safe_write import replacing
 from gapkit.settings import Settings
@@ -393,7 +393,7 @@ def run_growth(
     else:
         surface = Surface.start(settings, barriers, heights, seed)
     times = settings.duration * np.arange(settings.n_records + 1) / settings.n_records
-    with tqdm(total=settings.n_records, desc="growth", leave=False, disable=not progress) as bar:
+    with progress_bar(total=settings.n_records, desc="growth", show=progress) as bar:
         bar.update(len(surface.records) - 1)
         for until in times[len(surface.records) :]:
             while surface.time < until:

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import ase
 import numpy as np
-from tqdm import tqdm
 
 from gapkit.estimators.gap import GAP
 from gapkit.exceptions import DataError, SettingsError
 from gapkit.potential.potential import Potential
+from gapkit.progress import progress_bar
 
 #: rows of kernel values held at a time
 CHUNK = 512
@@ -69,7 +69,7 @@ def environments(gap: GAP, frames: Sequence[ase.Atoms], progress: bool = False) 
     blocks = {z: _soap_blocks(potential, z) for z in potential.species}
     features: dict[int, list[list[np.ndarray]]] = {z: [[] for _ in b] for z, b in blocks.items()}
     std = potential.local_spreads(frames, noise=False)
-    bar = tqdm(frames, desc="environments", unit="frame", disable=not progress, leave=False)
+    bar = progress_bar(frames, desc="environments", unit="frame", show=progress)
     for index, atoms in enumerate(bar):
         structure = potential.structure(atoms, f"frame {index}")
         for z in np.unique(structure.numbers).tolist():

@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 import ase
 import numpy as np
 from sklearn.base import clone
-from tqdm import tqdm
 
 from gapkit.apps.transferability.run import DomainSettings, run_domain
 from gapkit.apps.transferability.si100 import FACES, DimersResult, DimersSettings, run_dimers
 from gapkit.estimators.gap import GAP
 from gapkit.exceptions import DataError, NumericsError, SettingsError
+from gapkit.progress import progress_bar
 from gapkit.settings import Settings
 
 Acquisition = Callable[[GAP, Sequence[ase.Atoms], int, np.random.Generator], Sequence[int]]
@@ -200,7 +200,7 @@ def run_learning(
         model = clone(gap).fit(training)  # update would change the caller's model
     chosen: list[int] = []
     steps = []
-    for size in tqdm(s.sizes, desc=name, unit="fit", disable=not progress, leave=False):
+    for size in progress_bar(s.sizes, desc=name, unit="fit", show=progress):
         left = [k for k in range(len(pool)) if k not in set(chosen)]
         if size > len(chosen):
             places = choose(model, [pool[k] for k in left], size - len(chosen), rng)

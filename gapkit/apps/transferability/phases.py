@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import ase
 import numpy as np
 from sklearn.base import clone
-from tqdm import tqdm
 
 from gapkit.apps.transferability.run import DomainSettings, run_domain
 from gapkit.estimators.gap import GAP
 from gapkit.exceptions import DataError, SettingsError
+from gapkit.progress import progress_bar
 from gapkit.randomness import seed_of
 from gapkit.settings import Settings
 
@@ -212,7 +212,7 @@ def run_phases(
     families = s.families or tuple(name for name in named if name != known)
     model = gap if random_state is None else clone(gap).set_params(random_state=seed_of(random_state))
     transfers = []
-    for family in tqdm(families, desc="left out", unit="fit", disable=not progress, leave=False):
+    for family in progress_bar(families, desc="left out", unit="fit", show=progress):
         names = {name.strip() for name in family.split("+")}
         chosen = [a for a in frames if str(a.info.get("config_type")) in names]
         transfers.append(leave_phase_out(model, training, chosen, reference))

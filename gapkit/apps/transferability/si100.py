@@ -19,11 +19,11 @@ from ase.build import diamond100
 from ase.calculators.calculator import Calculator
 from ase.constraints import FixAtoms
 from ase.optimize import BFGS
-from tqdm import tqdm
 
 from gapkit.estimators.gap import GAP
 from gapkit.exceptions import DataError, NumericsError, SettingsError
 from gapkit.potential.joint import Difference, JointEnergies
+from gapkit.progress import progress_bar
 from gapkit.settings import Settings
 
 #: the three faces, in the order of their energies
@@ -349,7 +349,7 @@ def run_dimers(
     s = settings or DimersSettings()
     if frames is None:
         slab, starts = starting_slabs(s)
-        faces = tqdm(FACES, desc="relax", unit="face", disable=not progress, leave=False)
+        faces = progress_bar(FACES, desc="relax", unit="face", show=progress)
         frames = {face: relaxed(starts[face], gap.calculator(), slab, face, s) for face in faces}
     missing = [face for face in FACES if face not in frames]
     if missing:

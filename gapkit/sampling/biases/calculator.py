@@ -52,20 +52,20 @@ class Biased(Calculator):
     """
 
     def __init__(self, calculator: Any, biases: Sequence[Bias], **kwargs: Any) -> None:
-        biases = (biases,) if isinstance(biases, Bias) else tuple(biases)
-        for bias in biases:
+        given: tuple[Any, ...] = tuple(biases) if isinstance(biases, list | tuple) else (biases,)
+        for bias in given:
             if not isinstance(bias, Bias):
                 raise SettingsError(f"Biased: {bias!r} is no bias")
             if any(variable.axes != 2 for variable in bias.variables):
                 raise SettingsError("Biased: a bias of a centroid acts on all beads, and an ASE structure has only one")
-        if not biases:
+        if not given:
             raise SettingsError("Biased: give at least one bias")
         has = getattr(calculator, "implemented_properties", ())
-        if "energy" not in has or "forces" not in has:
-            raise SettingsError(f"Biased: {calculator!r} is no ASE calculator with energy and forces")
+        if isinstance(calculator, type) or "energy" not in has or "forces" not in has:
+            raise SettingsError(f"Biased: {calculator!r} is no ASE calculator with energy and forces; give an instance")
         self.implemented_properties = [p for p in _KNOWN if p in has]
         super().__init__(**kwargs)
-        self.calculator, self.biases = calculator, biases
+        self.calculator, self.biases = calculator, given
 
     def calculate(
         self,

@@ -93,6 +93,11 @@ class Centroid(CollectiveVariable):
             raise SettingsError(f"Centroid: {self.variable!r} is no collective variable of one structure")
 
     @property
+    def span(self) -> tuple[float, float] | None:  # type: ignore[override]
+        """Values that the variable can have."""
+        return self.variable.span
+
+    @property
     def period(self) -> float | None:  # type: ignore[override]
         """Period of the variable."""
         return self.variable.period

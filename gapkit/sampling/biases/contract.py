@@ -36,6 +36,8 @@ class CollectiveVariable(ABC):
     """
 
     period: ClassVar[float | None] = None
+    #: values that a centre, a wall or a grid can have (None: any); angles are in radians
+    span: ClassVar[tuple[float, float] | None] = None
     #: axes of the positions of one copy
     axes: ClassVar[int] = 2
 
@@ -51,6 +53,14 @@ class CollectiveVariable(ABC):
     @abstractmethod
     def _hessian(self, positions: np.ndarray, box: Box) -> np.ndarray:
         """Second derivatives (R, k, 3, k, 3) by the k atoms of ``atoms``."""
+
+    def check_value(self, owner: str, value: float) -> None:
+        """Raise SettingsError for a value of the variable that cannot be meant: an angle in degrees."""
+        if self.span is not None and not self.span[0] <= value <= self.span[1]:
+            raise SettingsError(
+                f"{owner}: {value:g} is no value of {self}, which is in radians ({self.span[0]:.3g} to "
+                f"{self.span[1]:.3g}); give np.radians({value:g}) for degrees"
+            )
 
     def check(self, count: int) -> None:
         """Raise SettingsError where a structure of ``count`` atoms lacks an atom of the variable."""

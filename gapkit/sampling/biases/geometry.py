@@ -35,7 +35,7 @@ class Box:
     Raises
     ------
     SettingsError
-        For a periodic direction without a cell vector.
+        For a periodic direction without a cell vector, or periodic cell vectors that are not independent.
 
     Examples
     --------
@@ -51,6 +51,10 @@ class Box:
             raise SettingsError(
                 f"direction {missing[0]} is periodic, but its cell vector is zero: set the cell, or pbc"
             )
+        # images differ by periodic vectors alone: another one, which may be tilted, must not take part
+        self.cell = Cell(self.cell.array * self.pbc[:, None])
+        if np.linalg.matrix_rank(self.cell.array) < self.pbc.sum():
+            raise SettingsError("the periodic cell vectors are not independent: the cell has no volume")
         self._complete = self.cell.complete().array
         self._inverse = np.linalg.inv(self._complete)
         products = self._complete @ self._complete.T
@@ -60,7 +64,11 @@ class Box:
         self.height = float(np.min((1 / np.linalg.norm(self._inverse, axis=0))[self.pbc], initial=np.inf))
 
     def shortest(self, vectors: np.ndarray) -> np.ndarray:
-        """Shortest periodic image of vectors (..., 3), the convention of ASE's ``mic=True``."""
+        """Shortest periodic image of vectors (..., 3), as by ASE's ``mic=True``.
+
+        ASE differs where a direction is not periodic and has a cell vector that is not orthogonal to the others: it
+        misses shorter images there.
+        """
         if not self.pbc.any():
             return vectors
         turns = np.round(vectors @ self._inverse) * self.pbc

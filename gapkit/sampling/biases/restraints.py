@@ -165,6 +165,8 @@ class Harmonic(Bias):
         _check_variable("Harmonic", self.variable)
         for name in ("centre", "k"):
             object.__setattr__(self, name, _numbers("Harmonic", name, getattr(self, name)))
+        for centre in np.atleast_1d(self.centre).tolist():
+            self.variable.check_value("Harmonic: centre", centre)
         if np.any(np.asarray(self.k) <= 0):
             raise SettingsError(f"Harmonic: k must be above 0, not {self.k}")
         sizes = {len(v) for v in (self.centre, self.k) if isinstance(v, tuple)}
@@ -236,6 +238,8 @@ class Walls(Bias):
             if not (isinstance(value, Real) and np.isfinite(float(value))):
                 raise SettingsError(f"Walls: {name} must be a finite number, not {value!r}")
             object.__setattr__(self, name, float(value))
+            if name != "k":
+                self.variable.check_value(f"Walls: {name}", float(value))
         if self.k <= 0:
             raise SettingsError(f"Walls: k must be above 0, not {self.k}")
         if self.lower is None and self.upper is None:

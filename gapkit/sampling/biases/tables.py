@@ -63,6 +63,8 @@ class Table(Bias):
         if len(variables) not in (1, 2) or not all(isinstance(v, CollectiveVariable) for v in variables):
             raise SettingsError(f"Table: variables must be one or two collective variables, not {variables!r}")
         axes = [np.array(axis, dtype=float) for axis in grid]
+        if any(axis.ndim != 1 for axis in axes):
+            raise SettingsError("Table: grid must be a tuple of one array for each variable, such as (values,)")
         table = np.array(energies, dtype=float)
         if table.shape != tuple(len(a) for a in axes) or len(axes) != len(variables):
             raise SettingsError(
@@ -75,7 +77,7 @@ class Table(Bias):
             )
         knots = []
         for k, (variable, axis) in enumerate(zip(variables, axes, strict=True)):
-            if axis.ndim != 1 or len(axis) < _FEWEST or not (np.diff(axis) > 0).all() or not np.isfinite(axis).all():
+            if len(axis) < _FEWEST or not (np.diff(axis) > 0).all() or not np.isfinite(axis).all():
                 raise SettingsError(f"Table: the grid of {variable} must be at least {_FEWEST} ascending numbers")
             period = variable.period
             if period is not None:

@@ -118,6 +118,8 @@ class Angle(OfVectors):
     j: int
     k: int
 
+    span: ClassVar[tuple[float, float] | None] = (0.0, np.pi)
+
     def __post_init__(self) -> None:
         self._take_atoms("i", "j", "k")
 
@@ -173,6 +175,7 @@ class Torsion(OfVectors):
     k: int
     l: int
     period: ClassVar[float | None] = 2 * np.pi
+    span: ClassVar[tuple[float, float] | None] = (-4 * np.pi, 4 * np.pi)
 
     def __post_init__(self) -> None:
         self._take_atoms("i", "j", "k", "l")

@@ -11,7 +11,7 @@ from scipy.optimize import linear_sum_assignment
 
 from gapkit.exceptions import DataError, SettingsError
 from gapkit.sampling.paths.rigid import aligned, rotation
-from gapkit.sampling.relaxation import free_atoms
+from gapkit.sampling.relaxation import STATE_ARRAYS, STATE_INFO, free_atoms
 
 #: sum of distances (A) that another order of equal atoms must save before a path is said to exchange atoms
 _SAVING = 0.5
@@ -24,8 +24,8 @@ def check_ends(initial: ase.Atoms, final: ase.Atoms) -> np.ndarray:
     Raises
     ------
     DataError
-        For other cells, periodic directions, compositions or fixed atoms, fixed atoms at other places, positions that
-        are not finite, and atoms in another order; then with the order that fits.
+        For other cells, periodic directions, compositions, charges, spins or fixed atoms, fixed atoms at other places,
+        positions that are not finite, and atoms in another order; then with the order that fits.
     SettingsError
         For constraints other than ``FixAtoms``.
     """
@@ -56,6 +56,13 @@ def check_ends(initial: ase.Atoms, final: ase.Atoms) -> np.ndarray:
             f"the ends hold the same atoms in another order; use final[order] with order = {_shown(order, moved)}, "
             "which gapkit.sampling.paths.matching_order(initial, final) gives"
         )
+    differs = [k for k in STATE_INFO if not np.array_equal(initial.info.get(k), final.info.get(k))]
+    for name in STATE_ARRAYS:
+        one, two = initial.arrays.get(name), final.arrays.get(name)
+        if one is not two and (one is None or two is None or not np.array_equal(one, two)):
+            differs.append(name)
+    if differs:
+        raise DataError(f"the ends have other {', '.join(differs)}: a path has one electronic state, so set the same")
     free, other = free_atoms(initial), free_atoms(final)
     if not np.array_equal(free, other):
         odd = np.setxor1d(free, other)
@@ -95,7 +102,8 @@ def minimum_image(vectors: np.ndarray, atoms: ase.Atoms) -> np.ndarray:
     """The shortest of the periodic images of vectors (n, 3; A); a vector that is as short to 0.01 A stays itself."""
     if not np.any(atoms.pbc) or not len(vectors):
         return vectors
-    shortest, length = find_mic(vectors, atoms.cell, atoms.pbc)
+    # find_mic takes a tilted vector of a direction that is not periodic for one of a lattice: leave it out
+    shortest, length = find_mic(vectors, atoms.cell.array * atoms.pbc[:, None], atoms.pbc)
     stays = np.linalg.norm(vectors, axis=1) < length + _TIE
     return np.where(stays[:, None], vectors, shortest)
 

@@ -94,54 +94,59 @@ def find_path(
     free = check_ends(initial, final)
     evaluate = batch_forces(initial, calculator)
     notes: list[str] = []
-    ends, forces, energies, evaluations, interrupted = _ends(initial, final, calculator, settings, notes, progress)
-    largest = np.linalg.norm(forces[:, free], axis=2).max(axis=1)
-    ends_converged = bool(np.all(largest < settings.ends.fmax))
-    x1 = final_positions(ends[0], ends[1], free, settings.align)
-    if settings.align and not initial.pbc.any() and len(free) == len(initial):
-        before = ends[1].positions - ends[1].positions.mean(axis=0)
-        forces[1] = forces[1] @ rotation(before, x1 - x1.mean(axis=0))
-    move = np.linalg.norm(x1 - ends[0].positions, axis=1)
-    if move.max() < settings.same:
-        how = "relax to the same minimum" if settings.relax_ends else "are the same frame"
-        raise DataError(
-            f"the two ends {how}: no atom moves by more than {move.max():.2g} A"
-            + (" (overall motion left out; align=False keeps it)" if settings.align else "")
-        )
-    exchanged = exchanged_atoms(ends[0], x1)
-    if len(exchanged):
-        text = (
-            f"another order of equal atoms is nearer: atoms {', '.join(map(str, exchanged[:12]))} change places on "
-            "this path; where that is not meant, use final[gapkit.sampling.paths.matching_order(initial, final)]"
-        )
-        notes.append(text)
-        warnings.warn(text, GapkitWarning, stacklevel=2)
-    line = _start(ends[0], x1, free, settings, start)
-    band, stopped = _band(line, energies, evaluate, free, ends[0], settings, progress)
-    evaluations += band.iterations * len(band.energies)
-    interrupted = interrupted or stopped
-    all_energies = np.array([energies[0], *band.energies, energies[1]])
-    all_forces = np.concatenate([forces[:1], band.forces, forces[1:]])
-    curve = PathCurve(band.positions[:, free], all_energies, all_forces[:, free])
-    images = [with_results(initial, *one) for one in zip(band.positions, all_energies, all_forces, strict=True)]
-    _note_shape(curve, notes)
+    with stoppable() as stop:
+        ends, forces, energies, evaluations = _ends(initial, final, calculator, settings, notes, progress)
+        largest = np.linalg.norm(forces[:, free], axis=2).max(axis=1)
+        ends_converged = bool(np.all(largest < settings.ends.fmax))
+        x1 = final_positions(ends[0], ends[1], free, settings.align)
+        if settings.align and not initial.pbc.any() and len(free) == len(initial):
+            before = ends[1].positions - ends[1].positions.mean(axis=0)
+            forces[1] = forces[1] @ rotation(before, x1 - x1.mean(axis=0))
+        move = np.linalg.norm(x1 - ends[0].positions, axis=1)
+        if move.max() < settings.same:
+            how = "relax to the same minimum" if settings.relax_ends else "are the same frame"
+            raise DataError(
+                f"the two ends {how}: no atom moves by more than {move.max():.2g} A"
+                + (" (overall motion left out; align=False keeps it)" if settings.align else "")
+            )
+        exchanged = exchanged_atoms(ends[0], x1)
+        if len(exchanged):
+            text = (
+                f"another order of equal atoms is nearer: atoms {', '.join(map(str, exchanged[:12]))} change places on "
+                "this path; where that is not meant, use final[gapkit.sampling.paths.matching_order(initial, final)]"
+            )
+            notes.append(text)
+            warnings.warn(text, GapkitWarning, stacklevel=2)
+        line = _start(ends[0], x1, free, settings, start)
+        band = _band(line, energies, evaluate, free, ends[0], settings, progress)
+        evaluations += band.iterations * len(band.energies)
+        all_energies = np.array([energies[0], *band.energies, energies[1]])
+        all_forces = np.concatenate([forces[:1], band.forces, forces[1:]])
+        curve = PathCurve(band.positions[:, free], all_energies, all_forces[:, free])
+        images = [with_results(initial, *one) for one in zip(band.positions, all_energies, all_forces, strict=True)]
+        _note_shape(curve, notes)
 
-    saddle, back, forth = None, None, None
-    top = int(np.argmax(all_energies))
-    if not band.converged:
-        notes.append(f"the band did not converge: largest force {band.residual.max():.2g} eV/A")
-    if top in (0, len(images) - 1):
-        notes.append("no image lies above the ends: no saddle was refined, and the barrier is that of the higher end")
-    elif settings.refine and not interrupted:
-        tangent = band.tangent[top - 1]
-        saddle = refine_saddle(images[top], calculator, settings.saddle_settings, mode=tangent, progress=progress)
-        evaluations += saddle.evaluations
-        saddle = replace(saddle, mode=saddle.mode * np.sign(np.vdot(saddle.mode, tangent) or 1.0))
-        _note_saddle(saddle, images[top], notes)
-        if saddle.is_saddle:
-            low = RelaxationSettings(settings.ends.fmax, settings.ends.steps, 0.1)
-            back, forth = descend(saddle.atoms, saddle.mode, calculator, low, progress=progress)
-            evaluations += back.evaluations + forth.evaluations
+        saddle, back, forth = None, None, None
+        top = int(np.argmax(all_energies))
+        if not band.converged:
+            notes.append(f"the band did not converge: largest force {band.residual.max():.2g} eV/A")
+        if top in (0, len(images) - 1):
+            notes.append(
+                "no image lies above the ends: no saddle was refined, and the barrier is that of the higher end"
+            )
+        elif settings.refine and not stop.requested:
+            tangent = band.tangent[top - 1]
+            saddle = refine_saddle(images[top], calculator, settings.saddle_settings, mode=tangent, progress=progress)
+            evaluations += saddle.evaluations
+            saddle = replace(saddle, mode=saddle.mode * np.sign(np.vdot(saddle.mode, tangent) or 1.0))
+            _note_saddle(saddle, images[top], notes)
+            if saddle.is_saddle and not stop.requested:
+                low = RelaxationSettings(settings.ends.fmax, settings.ends.steps, 0.1)
+                back, forth = descend(saddle.atoms, saddle.mode, calculator, low, progress=progress)
+                evaluations += back.evaluations + forth.evaluations
+                if "interrupted" in (back.message, forth.message):
+                    back, forth = None, None
+        interrupted = stop.requested
     connects = _connects(back, forth, images, free, settings, notes)
     height = saddle.energy if saddle is not None and saddle.is_saddle else float(all_energies.max())
     across = np.concatenate([largest[:1], band.residual, largest[1:]])
@@ -155,7 +160,7 @@ def find_path(
 
 
 def _ends(initial, final, calculator, settings, notes, progress):
-    """Both ends as atoms (relaxed where asked), their forces (2, n, 3), energies (2,), evaluations, interrupted."""
+    """Both ends as atoms (relaxed where asked), their forces (2, n, 3), energies (2,), evaluations."""
     if settings.relax_ends:
         relaxed = relax_many([initial, final], calculator, settings.ends, progress=progress)
         for name, end in zip(("initial", "final"), relaxed, strict=True):
@@ -164,10 +169,10 @@ def _ends(initial, final, calculator, settings, notes, progress):
             if not end.converged:
                 notes.append(f"the {name} frame did not relax: {end.message}")
         forces = np.array([end.atoms.calc.results["forces"] for end in relaxed])
-        count, stopped = sum(end.evaluations for end in relaxed), any(end.message == "interrupted" for end in relaxed)
-        return [e.atoms for e in relaxed], forces, np.array([e.energy for e in relaxed]), count, stopped
+        count = sum(end.evaluations for end in relaxed)
+        return [e.atoms for e in relaxed], forces, np.array([e.energy for e in relaxed]), count
     energies, forces = batch_forces(initial, calculator)(np.array([initial.positions, final.positions]))
-    return [initial, final], np.array(forces), energies, 2, False
+    return [initial, final], np.array(forces), energies, 2
 
 
 def _start(initial: ase.Atoms, x1: np.ndarray, free: np.ndarray, settings: PathSettings, start) -> np.ndarray:
@@ -189,21 +194,20 @@ def _start(initial: ase.Atoms, x1: np.ndarray, free: np.ndarray, settings: PathS
     return line
 
 
-def _band(line, energies, evaluate: BatchForces, free, initial, settings: PathSettings, progress) -> tuple[Band, bool]:
-    """The optimised band, and whether Ctrl-C ended it."""
-    with stoppable() as stop, progress_bar(what="band", unit="step", show=progress, total=settings.steps) as bar:
+def _band(line, energies, evaluate: BatchForces, free, initial, settings: PathSettings, progress) -> Band:
+    """The optimised band."""
+    with stoppable() as stop, progress_bar(desc="band", unit="step", show=progress, total=settings.steps) as bar:
 
         def each(largest: float) -> bool:
             bar.set_postfix_str(f"{largest:.3f} eV/A", refresh=False)
             bar.update()
             return stop.requested
 
-        band = optimise_band(
+        return optimise_band(
             line, energies, evaluate, free, initial.pbc, fmax=settings.fmax, steps=settings.steps, modes=settings.align,
             spring=settings.spring, climb_below=settings.climb_below if settings.climb else None,
             longest_step=settings.longest_step, each=each,
         )  # fmt: skip
-        return band, stop.requested
 
 
 def _note_shape(curve: PathCurve, notes: list[str]) -> None:

@@ -186,7 +186,7 @@ def refine_saddle(
     free, evaluate = free_atoms(atoms), _Counted(batch_forces(atoms, calculator))
     start, x, iterations = _start(atoms, free, mode, settings.align), atoms.get_positions(), 0
     found: list[Saddle] = []
-    with stoppable() as stop, progress_bar(what="saddle", unit="step", show=progress, total=settings.steps) as bar:
+    with stoppable() as stop, progress_bar(desc="saddle", unit="step", show=progress, total=settings.steps) as bar:
 
         def each(largest: float) -> bool:
             bar.set_postfix_str(f"{largest:.3f} eV/A", refresh=False)

@@ -175,3 +175,7 @@ def test_what_a_biased_calculator_refuses():
     water.calc = Biased(EMT(), [Harmonic(Distance(0, 1), (1.0, 2.0), 1.0)])
     with pytest.raises(SettingsError, match="2 centres for 1 copies"):
         water.get_potential_energy()
+    with pytest.raises(SettingsError, match="give an instance"):
+        Biased(EMT, [bias])
+    with pytest.raises(SettingsError, match=r"Distance\(i=0, j=1\) is no bias"):
+        Biased(EMT(), Distance(0, 1))

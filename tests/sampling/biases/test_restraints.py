@@ -249,6 +249,7 @@ def test_free_atoms_under_restraints_have_the_distributions_of_theory():
         (lambda: Table((), (), 1.0), "one or two collective variables"),
         (lambda: Table(Distance(0, 1), (R,), R[1:]), r"energies \(29,\) do not fit"),
         (lambda: Table(Distance(0, 1), (R[::-1],), R), "ascending"),
+        (lambda: Table(Distance(0, 1), R, R), r"grid must be a tuple of one array for each variable, such as"),
         (lambda: Table(Distance(0, 1), (R[:3],), R[:3]), "at least 4"),
         (lambda: Table(Distance(0, 1), (R,), np.where(R > 3, np.nan, R)), "is not finite"),
         (lambda: Table(Torsion(0, 1, 2, 3), (np.linspace(0, 2 * np.pi, 9),), np.zeros(9)), "leave out the last point"),
@@ -274,3 +275,17 @@ def test_what_a_bias_refuses():
         total_bias([windows, Harmonic(Centroid(Distance(0, 1)), 1.0, 1.0)], x)
     with pytest.raises(SettingsError, match="no bias at all"):
         total_bias([], x)
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda: Harmonic(Torsion(0, 1, 2, 3), 180.0, 1.0),
+        lambda: Harmonic(Torsion(0, 1, 2, 3), (1.0, 60.0), 1.0),
+        lambda: Harmonic(Angle(0, 1, 2), 104.5, 1.0),
+        lambda: Walls(Angle(0, 1, 2), 1.0, upper=120.0),
+    ],
+)
+def test_degrees_are_not_taken_for_radians(made):
+    with pytest.raises(SettingsError, match=r"in radians .* give np.radians\((180|60|104.5|120)\)"):
+        made()

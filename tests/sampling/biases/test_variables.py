@@ -153,10 +153,12 @@ def test_many_copies_are_one_by_one(variable):
     "cell", [SKEWED, np.diag([5.0, 6.0, 7.0]), np.array([[4.0, 0, 0], [3.9, 2.0, 0], [0, 0, 9.0]])]
 )
 def test_ase_agrees(cell, pbc):
+    """ASE is right where vectors of directions that are not periodic are orthogonal to the others, or zero."""
     rng = np.random.default_rng(3)
+    lattice = cell * np.broadcast_to(pbc, 3)[:, None]
     for _ in range(20):
-        atoms = Atoms("H5", positions=rng.uniform(-1, 2, size=(5, 3)) @ cell, cell=cell, pbc=pbc)
-        box = atoms.positions, atoms.cell, atoms.pbc
+        atoms = Atoms("H5", positions=rng.uniform(-1, 2, size=(5, 3)) @ cell, cell=lattice, pbc=pbc)
+        box = atoms.positions, cell, atoms.pbc
         assert Distance(0, 3).value(*box) == pytest.approx(atoms.get_distance(0, 3, mic=True), abs=1e-10)
         angle = np.degrees(Angle(0, 3, 1).value(*box))
         assert angle == pytest.approx(atoms.get_angle(0, 3, 1, mic=True), abs=1e-6)
@@ -271,3 +273,18 @@ def test_structures_that_do_not_fit():
         Distance(0, 1).value(x, None, True)
     with pytest.raises(SettingsError, match=r"smallest height, 4.000 A, is not above twice r_0"):
         Coordination((0,), (1,), r_0=2.0).value(x, 4 * np.eye(3), True)
+    with pytest.raises(SettingsError, match="not independent: the cell has no volume"):
+        Distance(0, 1).value(x, [[3, 0, 0], [3, 0, 0], [0, 0, 3]], True)
+
+
+@pytest.mark.parametrize("pbc", [(True, True, False), (False, True, False), (False, False, False)])
+def test_a_tilted_vector_of_a_direction_that_is_not_periodic_plays_no_part(pbc):
+    """The shortest image by brute force; a cell without volume is one where no direction is periodic."""
+    vectors = np.random.default_rng(3).normal(scale=6.0, size=(50, 3))
+    cell = np.array([[4.0, 0.0, 0.0], [1.0, 5.0, 0.0], [9.0, -7.0, 2.0]])
+    turns = np.stack(np.meshgrid(*[np.arange(-9, 10) if p else [0] for p in pbc]), axis=-1).reshape(-1, 3)
+    nearest = np.linalg.norm(vectors[:, None] - turns @ cell, axis=-1).min(axis=1)
+    np.testing.assert_allclose(np.linalg.norm(Box(cell, pbc).shortest(vectors), axis=-1), nearest, atol=1e-12)
+    flat = cell * [1.0, 1.0, 0.0]
+    nearest = np.linalg.norm(vectors[:, None] - turns @ flat, axis=-1).min(axis=1)
+    np.testing.assert_allclose(np.linalg.norm(Box(flat, pbc).shortest(vectors), axis=-1), nearest, atol=1e-12)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gapkit.exceptions import DataError, SettingsError
-from gapkit.sampling.paths.ends import check_ends, exchanged_atoms, final_positions, matching_order
+from gapkit.sampling.paths.ends import check_ends, exchanged_atoms, final_positions, matching_order, minimum_image
 from gapkit.sampling.paths.interpolation import idpp, pair_potentials, separated, straight_line
 from gapkit.sampling.paths.rigid import aligned
 from tests.numerical import central_difference, random_rotation
@@ -223,3 +223,24 @@ def test_frames_without_close_pairs_start_from_the_straight_line():
     atoms = Atoms("H", positions=[[0.0, 0, 0]])
     line = straight_line(atoms.positions, atoms.positions + 1.0, 3)
     np.testing.assert_array_equal(idpp(atoms, line, np.arange(1), False), line)
+
+
+def test_ends_of_other_charge_or_spin_are_refused():
+    initial, final = slab(), slab()
+    initial.info["charge"], final.info["charge"] = 0, 1
+    final.set_initial_magnetic_moments(np.ones(len(final)))
+    with pytest.raises(DataError, match="other charge, initial_magmoms: a path has one electronic state"):
+        check_ends(initial, final)
+    other = slab()
+    other.info["spin"] = 3
+    with pytest.raises(DataError, match="other spin"):
+        check_ends(slab(), other)
+
+
+def test_a_tilted_vector_of_a_direction_that_is_not_periodic_plays_no_part():
+    """ASE's find_mic takes it for one of a lattice, and misses shorter images."""
+    atoms = Atoms("H", cell=[[4.0, 0.0, 0.0], [1.0, 5.0, 0.0], [9.0, -7.0, 2.0]], pbc=(True, True, False))
+    vectors = np.random.default_rng(3).normal(scale=6.0, size=(50, 3))
+    turns = np.stack(np.meshgrid(*[np.arange(-9, 10)] * 2, [0]), axis=-1).reshape(-1, 3)
+    nearest = np.linalg.norm(vectors[:, None] - turns @ atoms.cell.array, axis=-1).min(axis=1)
+    assert (np.linalg.norm(minimum_image(vectors, atoms), axis=1) < nearest + 0.011).all()

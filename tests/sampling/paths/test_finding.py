@@ -343,17 +343,34 @@ def test_a_band_that_is_cut_short_can_be_continued_from_its_images():
         find_path(*adatom(), EMT(), start=[])
 
 
+class Interrupted(EMT):
+    """EMT with a Ctrl-C at one of its calls."""
+
+    def __init__(self, at: int):
+        super().__init__()
+        self.at, self.calls = at, 0
+
+    def calculate(self, *args, **kwargs):
+        self.calls += 1
+        if self.calls == self.at:
+            signal.raise_signal(signal.SIGINT)
+        super().calculate(*args, **kwargs)
+
+
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.5, 0.7, 0.9, 0.97])
+def test_ctrl_c_at_any_stage_ends_the_search_there(share):
+    settings = PathSettings(images=3)
+    calls = find_path(*adatom(), EMT(), settings).evaluations
+    calculator = Interrupted(int(share * calls))
+    path = find_path(*adatom(), calculator, settings)
+    assert path.interrupted and path.minima is None and path.connects is None
+    assert calculator.calls < calculator.at + 60  # a Hessian that has begun is completed, in one batch
+    if share == 0.02:
+        assert path.iterations == 1 and not path.ends_converged and path.saddle is None
+
+
 def test_ctrl_c_ends_the_search_with_the_path_as_it_is():
-    class Interrupted(EMT):
-        calls = 0
-
-        def calculate(self, *args, **kwargs):
-            self.calls += 1
-            if self.calls == 60:
-                signal.raise_signal(signal.SIGINT)
-            super().calculate(*args, **kwargs)
-
-    path = find_path(*adatom(), Interrupted())
+    path = find_path(*adatom(), Interrupted(60))
     assert path.interrupted and not path.converged and path.saddle is None and len(path.images) == 9
     assert "interrupted; " in str(path)
 
