@@ -18,7 +18,9 @@ from gapkit.descriptors.base import (
     check_width,
     smooth_cutoff,
 )
+from gapkit.exceptions import DataError
 from gapkit.numerics.chains import add_triplet_prediction, triplet_columns, triplet_list
+from gapkit.structures.labels import SAME_SPOT
 from gapkit.structures.structure import Structure
 
 
@@ -86,11 +88,23 @@ class Triplet(Descriptor):
     def add_prediction(
         self, structure: Structure, channel: Channel, predictor: Sequence[KernelSum], sums: Sums
     ) -> None:
-        """As in the base class, by the vectors of the pairs: no derivative of a feature is stored."""
+        """As in the base class, by the vectors of the pairs: no derivative of a feature is stored.
+
+        Raises
+        ------
+        DataError
+            For two neighbours of an atom on one spot, which in a domain may be ghosts that no pair list tells of.
+        """
         pairs = structure.pairs(self.r_cut)
         first, second, weight, slope = self._triplets(structure, channel, None)
         lists = first, second, pairs.i, pairs.j, pairs.vectors, pairs.distances
         x = triplet_columns(*lists, weight, slope, structure.n_atoms, False)[0]
+        if len(x) and x[:, 2].min() < SAME_SPOT:
+            e = int(np.argmin(x[:, 2]))
+            raise DataError(
+                f"atoms {pairs.j[first[e]]} and {pairs.j[second[e]]}, neighbours of atom {pairs.i[first[e]]}, are "
+                f"{x[e, 2]:.2g} A apart, on one spot; remove the duplicate atom or repair the frame"
+            )
         one = np.ones((1, 3))
         for s in predictor:
             g, by_feature = s.values_and_slopes(x)

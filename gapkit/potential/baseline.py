@@ -151,6 +151,7 @@ def baseline_labels(calculator: Any, atoms: ase.Atoms, where: str, stress: bool)
     energies, or its energy shared equally where it has none.
     """
     frame = atoms.copy()
+    frame.set_constraint()  # ASE would take forces from atoms that are held
     frame.calc = calculator
     virial = None
     volume = cell_volume(frame)

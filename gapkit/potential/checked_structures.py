@@ -123,10 +123,11 @@ class CheckedStructures:
         if len(centres) and not (centres.dtype.kind in "iu" and centres.min() >= 0 and centres.max() < n):
             raise DataError(f"centres must be whole numbers from 0 to {n - 1}, the atoms of the domain")
         centres = np.sort(centres).astype(np.int64)
-        pairs = neighbours.around(centres).within(self.r_cut)
+        pairs = neighbours.around(centres)
         if not np.isfinite(pairs.vectors).all():
             pair = int(np.argmin(np.isfinite(pairs.vectors).all(axis=1)))
             raise DataError(f"the vector from atom {pairs.i[pair]} to atom {pairs.j[pair]} is not finite")
+        pairs = pairs.within(self.r_cut)
         self._check_species(numbers, "domain")
         check_distances(pairs.distances, pairs.i, pairs.j, "domain")
         return Structure.of_pairs(numbers, pairs, centres)

@@ -35,13 +35,19 @@ from gapkit.uncertainty.variance_parts import VarianceParts
 
 #: atoms that share a pass of :meth:`Potential.evaluate_many`, where there are so many
 PASS = 4096
-#: a variance of a local energy never falls below this share of the frame's largest: rounding of a difference
+#: a variance of a local energy never falls below this share of the largest of the frame, or of a domain's centres:
+#: rounding of a difference
 LEAST_VARIANCE = 1e-6
 
 
 def squared(x: np.ndarray) -> float:
     """Sum of the squares of an array: finite where all of its numbers are, and a tenth of the cost of asking each."""
     return float(np.vdot(x, x))
+
+
+def at_least(variance: np.ndarray) -> np.ndarray:
+    """Variances of one frame's local energies, the smallest ones raised to ``LEAST_VARIANCE`` of the largest."""
+    return np.maximum(variance, LEAST_VARIANCE * variance.max(initial=0.0))
 
 
 @dataclass(frozen=True)
@@ -163,8 +169,8 @@ class Potential:
         """Sums over the environments of a structure: the one way in which this potential is evaluated.
 
         Local energies, their gradient by all atoms, the strain derivative (6 or 9 ``components``) and, on request, the
-        variance of each local energy (:attr:`local_forms`). Reference energies and a local baseline are included;
-        other baselines are not.
+        variance of each local energy (:attr:`local_forms`). Reference energies and a local baseline are included; other
+        baselines are not.
 
         Raises
         ------
@@ -183,8 +189,6 @@ class Potential:
             if self._local_baseline:
                 self.baseline.add_prediction(structure, sums)
         structure.add_to_centres(sums.local, self._reference)
-        if local_variance:
-            np.maximum(sums.variance, LEAST_VARIANCE * sums.variance.max(initial=0.0), out=sums.variance)
         return sums
 
     def evaluate(
@@ -252,6 +256,10 @@ class Potential:
     ) -> list[Evaluation]:
         structure = self._structures.of_frames(FrameArrays.of(frames), names)
         fast = uncertainty == "local" and self.has_fast_local_variance(structure.numbers)
+        if uncertainty == "local" and self.local_forms and not fast:
+            served = np.array([self.has_fast_local_variance(atoms.numbers) for atoms in frames])
+            if served.any():  # whether a frame's variances are fast ones is its own affair
+                return self._apart(served, frames, names)
         means = self._evaluations(frames, names, structure, fast)
         if uncertainty is None or fast:
             return means
@@ -263,6 +271,14 @@ class Potential:
             ]
         spreads = self._spreads.of_frames(frames, structure, begin, noise, uncertainty == "full")
         return [replace(m, spread=s) for m, s in zip(means, spreads, strict=True)]
+
+    def _apart(self, served: np.ndarray, frames: list[ase.Atoms], names: list[str]) -> list[Evaluation]:
+        """:meth:`_pass` for local variances of the frames with forms and of those without, in the order given."""
+        order = np.argsort(served, kind="stable")
+        found: list[Evaluation] = []
+        for part in np.split(order, [np.count_nonzero(~served)]):
+            found += self._pass([frames[k] for k in part], [names[k] for k in part], "local", False)
+        return [found[k] for k in np.argsort(order)]
 
     def _evaluations(
         self, frames: Sequence[ase.Atoms], where: Sequence[str], structure: Structure, local_variance: bool
@@ -288,7 +304,7 @@ class Potential:
                 )
             virial = atomic.sum(axis=0) if volume is not None else None
             stress = None if virial is None or volume is None else -virial / volume
-            variance = sums.variance[begin:end] if local_variance else None
+            variance = at_least(sums.variance[begin:end]) if local_variance else None
             found.append(Evaluation(energy, pull, virial, stress, own, atomic, variance))
             begin = end
         return found
@@ -310,7 +326,8 @@ class Potential:
             forces[part] = -sums.gradient.reshape(copies.shape)
             if self.baseline is not None and not self._local_baseline:
                 for r, x in enumerate(copies, part.start):
-                    moved = ase.Atoms(atoms.numbers, x, cell=atoms.cell, pbc=atoms.pbc)
+                    moved = atoms.copy()  # with charges, moments and whatever else a baseline asks for
+                    moved.positions = x
                     base = baseline_labels(self.baseline, moved, f"copy {r}", stress=False)
                     energies[r] += base["energy"]
                     forces[r] += base["forces"]
@@ -375,7 +392,7 @@ class Potential:
         sums = self.sums(structure, components, local_variance)
         if not math.isfinite(squared(sums.local) + squared(sums.gradient) + squared(sums.strain)):
             raise NumericsError("the potential gives an energy or force that is not finite; atoms are far too close")
-        variance = sums.variance[own] if local_variance else None
+        variance = at_least(sums.variance[own]) if local_variance else None
         return CentresEvaluation(sums.local[own], sums.gradient, -sums.strain[own], variance)
 
     def spread(

@@ -218,8 +218,8 @@ class FrameArrays(NamedTuple):
             np.tile(np.asarray(atoms.numbers, dtype=np.int64), copies),
             np.ascontiguousarray(positions, dtype=np.float64).reshape(-1, 3),
             n * np.arange(copies + 1),
-            np.ascontiguousarray(np.broadcast_to(atoms.cell.array, (copies, 3, 3))),
-            np.ascontiguousarray(np.broadcast_to(atoms.pbc, (copies, 3))),
+            np.tile(np.asarray(atoms.cell.array, dtype=np.float64), (copies, 1, 1)),
+            np.tile(atoms.pbc, (copies, 1)),
         )
 
     def frame(self, f: int) -> ase.Atoms:

@@ -14,8 +14,9 @@ from numba import njit
 
 #: distances that are tried for one frame; frames that need more are left to searches that scale better
 MOST_TRIALS = 60_000
-#: a frame is plain (see :func:`plain_frames`) up to this coordinate (A) in periodic and in open directions, ...
-FARTHEST, WIDEST = 1e5, 500.0
+#: a frame is plain (see :func:`plain_frames`) up to this coordinate (A) in periodic and in open directions, whose
+#: diagonals are then within the limits of ``plausibility.check_extent``, ...
+FARTHEST, WIDEST = 5e4, 250.0
 #: ... with faces at least this far apart (A), and up to this many atoms per A^3
 LOWEST, DENSEST = 0.6, 5.0
 #: rounding that is allowed for at the ends of a range of images
@@ -71,6 +72,7 @@ def plain_frames(positions, numbers, known, begin, cells, pbc, plain):
     thin nor dense. A frame that is not plain may still be sound.
     """
     box, dual = np.empty((3, 3)), np.empty((3, 3))
+    given = np.empty(3, dtype=np.bool_)
     for f in range(len(plain)):
         plain[f] = False
         n = begin[f + 1] - begin[f]
@@ -91,25 +93,28 @@ def plain_frames(positions, numbers, known, begin, cells, pbc, plain):
             continue
         for k in range(3):
             for axis in range(3):
-                if not abs(cells[f, k, axis]) < 1e5:
+                if not abs(cells[f, k, axis]) < FARTHEST:
                     sound = False
         if not sound:
             continue
         if open_frame:
             plain[f] = True
             continue
-        for k in range(3):
-            if pbc[f, k] and cells[f, k, 0] ** 2 + cells[f, k, 1] ** 2 + cells[f, k, 2] ** 2 < LOWEST**2:
+        for k in range(3):  # a vector that is there counts in the shape of the cell, periodic or not
+            square = cells[f, k, 0] ** 2 + cells[f, k, 1] ** 2 + cells[f, k, 2] ** 2
+            given[k] = pbc[f, k] or square > 0.0
+            if given[k] and square < LOWEST**2:
                 sound = False
         if not sound:
             continue
-        periodic, volume = _dual(cells[f], pbc[f], box, dual)
+        known_vectors, volume = _dual(cells[f], given, box, dual)
         if not volume > 1e-6:
             continue
-        for k in range(periodic):
+        for k in range(known_vectors):
             if dual[k, 0] ** 2 + dual[k, 1] ** 2 + dual[k, 2] ** 2 > 1.0 / LOWEST**2:
                 sound = False
-        plain[f] = sound and (periodic < 3 or n < DENSEST * volume)
+        everywhere = pbc[f, 0] and pbc[f, 1] and pbc[f, 2]
+        plain[f] = sound and (not everywhere or n < DENSEST * volume)
 
 
 @njit(cache=True, nogil=True)
