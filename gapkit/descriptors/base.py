@@ -23,6 +23,9 @@ Channel = tuple[int, ...]
 class EnvironmentBatch:
     r"""Environments e of one channel of one frame; each adds ``weight * g(x)`` to the energy of its atom.
 
+    Environments of one atom stand together. Derivatives of an environment come by whole atoms (all three coordinates of
+    an atom that it depends on, zeros included) and with all six strains: prior variances count on it.
+
     Attributes
     ----------
     x : (e, f)

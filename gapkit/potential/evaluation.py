@@ -64,7 +64,8 @@ class CentresEvaluation:
         Derivative of the sum of these local energies by the position of every atom, ghosts included (eV/A).
     atomic_virials : (k, 6) or (k, 9)
         Minus the strain derivative of each centre's local energy (eV): six components in Voigt order xx yy zz yz xz
-        xy, or nine, -sum_d r_c dE/dr_d row by row, whose antisymmetric part the six leave out.
+        xy, or nine, row by row of the sum over neighbours of -r_c dE/dr_d, which is symmetric up to rounding: a local
+        energy does not change when its environment turns.
     local_variance : (k,) or None
         As in :class:`Evaluation`.
     """

@@ -155,12 +155,18 @@ def run_md(
             step_callback(dynamics.nsteps)
 
     dynamics.attach(observe, interval=record_every)
-    with stoppable() as stop:
-        for _ in dynamics.irun(steps):
-            if stop.requested:
-                break
-    interrupted = dynamics.nsteps < steps
-    if dynamics.nsteps % record_every:
+    interrupted, whole = False, True
+    try:
+        with stoppable() as stop:
+            for _ in dynamics.irun(steps):
+                if stop.requested:
+                    interrupted = dynamics.nsteps < steps
+                    break
+    except KeyboardInterrupt:  # a second Ctrl-C, or that of a callback: the step may not be complete
+        if not record:
+            raise
+        interrupted, whole = True, False
+    if whole and dynamics.nsteps % record_every:
         observe()
     time, total, potential, kelvin = (np.array(c) for c in zip(*record, strict=True))
     return Trajectory(time, total, potential, kelvin, frames, interrupted)
