@@ -14,6 +14,7 @@ from gapkit.numerics.vectors import add_strain
 from gapkit.potential import potential as module
 from gapkit.potential.baseline import ZBL
 from gapkit.structures.neighbours import Neighbours, neighbours
+from gapkit.structures.structure import Structure
 from tests.numerical import VOIGT, central_difference, strained
 from tests.potential.conftest import alloys
 
@@ -274,6 +275,22 @@ def test_a_domain_without_centres_has_no_share(potentials):
     assert not found.gradient.any() and found.gradient.shape == (4, 3)
     nothing = p.evaluate_centres(np.zeros(0, dtype=int), Neighbours.of_pairs(0, p.r_cut, [], [], []), [])
     assert nothing.gradient.shape == (0, 3)
+
+
+def test_no_environment_of_a_ghost_is_made(potentials):
+    """None of them would change a number, and all of them would cost as much as those of the centres."""
+    atoms = frame("crystal")
+    for d in domains(atoms, 3, potentials["many terms"].r_cut):
+        structure = Structure.of_pairs(d.numbers, d.pairs().around(d.centres), d.centres)
+        np.testing.assert_array_equal(structure.centres, d.centres)
+        for z in (29, 47):
+            owned = d.centres[d.numbers[d.centres] == z]
+            np.testing.assert_array_equal(structure.centres_of(z), owned)
+            assert np.count_nonzero(d.numbers == z) > len(owned)
+            np.testing.assert_array_equal(structure.centres_of(z, np.arange(5)), np.flatnonzero(d.numbers[:5] == z))
+        for b in potentials["many terms"].basis.blocks:
+            batch = b.descriptor.environments(structure, b.channel, derivatives=False)
+            assert set(batch.atom.tolist()) <= set(d.centres.tolist())
 
 
 def test_pairs_of_any_order_become_a_sorted_list():
