@@ -10,10 +10,11 @@ from ase import Atom, Atoms
 from ase.build import surface
 from ase.geometry import get_distances
 
+from gapkit.checks import check_positive
 from gapkit.exceptions import DataError, SettingsError
 from gapkit.generation.displacements import random_displacements
 from gapkit.generation.dynamics import thermal_snapshots
-from gapkit.generation.frames import check_count, check_positive, fresh, generator_of
+from gapkit.generation.frames import check_count, fresh, generator_of
 
 #: random points tried for the place of an interstitial
 TRIALS = 500

@@ -36,19 +36,6 @@ def fresh(atoms: Atoms, config_type: str, trajectory: str) -> Atoms:
     return copy
 
 
-def check_positive(name: str, value: float, unit: str = "") -> float:
-    """``value`` if it is a positive, finite number.
-
-    Raises
-    ------
-    SettingsError
-        Otherwise, naming it.
-    """
-    if not (isinstance(value, int | float | np.number) and not isinstance(value, bool) and 0 < value < np.inf):
-        raise SettingsError(f"{name} must be a positive number{f' ({unit})' if unit else ''}, not {value!r}")
-    return float(value)
-
-
 def check_count(name: str, value: int) -> int:
     """``value`` if it is an integer of at least 1.
 

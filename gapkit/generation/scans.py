@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
+from gapkit.checks import check_positive
 from gapkit.exceptions import DataError
-from gapkit.generation.frames import check_count, check_positive, fresh, generator_of
+from gapkit.generation.frames import check_count, fresh, generator_of
 from gapkit.structures.neighbours import neighbours
 
 

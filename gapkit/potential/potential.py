@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -48,6 +48,14 @@ def squared(x: np.ndarray) -> float:
 def at_least(variance: np.ndarray) -> np.ndarray:
     """Variances of one frame's local energies, the smallest ones raised to ``LEAST_VARIANCE`` of the largest."""
     return np.maximum(variance, LEAST_VARIANCE * variance.max(initial=0.0))
+
+
+def passes(frames: Sequence[ase.Atoms], where: Sequence[str] | None) -> Iterator[tuple[list[ase.Atoms], list[str]]]:
+    """Frames that share a pass, and their names in messages: those of ``where``, or ``frame 0`` and so on."""
+    frames = atoms_list(frames, may_be_empty=True)
+    names = [f"frame {k}" for k in range(len(frames))] if where is None else list(where)
+    for part in batches([len(atoms) for atoms in frames], PASS):
+        yield frames[part], names[part]
 
 
 @dataclass(frozen=True)
@@ -244,11 +252,9 @@ class Potential:
         """
         if uncertainty not in (None, "local", "energy", "full"):
             raise SettingsError(f"uncertainty must be None, 'local', 'energy' or 'full', not {uncertainty!r}")
-        frames = atoms_list(frames, may_be_empty=True)
-        names = [f"frame {k}" for k in range(len(frames))] if where is None else list(where)
         found: list[Evaluation] = []
-        for part in batches([len(atoms) for atoms in frames], PASS):
-            found += self._pass(frames[part], names[part], uncertainty, noise)
+        for part, names in passes(frames, where):
+            found += self._pass(part, names, uncertainty, noise)
         return found
 
     def _pass(
@@ -431,13 +437,11 @@ class Potential:
     ) -> list[np.ndarray]:
         """:meth:`local_spread` of many frames, in passes over all of their atoms; ``where`` as in
         :meth:`evaluate_many`."""
-        frames = list(frames)
-        names = [f"frame {k}" for k in range(len(frames))] if where is None else list(where)
         found: list[np.ndarray] = []
-        for part in batches([len(atoms) for atoms in frames], PASS):
-            structure = self._structures.of_frames(FrameArrays.of(frames[part]), names[part])
-            std = self.local_spread(structure, noise)
-            found += np.split(std, np.cumsum([len(atoms) for atoms in frames[part]])[:-1])
+        for part, names in passes(frames, where):
+            frame_arrays = FrameArrays.of(part)
+            std = self.local_spread(self._structures.of_frames(frame_arrays, names), noise)
+            found += np.split(std, frame_arrays.begin[1:-1])
         return found
 
     def with_noise(self, variance: np.ndarray, noise: bool, config_type: str | None = None) -> np.ndarray:

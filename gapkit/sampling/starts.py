@@ -48,8 +48,8 @@ def same_structure(frames: Sequence[ase.Atoms]) -> None:
                 ("periodic directions", np.array_equal(frame.pbc, first.pbc)),
                 ("cell", np.allclose(frame.cell.array, first.cell.array, rtol=0, atol=1e-8)),
                 ("masses", np.array_equal(frame.get_masses(), first.get_masses())),
-                ("initial charges", _equal_arrays(frame, first, "initial_charges")),
-                ("initial magnetic moments", _equal_arrays(frame, first, "initial_magmoms")),
+                ("initial charges", equal_arrays(frame, first, "initial_charges")),
+                ("initial magnetic moments", equal_arrays(frame, first, "initial_magmoms")),
                 ("charge in atoms.info", np.array_equal(frame.info.get("charge"), first.info.get("charge"))),
                 ("spin in atoms.info", np.array_equal(frame.info.get("spin"), first.info.get("spin"))),
             )
@@ -63,7 +63,7 @@ def same_structure(frames: Sequence[ase.Atoms]) -> None:
             raise DataError(f"frame {k}: other constraints than frame 0; set the same")
 
 
-def _equal_arrays(one: ase.Atoms, two: ase.Atoms, name: str) -> bool:
+def equal_arrays(one: ase.Atoms, two: ase.Atoms, name: str) -> bool:
     """Whether both or neither have the array, with the same values."""
     a, b = one.arrays.get(name), two.arrays.get(name)
     return np.array_equal(a, b) if a is not None and b is not None else a is b

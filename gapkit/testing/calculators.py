@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from numbers import Real
 from typing import Any
 
 import ase
 import numpy as np
 
+from gapkit.checks import check_count, check_positive
 from gapkit.exceptions import SettingsError
 from gapkit.randomness import seed_of
 from gapkit.testing import calculator_physics, calculator_states
@@ -81,10 +80,7 @@ def check_calculator(
     """
     if isinstance(calculator, type) or not hasattr(calculator, "get_property"):
         raise SettingsError(f"calculator must be an ASE calculator, constructed, not {calculator!r:.80}")
-    if not (isinstance(tolerance, Real) and 0 < tolerance < math.inf):
-        raise SettingsError(f"tolerance must be a positive number, not {tolerance!r}")
-    if isinstance(coordinates, bool) or not isinstance(coordinates, int | np.integer) or coordinates < 1:
-        raise SettingsError(f"coordinates must be a whole number of at least 1, not {coordinates!r}")
+    tolerance, coordinates = check_positive("tolerance", tolerance), check_count("coordinates", coordinates)
     rng = np.random.default_rng(seed_of(random_state))
     chosen: dict[str, ase.Atoms] | list[ase.Atoms]
     if frames is None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from numbers import Real
 
 import ase
 import numpy as np
 
+from gapkit.checks import check_positive
 from gapkit.descriptors import Descriptor
 from gapkit.exceptions import SettingsError
 from gapkit.kernels import Kernel
@@ -71,8 +70,7 @@ def check_descriptor(
     """
     if not isinstance(descriptor, Descriptor):
         raise SettingsError(f"descriptor must be a gapkit.descriptors.Descriptor, constructed, not {descriptor!r:.80}")
-    if not (isinstance(tolerance, Real) and 0 < tolerance < math.inf):
-        raise SettingsError(f"tolerance must be a positive number, not {tolerance!r}")
+    tolerance = check_positive("tolerance", tolerance)
     rng = np.random.default_rng(seed_of(random_state))
     chosen = small_frames(descriptor.r_cut, rng) if frames is None else list(frames)
     if not chosen:

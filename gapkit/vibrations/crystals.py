@@ -16,11 +16,11 @@ import numpy as np
 from ase import Atoms, units
 
 from gapkit.checkpoints import stoppable
+from gapkit.checks import check_count, check_positive
 from gapkit.exceptions import DataError, GapkitError, GapkitWarning, NumericsError, SettingsError
 from gapkit.progress import progress_bar
 from gapkit.sampling.batches import batch_forces
 from gapkit.structures.labels import check_structure
-from gapkit.vibrations.checks import check_count, check_positive
 from gapkit.vibrations.harmonic import Oscillators, oscillators
 from gapkit.vibrations.hessians import ATOMS_AT_ONCE
 from gapkit.vibrations.modes import FORCE_LIMIT, QUANTUM

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from ase import units
 
-from gapkit.vibrations.checks import check_all_positive, check_positive
+from gapkit.checks import check_all_positive, check_positive
 
 #: moment of inertia (amu A^2) that the entropy of a rotor approaches for soft modes; 1e-44 kg m^2 (Grimme 2012)
 ROTOR_INERTIA = 1e-44 / (units._amu * 1e-20)

@@ -13,11 +13,11 @@ from ase import Atoms
 from ase.constraints import FixAtoms
 
 from gapkit.checkpoints import Checkpoint, stoppable
+from gapkit.checks import check_count, check_positive
 from gapkit.exceptions import DataError, GapkitWarning, NumericsError, SettingsError
 from gapkit.progress import progress_bar
 from gapkit.sampling.batches import batch_forces
 from gapkit.structures.labels import check_structure
-from gapkit.vibrations.checks import check_count, check_positive
 from gapkit.vibrations.rigid_motions import impose_sum_rule
 
 #: displacement (A) of the central differences

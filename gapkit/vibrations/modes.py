@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from ase import Atoms, units
 
+from gapkit.checks import check_count, check_positive
 from gapkit.exceptions import DataError, GapkitWarning, SettingsError
-from gapkit.vibrations.checks import check_count, check_positive
 from gapkit.vibrations.hessians import Hessian
 from gapkit.vibrations.rigid_motions import complement, rotations, shape_of_molecule, translations
 

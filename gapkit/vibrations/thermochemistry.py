@@ -15,8 +15,8 @@ from dataclasses import dataclass, fields
 import numpy as np
 from ase import units
 
+from gapkit.checks import check_all_positive, check_count
 from gapkit.exceptions import DataError, SettingsError
-from gapkit.vibrations.checks import check_all_positive, check_count
 from gapkit.vibrations.harmonic import Oscillators, QuasiRRHO, oscillators
 from gapkit.vibrations.modes import NormalModes, check_kind
 from gapkit.vibrations.rigid_motions import principal_axes

@@ -12,6 +12,7 @@ from scipy.optimize import linear_sum_assignment
 from gapkit.exceptions import DataError, SettingsError
 from gapkit.sampling.paths.rigid import aligned, rotation
 from gapkit.sampling.relaxation import STATE_ARRAYS, STATE_INFO, free_atoms
+from gapkit.sampling.starts import equal_arrays
 
 #: sum of distances (A) that another order of equal atoms must save before a path is said to exchange atoms
 _SAVING = 0.5
@@ -57,10 +58,7 @@ def check_ends(initial: ase.Atoms, final: ase.Atoms) -> np.ndarray:
             "which gapkit.sampling.paths.matching_order(initial, final) gives"
         )
     differs = [k for k in STATE_INFO if not np.array_equal(initial.info.get(k), final.info.get(k))]
-    for name in STATE_ARRAYS:
-        one, two = initial.arrays.get(name), final.arrays.get(name)
-        if one is not two and (one is None or two is None or not np.array_equal(one, two)):
-            differs.append(name)
+    differs += [name for name in STATE_ARRAYS if not equal_arrays(initial, final, name)]
     if differs:
         raise DataError(f"the ends have other {', '.join(differs)}: a path has one electronic state, so set the same")
     free, other = free_atoms(initial), free_atoms(final)
