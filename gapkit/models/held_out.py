@@ -25,7 +25,7 @@ import scipy.linalg
 from gapkit.models.levels import LevelObjective, Levels, kind_of
 
 #: an absolute error is rounded off below this share of the spread of the energies per atom
-ROUNDED = 1e-3
+ROUNDED = 3e-2
 
 
 def rounding_of(energies: np.ndarray) -> float:

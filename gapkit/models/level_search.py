@@ -44,7 +44,7 @@ def search_levels(
             continue
         result = scipy.optimize.minimize(
             objective, begin, jac=True, method="L-BFGS-B", bounds=list(zip(low, high, strict=True)), callback=report,
-            options={"maxiter": max_iterations, "ftol": 1e-6},
+            options={"maxiter": 10 * max_iterations, "ftol": 1e-13, "gtol": 1e-6},
         )  # fmt: skip
         if np.isnan(best.objective) or result.fun < best.objective:
             best = objective.levels(result.x, float(result.fun))
