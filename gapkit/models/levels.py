@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
@@ -56,6 +56,9 @@ class LevelObjective:
         Levels to start from; those not in ``free_noise`` and ``free_signal`` stay.
     free_noise, free_signal
         Noise groups and terms to search over.
+    tied
+        Groups that are searched over as one: by group, the free group whose noise theirs is a constant multiple of, as
+        at the start.
     """
 
     triangles: Triangles
@@ -63,6 +66,7 @@ class LevelObjective:
     start: Levels
     free_noise: tuple[str, ...]
     free_signal: tuple[int, ...]
+    tied: Mapping[str, str] = field(default_factory=dict, kw_only=True)
     #: whether it needs two folds or more
     needs_folds: ClassVar[bool] = True
     #: whether a common factor of all levels leaves it as it is
@@ -82,9 +86,14 @@ class LevelObjective:
         """Levels at the logarithms ``x``."""
         noise = dict(self.start.noise)
         noise.update({g: float(np.exp(v)) for g, v in zip(self.free_noise, x, strict=False)})
+        noise.update({g: noise[leader] * self.ratio(g) for g, leader in self.tied.items()})
         signal = np.array(self.start.signal, dtype=float)
         signal[list(self.free_signal)] = np.exp(x[len(self.free_noise) :])
         return Levels(noise, signal, objective)
+
+    def ratio(self, group: str) -> float:
+        """Noise of a group over that of the group it is tied to; 1 for a group that is not tied."""
+        return self.start.noise[group] / self.start.noise[self.tied.get(group, group)]
 
     def point(self, levels: Levels) -> np.ndarray:
         """Logarithms of the free levels."""
