@@ -175,7 +175,7 @@ def tied_groups(free_noise: Sequence[str], objective: HeldOutError) -> dict[str,
     virials = [g for g in free_noise if kind_of(g) == "virial"]
     if "virial" in (objective.kinds or ()):
         return {}
-    return {g: virials[0] for g in virials[1:]}
+    return dict.fromkeys(virials[1:], virials[0])
 
 
 def last_columns(triangles: Triangles, tied: Mapping[str, str]) -> int:
