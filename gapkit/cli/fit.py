@@ -74,11 +74,11 @@ def read_config(path: str) -> dict[str, Any]:
     """Parameters of ``gapkit.GAP`` from a TOML file."""
     from gapkit.cli.configuration import read_toml
     from gapkit.estimators.gap import GAP
-    from gapkit.estimators.parameters import fit_parameters
+    from gapkit.fitting.settings import FitSettings
 
     table = read_toml(path, GAP().get_params())
     try:
-        fit_parameters(GAP(**table).get_params(deep=False))
+        FitSettings.of(GAP(**table).get_params(deep=False))
     except SettingsError as error:
         raise SettingsError(f"{path}: {error}") from None
     return table

@@ -14,11 +14,11 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from gapkit.estimators.error_bars import ErrorBars
-from gapkit.estimators.parameters import fit_parameters
 from gapkit.estimators.report import Report, evaluate_frames
 from gapkit.exceptions import DataError, ModelFileError, NumericsError, SettingsError
 from gapkit.fitting.fit import Fit, fit_potential, update_fit
 from gapkit.fitting.model_file import load_model, save_model
+from gapkit.fitting.settings import FitSettings
 from gapkit.numerics.compilation import announce_compilation
 from gapkit.potential.calculator import GAPCalculator
 from gapkit.potential.potential import Potential
@@ -164,13 +164,13 @@ class GAP(ErrorBars, BaseEstimator):
         NumericsError
             Where a factorisation fails.
         """
-        parameters = fit_parameters(self.get_params(deep=False))
+        settings = FitSettings.of(self.get_params(deep=False))
         announce_compilation()
         frames = self._frames(X)
         for frame in frames:
             check_contacts(frame.atoms, f"frame {frame.index}")
         try:
-            fit = fit_potential(frames, **parameters, progress=progress)
+            fit = fit_potential(frames, settings, progress)
         except np.linalg.LinAlgError as error:
             raise NumericsError(_UNSOLVABLE.format(error)) from error
         self._fit: Fit | None = fit

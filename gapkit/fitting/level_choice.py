@@ -173,7 +173,7 @@ def tied_groups(free_noise: Sequence[str], objective: HeldOutError) -> dict[str,
     level in place of a dozen makes the last stage several times cheaper.
     """
     virials = [g for g in free_noise if kind_of(g) == "virial"]
-    if "virial" in (objective.kinds or ()):
+    if not virials or "virial" in (objective.kinds or ()):
         return {}
     return dict.fromkeys(virials[1:], virials[0])
 

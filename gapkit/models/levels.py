@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -135,34 +135,45 @@ class HeldOutStatistics:
     weight_variance: float
 
 
-def held_out_statistics(
-    triangles: Triangles,
-    column_terms: np.ndarray,
-    levels: Levels,
-    visit: Callable[[int, Posterior], None] | None = None,
-) -> dict[str, HeldOutStatistics]:
-    """Per noise group, over all folds, each judged by the posterior of the others; from triangles alone.
-
-    ``visit`` is called with each fold and the posterior that was solved without it.
-    """
+def fold_posteriors(triangles: Triangles, column_terms: np.ndarray, levels: Levels) -> Iterator[tuple[int, Posterior]]:
+    """Each fold and the posterior of all rows but its own; from triangles alone."""
     weighted: dict[tuple[str, int], np.ndarray] = {}
-    for (group, fold), triangle in triangles.items.items():
+    for (group, fold), G in triangles.each_gram():
         # of a model of thousands of columns, Gram matrices of every group would not fit: one for each fold
-        R = triangle.reduce() / levels.noise[group]
+        G *= levels.noise[group] ** -2.0
         if ("all", fold) in weighted:
-            weighted["all", fold] += R.T @ R
+            weighted["all", fold] += G
         else:
-            weighted["all", fold] = R.T @ R
-    sums: dict[str, np.ndarray] = {}
+            weighted["all", fold] = G
     for fold in triangles.folds:
-        posterior = Posterior.solve_normal_equations(
-            weighted, {"all": 1.0}, levels.signal, column_terms, leave_out=fold
+        yield (
+            fold,
+            Posterior.solve_normal_equations(weighted, {"all": 1.0}, levels.signal, column_terms, leave_out=fold),
         )
+
+
+class HeldOutSums:
+    """Sums over held-out rows, fold by fold."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, np.ndarray] = {}
+
+    def add(self, triangles: Triangles, fold: int, posterior: Posterior) -> None:
+        """Add the rows of a fold, judged by the ``posterior`` of the others."""
         for (group, f), triangle in triangles.items.items():
             if f == fold:
                 error = posterior.squared_error(triangle)
-                add = np.array([triangle.n_rows, error, *posterior.summed_variances(triangle)])
-                sums[group] = sums.get(group, 0) + add
-        if visit is not None:
-            visit(fold, posterior)
-    return {g: HeldOutStatistics(int(n), e / n, r / n, v / n) for g, (n, e, r, v) in sums.items()}
+                more = np.array([triangle.n_rows, error, *posterior.summed_variances(triangle)])
+                self._sums[group] = self._sums.get(group, 0) + more
+
+    def statistics(self) -> dict[str, HeldOutStatistics]:
+        """Means over the rows of each noise group."""
+        return {g: HeldOutStatistics(int(n), e / n, r / n, v / n) for g, (n, e, r, v) in self._sums.items()}
+
+
+def held_out_statistics(triangles: Triangles, column_terms: np.ndarray, levels: Levels) -> dict[str, HeldOutStatistics]:
+    """Per noise group, over all folds, each judged by the posterior of the others; from triangles alone."""
+    sums = HeldOutSums()
+    for fold, posterior in fold_posteriors(triangles, column_terms, levels):
+        sums.add(triangles, fold, posterior)
+    return sums.statistics()
