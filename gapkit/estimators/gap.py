@@ -298,7 +298,7 @@ class GAP(ErrorBars, BaseEstimator):
         check_is_fitted(self, "potential_")
         if self._fit is None and updatable:
             raise SettingsError("this model was loaded without its triangles and cannot be saved as updatable")
-        fit = self._fit or Fit(self.potential_, None, None, None)
+        fit = replace(self._fit or Fit(self.potential_, None, None, None), potential=self.potential_)
         save_model(path, fit, stored(self.get_params(deep=False)), updatable)
 
 
