@@ -267,13 +267,13 @@ def test_error_bars_follow_the_errors_of_the_mean():
 
 @pytest.fixture(scope="module")
 def thermal():
-    """A fit of thermal methanol, and the hydroxyl bond pulled apart."""
+    """A fit of thermal methanol, and the hydroxyl bond pulled apart: up to 0.6 A the error is that of thermal frames."""
     train = molecules(60, 8)
     soap = gapkit.SOAP(r_cut=3.5, n_max=6, l_max=4, sigma=0.4)
     terms = [model().terms[0], gapkit.Term(soap, gapkit.DotProduct(2), n_sparse=150, signal=10.0)]
     gap = model(folds=5, noise="auto", terms=terms).fit(train)
     pulled = []
-    for distance in (0.0, 0.3, 0.6, 1.0):
+    for distance in (0.0, 0.3, 0.8, 1.0):
         atoms = molecule("CH3OH")
         bond = atoms.get_distance(1, 3, vector=True)
         atoms.positions[3] += distance * bond / np.linalg.norm(bond)
