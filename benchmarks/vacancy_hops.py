@@ -30,6 +30,7 @@ from ase.md.velocitydistribution import thermalize_momenta
 from ase.optimize import BFGS
 
 import gapkit
+from gapkit.exceptions import GapkitWarning
 from gapkit.fitting.candidates import choose_terms
 from gapkit.fitting.training_set import in_order, training_set
 from gapkit.sampling.paths import PathSettings, find_path
@@ -102,7 +103,9 @@ def training_frames(perfect: Atoms, seed: int) -> list[Atoms]:
     for _ in range(8):
         share = rng.uniform(0.1, 0.9)
         between = initial.copy()
-        between.positions += share * (final.positions - initial.positions) + rng.normal(scale=0.07, size=(len(initial), 3))
+        between.positions += share * (final.positions - initial.positions) + rng.normal(
+            scale=0.07, size=(len(initial), 3)
+        )
         frames.append(labelled(between))
     for _ in range(4):
         rattled = perfect.copy()
@@ -110,7 +113,9 @@ def training_frames(perfect: Atoms, seed: int) -> list[Atoms]:
         frames.append(labelled(rattled))
     for strain in (-0.02, -0.01, 0.0, 0.02):
         strained = perfect.copy()
-        strained.set_cell(perfect.cell.array @ (np.eye(3) + strain * np.diag(rng.uniform(0.5, 1.5, size=3))), scale_atoms=True)
+        strained.set_cell(
+            perfect.cell.array @ (np.eye(3) + strain * np.diag(rng.uniform(0.5, 1.5, size=3))), scale_atoms=True
+        )
         frames.append(labelled(strained))
     return frames
 
@@ -158,13 +163,17 @@ def compare(name: str, gap: gapkit.GAP, ends: tuple[Atoms, Atoms], truth: Hop, s
     label = gap.energy_difference(mine.saddle, mine.minimum).std
 
     def again(calculator: Any) -> list[float]:
+        for atoms in (mine.minimum, mine.saddle):  # propagate sees calls of the calculator, not batches
+            seen = atoms.copy()
+            seen.calc = calculator
+            seen.get_forces()
         found = hop_near(mine.minimum, mine.saddle, calculator)
         return [found.barrier, found.ln_nu]
 
     spread = np.full(2, np.nan)
     if samples:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", gapkit.GapkitWarning)
+            warnings.simplefilter("ignore", GapkitWarning)
             spread = gapkit.propagate(again, gap, samples, random_state=0).std
     error = 1e3 * (mine.barrier - truth.barrier), mine.ln_nu - truth.ln_nu
     held = gap.potential_.metadata["held_out_rmse"]
@@ -192,7 +201,9 @@ def main() -> None:
         truth = hop(ends, EMT())
         a = perfect.cell[0, 0] / options.cells
         shells = ", ".join(f"{a * np.sqrt(k / 2):.3f}" for k in range(1, 9))
-        print(f"{symbol}: a {a:.4f} A, shells {shells}; barrier {1e3 * truth.barrier:.1f} meV, ln nu* {truth.ln_nu:.3f}")
+        print(
+            f"{symbol}: a {a:.4f} A, shells {shells}; barrier {1e3 * truth.barrier:.1f} meV, ln nu* {truth.ln_nu:.3f}"
+        )
         print(
             f"{'terms':<10}{'r_cut':>6}{'fit s':>7}{'out E':>8}{'out F':>8}{'dE meV':>9}{'label':>8}{'func':>8}{'z':>7}"
             f"{'d ln nu':>9}{'func':>8}{'z':>7}",
