@@ -21,6 +21,7 @@ from gapkit.fitting.plan import plan_line
 from gapkit.fitting.pruning import account_without, without_terms
 from gapkit.fitting.rows import accumulate_rows
 from gapkit.fitting.shape_choice import Shape, choose_shape, worthwhile
+from gapkit.fitting.shells import warn_of_touched_shells
 from gapkit.fitting.training_ranges import training_domain
 from gapkit.fitting.training_set import (
     ALWAYS,
@@ -84,7 +85,10 @@ def _fit(frames, terms, baseline, e0, noise, sparse, exact, n_folds, n_jobs, ran
     untouched = all(isinstance(setting, str) and setting == "auto" for setting in (terms, sparse))
     if exact == "auto":
         exact = untouched and within_reach(data)
+    given_terms = not isinstance(terms, str)
     terms = choose_terms(terms, data, sparse, bool(exact))
+    if given_terms:
+        warn_of_touched_shells(terms, [frame.atoms for frame in data.frames])
     shapes: list[Shape] = []
     if untouched and not exact and n_folds > 1 and worthwhile(data):
         terms, shapes = choose_shape(terms, data, given, n_folds, n_threads, bar)
