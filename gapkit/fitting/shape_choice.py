@@ -2,8 +2,8 @@
 
 No one cutoff and resolution is best for every element (docs/ACCURACY.md). Shapes about the default are fitted to a part
 of the frames with fewer sparse points and judged by held-out error over the same folds. The search goes outwards for as
-long as a longer cutoff pays, else inwards. The search for the levels of a shape starts from those of
-the best shape before it, and on few sparse points also from those that follow from the labels. Only an improvement that the noise of
+long as a longer cutoff pays, else inwards. The search for the levels of a shape starts from those of the best shape
+before it, and on few sparse points also from those that follow from the labels. Only an improvement that the noise of
 such a comparison does not explain counts, and of two shapes as good as each other the one tried first is kept.
 """
 
@@ -21,11 +21,11 @@ from gapkit.fitting.candidates import choose_sparse_points, gather_pool
 from gapkit.fitting.level_choice import EnergySample, LevelSearch, find_levels, own_groups
 from gapkit.fitting.noise_settings import NoiseSettings
 from gapkit.fitting.rows import accumulate_rows
+from gapkit.fitting.shells import REACH, Shells
 from gapkit.fitting.training_set import TrainingSet, assign_folds
 from gapkit.models.basis import SparseBasis
 from gapkit.models.held_out import HeldOutError
 from gapkit.models.level_search import search_levels
-from gapkit.models.levels import Levels
 from gapkit.models.terms import Term
 from gapkit.models.triangles import Triangles
 from gapkit.numerics.threads import blas_threads
@@ -41,7 +41,7 @@ DEFAULT = (1.0, 0, 1.0)
 #: longer cutoffs, tried in turn for as long as each one pays, and the finer and shorter shapes that are tried where the
 #: first of them does not; the search inwards ends at a shape that is ``LOST`` worse than the best
 OUTWARDS = ((1.2, 2, 1.0), (1.4, 2, 1.0), (1.65, 2, 1.0))
-INWARDS = ((1.0, 2, 1.0), (0.93, 2, 0.8), (0.85, 2, 0.8))
+INWARDS = ((1.0, 2, 1.0), (0.93, 2, 0.8), (0.85, 2, 0.8), (0.77, 2, 0.8))
 #: bounds of the cutoffs tried: length (A) and mean number of neighbours
 LONGEST_TRIED, MOST_NEIGHBOURS = 10.0, 300
 #: n_max and l_max are not raised beyond this
@@ -97,10 +97,11 @@ def choose_shape(
 ) -> tuple[tuple[Term, ...], list[Shape]]:
     """The terms with the best shape of SOAP for these frames, and what was tried (first the default)."""
     comparison = Comparison(pilot(data), given, n_folds, n_threads, _quiet(bar))
+    shells = Shells.of([f.atoms for f in comparison.data.frames], LONGEST_TRIED + REACH)
     progress = bar(desc="shape", unit="fit")
 
     def judged(shape: tuple[float, int, float]) -> tuple[float, tuple[Term, ...]]:
-        changed = reshaped(terms, shape)
+        changed = reshaped(terms, shape, shells)
         score = comparison.score(changed)
         progress.update()
         return score, changed
@@ -108,7 +109,7 @@ def choose_shape(
     least, best = judged(DEFAULT)
     longer = False
     for shape in OUTWARDS:
-        if not within_bounds(reshaped(terms, shape), comparison.data):
+        if not within_bounds(reshaped(terms, shape, shells), comparison.data):
             break
         score, changed = judged(shape)
         if not score < least - WORTH_LONGER:
@@ -142,7 +143,6 @@ class Comparison:
     tried: list[Shape] = field(default_factory=list)
     _folds: np.ndarray | None = None
     _search: LevelSearch | None = None
-    _start: Levels | None = None
 
     def score(self, terms: Sequence[Term]) -> float:
         """Held-out error of a small fit with these terms; infinite where rounding makes it impossible."""
@@ -152,49 +152,50 @@ class Comparison:
         if self._folds is None:
             self._folds = assign_folds(self.data, pool.fingerprints, self.n_folds)
         try:
-            score = self._judge(choose_sparse_points(pool, fewer, rng, self.bar), fewer)
+            score = self._judge(choose_sparse_points(pool, fewer, rng, self.bar), fewer, self._folds)
         except (NumericsError, np.linalg.LinAlgError):
             score = float("inf")
-        self.tried.append(Shape(next(t.descriptor for t in terms if t.descriptor.of_atoms), score))
+        soap: Any = next(t.descriptor for t in terms if t.descriptor.of_atoms)
+        self.tried.append(Shape(soap, score))
         return score
 
-    def _judge(self, basis: SparseBasis, terms: Sequence[Term]) -> float:
+    def _judge(self, basis: SparseBasis, terms: Sequence[Term], folds: np.ndarray) -> float:
         """Held-out error by all columns at the levels that are found for them."""
+        data, given = self.data, replace(self.given, objective="held_out_error")
         triangles = Triangles(basis.n_columns, len(terms))
-        sample = replace(EnergySample.of(basis, self.data), columns=np.arange(basis.n_columns))
-        own = own_groups(self.data, self.given)
-        accumulate_rows(
-            triangles, self.data, basis, self._folds, own, self.n_threads, self.bar, sample, variances=False
-        )
+        sample = replace(EnergySample.of(basis, data), columns=np.arange(basis.n_columns))
+        own = own_groups(data, given)
+        accumulate_rows(triangles, data, basis, folds, own, self.n_threads, self.bar, sample, variances=False)
         with blas_threads(self.n_threads):
             if self._search is None:
-                judged = replace(self.given, objective="held_out_error")
-                self._search = find_levels(triangles, basis, self.data, terms, judged, self.bar, sample)
-                self._start = levels = self._search.levels
+                search = find_levels(triangles, basis, data, terms, given, self.bar, sample)
             else:
-                rough = self._objective(triangles, basis, sample, min(ROUGH, basis.n_columns))
-                starts = [self._start, self._search.rough.start]
-                levels = search_levels(rough, self._search.lower, starts, ROUGH_ITERATIONS)
-                whole = self._objective(triangles, basis, sample, basis.n_columns)
-                levels = search_levels(whole, self._search.lower, [levels], LAST_ITERATIONS)
-            score = float(self._objective(triangles, basis, sample, basis.n_columns).evaluate(levels)[0])
-        if score < min((t.score for t in self.tried), default=np.inf):
-            self._start = levels
+                search = _search_from(self._search, triangles, basis, sample)
+            score = float(_objective(search, triangles, basis, sample, basis.n_columns).evaluate(search.levels)[0])
+        if self._search is None or score < min(t.score for t in self.tried):
+            self._search = search
         return score
 
-    def _objective(
-        self, triangles: Triangles, basis: SparseBasis, sample: EnergySample, n_columns: int
-    ) -> HeldOutError:
-        """Held-out error by the leading columns, as a function of the levels that are free."""
-        columns = basis.leading_columns(n_columns)
-        smaller = triangles.select(columns) if len(columns) < basis.n_columns else triangles
-        rows = sample.rows()
-        if rows is not None:
-            rows = replace(rows, A=rows.A[:, columns])
-        free = self._search.final
-        return HeldOutError(
-            smaller, basis.column_terms()[columns], self._start, free.free_noise, free.free_signal, energies=rows
-        )
+
+def _search_from(search: LevelSearch, triangles: Triangles, basis: SparseBasis, sample: EnergySample) -> LevelSearch:
+    """The search for the levels of a shape from those of another one."""
+    rough = _objective(search, triangles, basis, sample, min(ROUGH, basis.n_columns))
+    levels = search_levels(rough, search.lower, [search.levels, search.rough.start], ROUGH_ITERATIONS)
+    whole = _objective(search, triangles, basis, sample, basis.n_columns)
+    return replace(search, levels=search_levels(whole, search.lower, [levels], LAST_ITERATIONS))
+
+
+def _objective(
+    search: LevelSearch, triangles: Triangles, basis: SparseBasis, sample: EnergySample, n_columns: int
+) -> HeldOutError:
+    """Held-out error by the leading columns, as a function of the levels that are free in ``search``."""
+    columns = basis.leading_columns(n_columns)
+    smaller = triangles.select(columns) if len(columns) < basis.n_columns else triangles
+    rows = sample.rows()
+    if rows is not None:
+        rows = replace(rows, A=rows.A[:, columns])
+    free = search.rough.free_noise, search.rough.free_signal
+    return HeldOutError(smaller, basis.column_terms()[columns], search.rough.start, *free, energies=rows)
 
 
 def within_bounds(terms: Sequence[Term], data: TrainingSet) -> bool:
@@ -211,11 +212,17 @@ def _quiet(bar: Callable[..., Any]) -> Callable[..., Any]:
     return lambda *args, **settings: bar(*args, **{**settings, "show": False})
 
 
-def reshaped(terms: Sequence[Term], shape: tuple[float, int, float]) -> tuple[Term, ...]:
-    """The terms with another shape of their SOAP; the terms themselves for the default."""
+def reshaped(terms: Sequence[Term], shape: tuple[float, int, float], shells: Shells | None = None) -> tuple[Term, ...]:
+    """The terms with another shape of their SOAP, its cutoff between ``shells``; for the default the terms as given."""
     if shape == DEFAULT:
         return tuple(terms)
-    return tuple(t.with_descriptor(t.descriptor.reshaped(*shape, FINEST)) for t in terms)
+    changed = []
+    for term in terms:
+        made = term.descriptor.reshaped(*shape, FINEST)
+        if shells is not None and made.of_atoms:
+            made = made.reshaped(shells.away_from(made.r_cut) / made.r_cut, 0, 1.0, FINEST)
+        changed.append(term.with_descriptor(made))
+    return tuple(changed)
 
 
 def shapes_of(terms: Sequence[Term]) -> Iterator[tuple[Term, ...]]:

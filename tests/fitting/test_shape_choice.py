@@ -13,6 +13,7 @@ from gapkit.fitting import shape_choice
 from gapkit.fitting.candidates import choose_terms
 from gapkit.fitting.noise_settings import NoiseSettings
 from gapkit.fitting.shape_choice import DEFAULT, Comparison, choose_shape, pilot, reshaped, within_bounds, worthwhile
+from gapkit.fitting.shells import Shells
 from gapkit.fitting.training_set import in_order, training_set
 from gapkit.models.held_out import rounding_of
 from gapkit.models.level_search import search_levels
@@ -40,6 +41,7 @@ def terms_for(data, r_cut=2.8):
 def choose(monkeypatch, inwards, data, terms, outwards=()):
     monkeypatch.setattr(shape_choice, "INWARDS", inwards)
     monkeypatch.setattr(shape_choice, "OUTWARDS", outwards)
+    monkeypatch.setattr(Shells, "away_from", lambda self, r_cut: r_cut)
     return choose_shape(terms, data, NoiseSettings.parse("auto"), 3, 1, QUIET)
 
 
@@ -110,7 +112,7 @@ def with_scores(monkeypatch, scores):
     """Scores by (r_cut, n_max) in place of fits; returns the shapes in the order in which they are asked for."""
     asked = []
 
-    def judge(self, basis, terms):
+    def judge(self, basis, terms, folds):
         asked.append(settings(terms[-1]))
         score = scores[asked[-1][0]] if asked[-1][0] in scores else scores[asked[-1][:2]]
         if score is None:
@@ -145,6 +147,15 @@ def test_the_search_goes_outwards_for_as_long_as_a_longer_cutoff_pays(monkeypatc
     chosen, tried = choose(monkeypatch, (GOOD,), data, terms_for(data), LONGER)
     assert settings(chosen[1]) == (4.2, 2, 1, 0.9)
     assert [s[0] for s in asked] == [2.8, 3.5, 4.2, 5.6] == [t.soap.r_cut for t in tried]
+
+
+def test_cutoffs_that_are_tried_lie_between_shells(monkeypatch, train):
+    data = data_of(train)
+    shells = Shells.of([f.atoms for f in data.frames], 8.0)
+    changed = reshaped(terms_for(data), GOOD, shells)
+    assert settings(reshaped(terms_for(data), GOOD)[1])[0] == 4.2
+    assert settings(changed[1]) == (shells.away_from(4.2), 5, 4, 0.54)
+    assert abs(shells.away_from(4.2) - 4.2) > 0.1
 
 
 def test_no_cutoff_is_tried_beyond_one_that_does_not_pay_and_shorter_ones_are_tried_instead(monkeypatch, train):
