@@ -35,7 +35,7 @@ def shells_of_fcc(a=3.6):
     return a * np.sqrt(np.arange(1, 12) / 2)
 
 
-@pytest.mark.parametrize("rattle", [0.0, 0.05, 0.12])
+@pytest.mark.parametrize("rattle", [0.0, 0.05, 0.08])
 def test_a_cutoff_is_moved_to_the_middle_of_the_nearest_gap(rattle):
     shells = Shells.of(crystals(rattle=rattle), 8.0)
     third, fourth = shells_of_fcc()[2:4]  # 4.41 and 5.09
