@@ -1,8 +1,8 @@
 """Neighbour shells of training frames, and cutoffs that do not touch them.
 
-The weight of a neighbour falls to zero at the cutoff. A shell of a crystal that lies there is seen with a weight near
-zero that changes steeply with strain and vibration: force errors grow, and force constants most of all
-(docs/ACCURACY.md). Of frames without order the density of neighbours has no gaps, and no cutoff is better than another.
+The weight of a neighbour falls to zero at the cutoff, so that a shell of a crystal that lies there is hardly seen.
+Prefactors of vacancy hops by models of such cutoffs were the worst among those compared, though not every cutoff between
+shells was good (docs/howto/terms.md). Of frames without order the density of neighbours has no gaps: cutoffs stay.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ def warn_of_touched_shells(terms: Sequence[Term], frames: Sequence[ase.Atoms]) -
         if shells.touched_by(r_cut) and better != r_cut:
             warnings.warn(
                 f"the cutoff {r_cut:g} A of term {k} ({type(term.descriptor).__name__}) touches the neighbour shell at "
-                f"about {shells.shell_at(r_cut):.2f} A of the training frames, which makes force constants worse than "
+                f"about {shells.shell_at(r_cut):.2f} A of the training frames, which may spoil force constants more than "
                 f"errors of forces show; {better:g} A lies between two shells",
                 GapkitWarning,
                 stacklevel=2,
