@@ -1,8 +1,9 @@
 """Neighbour shells of training frames, and cutoffs that do not touch them.
 
 The weight of a neighbour falls to zero at the cutoff, so that a shell of a crystal that lies there is hardly seen.
-Prefactors of vacancy hops by models of such cutoffs were the worst among those compared, though not every cutoff between
-shells was good (docs/howto/terms.md). Of frames without order the density of neighbours has no gaps: cutoffs stay.
+Models of such cutoffs gave the worst prefactors of vacancy hops among those compared, though not every cutoff between
+shells gave a good one (docs/howto/terms.md). In frames without order the density of neighbours has no gaps, and cutoffs
+stay.
 """
 
 from __future__ import annotations
@@ -126,8 +127,8 @@ def warn_of_touched_shells(terms: Sequence[Term], frames: Sequence[ase.Atoms]) -
         if shells.touched_by(r_cut) and better != r_cut:
             warnings.warn(
                 f"the cutoff {r_cut:g} A of term {k} ({type(term.descriptor).__name__}) touches the neighbour shell at "
-                f"about {shells.shell_at(r_cut):.2f} A of the training frames, which may spoil force constants more than "
-                f"errors of forces show; {better:g} A lies between two shells",
+                f"about {shells.shell_at(r_cut):.2f} A of the training frames, which may spoil force constants more "
+                f"than errors of forces show; {better:g} A lies between two shells",
                 GapkitWarning,
                 stacklevel=2,
             )
