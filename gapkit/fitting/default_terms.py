@@ -8,6 +8,7 @@ import ase
 import numpy as np
 
 from gapkit.descriptors import SOAP, PairDistance
+from gapkit.fitting.shells import REACH, Shells
 from gapkit.kernels import DotProduct, SquaredExponential
 from gapkit.models.levels import Levels, kind_of
 from gapkit.models.observations import ISOLATED, ISOLATED_NOISE, Targets
@@ -53,6 +54,8 @@ def default_terms(
 ) -> tuple[Term, ...]:
     """A pair term for the repulsive wall and one SOAP term, sized by the data (docs/ACCURACY.md says by what).
 
+    The cutoff takes in 40 neighbours on average; in ordered frames it is moved into the nearest gap between two shells.
+
     Parameters
     ----------
     frames
@@ -67,7 +70,7 @@ def default_terms(
         For an exact mean: a kernel of power two, and sparse points for the error bars alone.
     """
     nearest, r_cut = distances_of(frames)
-    r_cut = round(r_cut, 1)
+    r_cut = Shells.of(frames, r_cut + REACH).away_from(round(r_cut, 1))
     most = FAST_SPARSE * n_species if fast else min(MOST_SPARSE, MOST_PER_SPECIES * n_species)
     if exact:
         most = min(most, EXACT_SPARSE)

@@ -29,13 +29,17 @@ def accumulate_rows(
     n_threads: int,
     bar: Callable[..., Any],
     sample: EnergySample | KeptRows | None = None,
+    variances: bool = True,
 ) -> None:
-    """Make, whiten and reduce the rows of all frames, a batch at a time; ``sample`` keeps some rows."""
+    """Make, whiten and reduce the rows of all frames, a batch at a time; ``sample`` keeps some rows.
+
+    Without ``variances`` the prior variances of the rows are left out (zero): held-out errors do not need them.
+    """
 
     def frame_rows(n: int):
         targets = data.targets[n]
         structure = Structure(data.frames[n].atoms, basis.r_cut)
-        rows = basis.rows(structure, derivatives=targets.derivatives)
+        rows = basis.rows(structure, derivatives=targets.derivatives, prior=variances)
         return list(observations(targets, rows, own_groups))
 
     progress = bar(total=len(data.frames), desc="rows", unit="frame")

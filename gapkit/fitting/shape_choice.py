@@ -1,14 +1,16 @@
 """The shape of the default SOAP: cutoff and resolution of least held-out error, on a part of the training frames.
 
-No one cutoff and resolution is best for every element (docs/ACCURACY.md). A few shapes about the default are fitted to
-a part of the frames with fewer sparse points, levels searched anew for each, and judged by held-out error over the same
-folds. Only an improvement that the noise of such a comparison does not explain counts.
+No one cutoff and resolution is best for every element (docs/ACCURACY.md). Shapes about the default are fitted to a part
+of the frames with fewer sparse points and judged by held-out error over the same folds. The search goes outwards for as
+long as a longer cutoff pays, else inwards. The search for the levels of a shape starts from those of the best shape
+before it, and on few sparse points also from those that follow from the labels. Only an improvement that the noise of
+such a comparison does not explain counts, and of two shapes as good as each other the one tried first is kept.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,27 +18,41 @@ import numpy as np
 from gapkit.descriptors import SOAP
 from gapkit.exceptions import NumericsError
 from gapkit.fitting.candidates import choose_sparse_points, gather_pool
-from gapkit.fitting.level_choice import EnergySample, find_levels, own_groups
+from gapkit.fitting.level_choice import EnergySample, LevelSearch, find_levels, own_groups
 from gapkit.fitting.noise_settings import NoiseSettings
 from gapkit.fitting.rows import accumulate_rows
+from gapkit.fitting.shells import REACH, Shells
 from gapkit.fitting.training_set import TrainingSet, assign_folds
 from gapkit.models.basis import SparseBasis
 from gapkit.models.held_out import HeldOutError
+from gapkit.models.level_search import search_levels
 from gapkit.models.terms import Term
 from gapkit.models.triangles import Triangles
 from gapkit.numerics.threads import blas_threads
+from gapkit.structures.neighbours import neighbours
 
 #: atoms and sparse points of the comparison, about: with fewer points shorter cutoffs look better than they are
-PILOT_ATOMS, PILOT_SPARSE = 15_000, 1200
+PILOT_ATOMS, PILOT_SPARSE = 4000, 750
 #: training sets of fewer frames or labels keep the default shape (their folds say too little), and those of more
 #: species (their finer descriptors are long)
-FEWEST_FRAMES, FEWEST_LABELS, MOST_SPECIES = 60, 6000, 2
-#: what is tried: factor of the cutoff, what is added to n_max and l_max, factor of sigma; first the default itself
-SHAPES = ((1.0, 0, 1.0), (1.0, 2, 1.0), (0.93, 2, 0.8), (0.85, 2, 0.8))
+FEWEST_FRAMES, FEWEST_LABELS, MOST_SPECIES = 20, 3000, 2
+#: a shape: factor of the cutoff, what is added to n_max and l_max, factor of sigma; first the default itself
+DEFAULT = (1.0, 0, 1.0)
+#: longer cutoffs, tried in turn for as long as each one pays, and the finer and shorter shapes that are tried where the
+#: first of them does not; the search inwards ends at a shape that is ``LOST`` worse than the best
+OUTWARDS = ((1.2, 2, 1.0), (1.4, 2, 1.0), (1.65, 2, 1.0))
+INWARDS = ((1.0, 2, 1.0), (0.93, 2, 0.8), (0.85, 2, 0.8), (0.77, 2, 0.8))
+#: bounds of the cutoffs tried: length (A) and mean number of neighbours
+LONGEST_TRIED, MOST_NEIGHBOURS = 10.0, 300
 #: n_max and l_max are not raised beyond this
 FINEST = 12
-#: least improvement of the objective (the log of energy error times force error) for another shape than the default
-WORTH = 0.03
+#: least improvement of the objective (the log of energy error times force error) for another shape than the one before,
+#: and for a longer cutoff, whose predictions cost more
+WORTH, WORTH_LONGER = 0.03, 0.06
+#: how much worse a shape is than the best when shapes beyond it are not tried
+LOST = 0.03
+#: columns and iterations (tens) of a level search that starts from the levels of another shape, and of its last stage
+ROUGH, ROUGH_ITERATIONS, LAST_ITERATIONS = 250, 5, 3
 
 
 @dataclass(frozen=True)
@@ -80,46 +96,115 @@ def choose_shape(
     bar: Callable[..., Any],
 ) -> tuple[tuple[Term, ...], list[Shape]]:
     """The terms with the best shape of SOAP for these frames, and what was tried (first the default)."""
-    small = pilot(data)
-    folds: np.ndarray | None = None
-    tried: list[Shape] = []
-    best = tuple(terms)
-    for changed in bar(list(shapes_of(terms, data)), desc="shape", unit="fit"):
-        fewer = [replace(t, n_sparse=min(t.n_sparse, PILOT_SPARSE)) for t in changed]
-        rng, quiet = np.random.default_rng(0), _quiet(bar)
-        pool = gather_pool(small, fewer, rng, quiet)
-        if folds is None:
-            folds = assign_folds(small, pool.fingerprints, n_folds)
+    comparison = Comparison(pilot(data), given, n_folds, n_threads, _quiet(bar))
+    shells = Shells.of([f.atoms for f in comparison.data.frames], LONGEST_TRIED + REACH)
+    progress = bar(desc="shape", unit="fit")
+
+    def judged(shape: tuple[float, int, float]) -> tuple[float, tuple[Term, ...]]:
+        changed = reshaped(terms, shape, shells)
+        score = comparison.score(changed)
+        progress.update()
+        return score, changed
+
+    least, best = judged(DEFAULT)
+    longer = False
+    for shape in OUTWARDS:
+        if not within_bounds(reshaped(terms, shape, shells), comparison.data):
+            break
+        score, changed = judged(shape)
+        if not score < least - WORTH_LONGER:
+            break
+        least, best, longer = score, changed, True
+    for shape in () if longer else INWARDS:
+        score, changed = judged(shape)
+        if score < least - WORTH:
+            least, best = score, changed
+        elif not score < least + LOST:
+            break
+    progress.close()
+    return best, comparison.tried
+
+
+@dataclass
+class Comparison:
+    """Small fits to the same frames over the same folds, which differ by the shape of their SOAP.
+
+    Attributes
+    ----------
+    tried : list of Shape
+        Shapes in the order of the comparison, with their scores (infinite for a fit that failed).
+    """
+
+    data: TrainingSet
+    given: NoiseSettings
+    n_folds: int
+    n_threads: int
+    bar: Callable[..., Any]
+    tried: list[Shape] = field(default_factory=list)
+    _folds: np.ndarray | None = None
+    _search: LevelSearch | None = None
+
+    def score(self, terms: Sequence[Term]) -> float:
+        """Held-out error of a small fit with these terms; infinite where rounding makes it impossible."""
+        fewer = [replace(t, n_sparse=min(t.n_sparse, PILOT_SPARSE)) for t in terms]
+        rng = np.random.default_rng(0)
+        pool = gather_pool(self.data, fewer, rng, self.bar)
+        if self._folds is None:
+            self._folds = assign_folds(self.data, pool.fingerprints, self.n_folds)
         try:
-            basis = choose_sparse_points(pool, fewer, rng, quiet)
-            score = _judge(basis, fewer, small, folds, given, n_threads, quiet)
+            score = self._judge(choose_sparse_points(pool, fewer, rng, self.bar), fewer, self._folds)
         except (NumericsError, np.linalg.LinAlgError):
-            score = np.inf
-        soap = next(t.descriptor for t in changed if t.descriptor.of_atoms)
-        tried.append(Shape(soap, score))
-        if len(tried) > 1 and score < tried[0].score - WORTH and score <= min(t.score for t in tried):
-            best = changed
-    return best, tried
+            score = float("inf")
+        soap: Any = next(t.descriptor for t in terms if t.descriptor.of_atoms)
+        self.tried.append(Shape(soap, score))
+        return score
+
+    def _judge(self, basis: SparseBasis, terms: Sequence[Term], folds: np.ndarray) -> float:
+        """Held-out error by all columns at the levels that are found for them."""
+        data, given = self.data, replace(self.given, objective="held_out_error")
+        triangles = Triangles(basis.n_columns, len(terms))
+        sample = replace(EnergySample.of(basis, data), columns=np.arange(basis.n_columns))
+        own = own_groups(data, given)
+        accumulate_rows(triangles, data, basis, folds, own, self.n_threads, self.bar, sample, variances=False)
+        with blas_threads(self.n_threads):
+            if self._search is None:
+                search = find_levels(triangles, basis, data, terms, given, self.bar, sample)
+            else:
+                search = _search_from(self._search, triangles, basis, sample)
+            score = float(_objective(search, triangles, basis, sample, basis.n_columns).evaluate(search.levels)[0])
+        if self._search is None or score < min(t.score for t in self.tried):
+            self._search = search
+        return score
 
 
-def _judge(
-    basis: SparseBasis,
-    terms: Sequence[Term],
-    data: TrainingSet,
-    folds: np.ndarray,
-    given: NoiseSettings,
-    n_threads: int,
-    bar: Callable[..., Any],
-) -> float:
-    """Held-out error by all columns at the levels that the search on fewer of them finds."""
-    triangles = Triangles(basis.n_columns, len(terms))
-    sample = replace(EnergySample.of(basis, data), columns=np.arange(basis.n_columns))
-    accumulate_rows(triangles, data, basis, folds, own_groups(data, given), n_threads, bar, sample)
-    judged = replace(given, objective="held_out_error")
-    with blas_threads(n_threads):
-        levels = find_levels(triangles, basis, data, terms, judged, bar, sample).levels
-        error = HeldOutError(triangles, basis.column_terms(), levels, (), (), energies=sample.rows())
-        return float(error.evaluate(levels)[0])
+def _search_from(search: LevelSearch, triangles: Triangles, basis: SparseBasis, sample: EnergySample) -> LevelSearch:
+    """The search for the levels of a shape from those of another one."""
+    rough = _objective(search, triangles, basis, sample, min(ROUGH, basis.n_columns))
+    levels = search_levels(rough, search.lower, [search.levels, search.rough.start], ROUGH_ITERATIONS)
+    whole = _objective(search, triangles, basis, sample, basis.n_columns)
+    return replace(search, levels=search_levels(whole, search.lower, [levels], LAST_ITERATIONS))
+
+
+def _objective(
+    search: LevelSearch, triangles: Triangles, basis: SparseBasis, sample: EnergySample, n_columns: int
+) -> HeldOutError:
+    """Held-out error by the leading columns, as a function of the levels that are free in ``search``."""
+    columns = basis.leading_columns(n_columns)
+    smaller = triangles.select(columns) if len(columns) < basis.n_columns else triangles
+    rows = sample.rows()
+    if rows is not None:
+        rows = replace(rows, A=rows.A[:, columns])
+    free = search.rough.free_noise, search.rough.free_signal
+    return HeldOutError(smaller, basis.column_terms()[columns], search.rough.start, *free, energies=rows)
+
+
+def within_bounds(terms: Sequence[Term], data: TrainingSet) -> bool:
+    """Whether the cutoff of these terms is among those to be tried: its length, and its neighbours on average."""
+    r_cut = max(t.descriptor.r_cut for t in terms if t.descriptor.of_atoms)
+    if r_cut > LONGEST_TRIED:
+        return False
+    pairs = [neighbours(f.atoms, r_cut) for f in data.frames[:: max(1, len(data.frames) // 20)]]
+    return sum(len(p.distances) for p in pairs) <= MOST_NEIGHBOURS * sum(p.n_atoms for p in pairs)
 
 
 def _quiet(bar: Callable[..., Any]) -> Callable[..., Any]:
@@ -127,7 +212,20 @@ def _quiet(bar: Callable[..., Any]) -> Callable[..., Any]:
     return lambda *args, **settings: bar(*args, **{**settings, "show": False})
 
 
-def shapes_of(terms: Sequence[Term], data: TrainingSet) -> Iterator[tuple[Term, ...]]:
-    """The terms with each shape of their SOAP."""
-    for cutoff, finer, width in SHAPES:
-        yield tuple(t.with_descriptor(t.descriptor.reshaped(cutoff, finer, width, FINEST)) for t in terms)
+def reshaped(terms: Sequence[Term], shape: tuple[float, int, float], shells: Shells | None = None) -> tuple[Term, ...]:
+    """The terms with another shape of their SOAP, its cutoff between ``shells``; for the default the terms as given."""
+    if shape == DEFAULT:
+        return tuple(terms)
+    changed = []
+    for term in terms:
+        made = term.descriptor.reshaped(*shape, FINEST)
+        if shells is not None and made.of_atoms:
+            made = made.reshaped(shells.away_from(made.r_cut) / made.r_cut, 0, 1.0, FINEST)
+        changed.append(term.with_descriptor(made))
+    return tuple(changed)
+
+
+def shapes_of(terms: Sequence[Term]) -> Iterator[tuple[Term, ...]]:
+    """The terms with the default shape of their SOAP and each of those that the search inwards tries."""
+    for shape in (DEFAULT, *INWARDS):
+        yield reshaped(terms, shape)

@@ -21,6 +21,7 @@ from gapkit.fitting.pruning import account_without, without_terms
 from gapkit.fitting.rows import accumulate_rows
 from gapkit.fitting.settings import FitSettings
 from gapkit.fitting.shape_choice import Shape, choose_shape, worthwhile
+from gapkit.fitting.shells import warn_of_touched_shells
 from gapkit.fitting.training_ranges import training_domain
 from gapkit.fitting.training_set import TrainingSet, assign_folds, describe_training
 from gapkit.models.basis import SparseBasis
@@ -123,6 +124,8 @@ def design(data: TrainingSet, settings: FitSettings, work: Work) -> Design:
     rng = np.random.default_rng(settings.random_state)
     exact = settings.all_auto and within_reach(data) if settings.exact == "auto" else bool(settings.exact)
     terms = choose_terms(settings.terms, data, settings.sparse, exact)
+    if not isinstance(settings.terms, str):
+        warn_of_touched_shells(terms, [frame.atoms for frame in data.frames])
     shapes: list[Shape] = []
     if settings.all_auto and not exact and settings.n_folds > 1 and worthwhile(data):
         terms, shapes = choose_shape(terms, data, settings.noise, settings.n_folds, work.n_threads, work.bar)

@@ -47,7 +47,7 @@ def crystals(n, seed):
 def model(**changes):
     terms = [
         gapkit.Term(gapkit.PairDistance(r_cut=3.5), gapkit.SquaredExponential(0.6), n_sparse=8, signal=2.0),
-        gapkit.Term(gapkit.SOAP(r_cut=3.5, n_max=4, l_max=3), gapkit.DotProduct(2), n_sparse=15, signal=10.0),
+        gapkit.Term(gapkit.SOAP(r_cut=4.0, n_max=4, l_max=3), gapkit.DotProduct(2), n_sparse=15, signal=10.0),
     ]
     e0 = {"H": 3.0, "C": 3.5, "O": 4.0, "Cu": 0.2}
     noise = {"energy": 0.01, "forces": 0.05, "virial": 0.05}
