@@ -12,9 +12,10 @@ import gapkit.model_selection
 from gapkit.exceptions import NumericsError, OutOfDomainWarning, SettingsError
 from gapkit.fitting.exact_mean import LabelCovariances, Labels, within_reach
 from gapkit.fitting.training_set import training_set
-from gapkit.models.exact_gp import cholesky_in_place, solve_exact
+from gapkit.models.exact_gp import solve_exact
 from gapkit.models.observations import observations
-from gapkit.numerics.label_covariances import add_covariances
+from gapkit.numerics.label_covariances import covariances as label_covariances
+from gapkit.numerics.lower_panels import LowerPanels
 from gapkit.potential.joint import joint_energies
 from gapkit.potential.samples import sampled_energies
 from gapkit.structures.labels import labelled_frames
@@ -80,20 +81,14 @@ class Silent:
 
 @pytest.mark.parametrize("power", [1, 2, 3])
 def test_covariances_are_derivatives_of_the_kernel(power):
-    """Features linear in two targets each: central differences of sums of kernels."""
+    """Features linear in two coordinates each: central differences of sums of kernels."""
     rng = np.random.default_rng(0)
     x, x2 = rng.uniform(0.2, 1.0, size=(3, 5)), rng.uniform(0.2, 1.0, size=(2, 5))
-    target, target2 = np.array([0, 1, 0, 1, 0]), np.array([1, 0, 1])
-    start, start2 = np.array([0, 2, 4, 5]), np.array([0, 2, 3])
-    J, J2 = rng.normal(size=(5, 5)), rng.normal(size=(3, 5))
-    out = np.zeros((3, 3))
-    add_covariances(x, J, start, target, x2, J2, start2, target2, power, out)
-
-    def moved(x, J, start, target, q):
-        return np.array([x[e] + sum(q[target[c]] * J[c] for c in range(start[e], start[e + 1])) for e in range(len(x))])
+    J, J2 = rng.normal(size=(2, 3, 5)), rng.normal(size=(2, 2, 5))
+    out = label_covariances(x, np.stack([x / power, *J]), x2, np.stack([x2 / power, *J2]), power)
 
     def k(q, q2):
-        return np.sum((moved(x, J, start, target, q) @ moved(x2, J2, start2, target2, q2).T) ** power)
+        return np.sum(((x + np.tensordot(q, J, 1)) @ (x2 + np.tensordot(q2, J2, 1)).T) ** power)
 
     h, zero = 1e-4, np.zeros(2)
     assert out[0, 0] == pytest.approx(k(zero, zero), rel=1e-12)
@@ -111,10 +106,8 @@ def test_covariances_are_derivatives_of_the_kernel(power):
 def test_labels_are_those_of_the_sparse_rows(frames, gap):
     """Rows, scales, labels and groups agree with the observations that the triangles get."""
     c = covariances(gap, frames)
-    for targets, labels, whitened in zip(c.data.targets, c.labels, c.whitened, strict=True):
-        structure = Structure(c.data.frames[0].atoms, gap.potential_.r_cut)
-        assert structure.n_atoms == targets.n_atoms
-        assert whitened.shape == (len(labels.y), len(c.columns))
+    for k, labels in enumerate(c.labels):
+        assert c.whitened(k).shape == (len(labels.y), len(c.columns))
     n = 0
     structure = Structure(c.data.frames[n].atoms, gap.potential_.r_cut)
     rows = gap.potential_.basis.rows(structure)
@@ -129,7 +122,7 @@ def test_prior_variances_are_those_of_the_sparse_model(frames, gap):
     """The diagonal of the SOAP part agrees with ``SparseBasis.rows``, an independent route; no projection here."""
     c = covariances(gap, frames)
     assert all(b.directions is None for b in gap.potential_.basis.blocks)
-    K = c.matrix(range(len(frames)), np.array([0.0, 1.0]), 1)
+    K = c.matrix(range(len(frames)), np.array([0.0, 1.0])).lower()
     expected = []
     for frame, labels in zip(c.data.frames, c.labels, strict=True):
         prior = gap.potential_.basis.rows(Structure(frame.atoms, gap.potential_.r_cut)).prior[:, 1]
@@ -142,7 +135,7 @@ def test_the_mean_is_that_of_dense_algebra(frames, gap):
     held_out = molecules(2, 5) if not frames[0].pbc.any() else crystals(2, 5)
     both = covariances(gap, [*frames, *held_out])
     signal = gap.potential_.posterior.signal
-    lower = both.matrix(range(len(frames) + 2), signal, 1)
+    lower = both.matrix(range(len(frames) + 2), signal).lower()
     K = np.tril(lower) + np.tril(lower, -1).T
     n = sum(len(both.labels[k].y) for k in range(len(frames)))
     factor = gap.potential_.metadata["levels"]["exact_noise_factor"]
@@ -167,8 +160,8 @@ def test_the_mean_is_that_of_dense_algebra(frames, gap):
 def test_errors_of_a_fold_are_those_of_a_solution_without_it():
     rng = np.random.default_rng(0)
     A, y, noise = rng.normal(size=(30, 40)), rng.normal(size=30), rng.uniform(0.5, 1.0, size=30)
-    K, folds = np.asfortranarray(A @ A.T), np.repeat([0, 1, 2, -1], [12, 9, 6, 3])
-    solution = solve_exact(K.copy(order="F"), y, noise, folds)
+    K, folds = A @ A.T, np.repeat([0, 1, 2, -1], [12, 9, 6, 3])
+    solution = solve_exact(LowerPanels.of(K), y, noise, folds)
     np.testing.assert_allclose(solution.alpha, np.linalg.solve(K + np.diag(noise), y), rtol=1e-9)
     for fold in range(3):
         out, rest = folds == fold, folds != fold
@@ -180,28 +173,18 @@ def test_errors_of_a_fold_are_those_of_a_solution_without_it():
 def test_of_many_labels_the_last_fold_has_the_same_errors(monkeypatch):
     rng = np.random.default_rng(1)
     A, y, noise = rng.normal(size=(30, 40)), rng.normal(size=30), rng.uniform(0.5, 1.0, size=30)
-    K, folds = np.asfortranarray(A @ A.T), np.repeat([-1, 0, 1, 2], [3, 12, 9, 6])
-    every = solve_exact(K.copy(order="F"), y, noise, folds)
+    K, folds = A @ A.T, np.repeat([-1, 0, 1, 2], [3, 12, 9, 6])
+    every = solve_exact(LowerPanels.of(K), y, noise, folds)
     monkeypatch.setattr("gapkit.models.exact_gp.EVERY_FOLD", 20)
-    last = solve_exact(K.copy(order="F"), y, noise, folds)
+    last = solve_exact(LowerPanels.of(K), y, noise, folds)
     np.testing.assert_allclose(last.alpha, every.alpha, rtol=1e-12)
     np.testing.assert_allclose(last.errors[-6:], every.errors[-6:], rtol=1e-9)
     assert np.isnan(last.errors[:-6]).all()
 
 
-def test_cholesky_by_panels_is_that_of_lapack():
-    rng = np.random.default_rng(2)
-    A = rng.normal(size=(23, 30))
-    K = np.asfortranarray(A @ A.T)
-    expected = np.linalg.cholesky(K)
-    K[np.triu_indices(23, 1)] = np.nan  # nothing of it may be read
-    cholesky_in_place(K, block=5)
-    np.testing.assert_allclose(np.tril(K), expected, rtol=1e-10, atol=1e-12)
-
-
 def test_a_singular_covariance_is_named():
     with pytest.raises(NumericsError, match="not positive definite: labels repeat"):
-        solve_exact(np.zeros((2, 2), order="F") - 1.0, np.ones(2), np.zeros(2), np.zeros(2, dtype=int))
+        solve_exact(LowerPanels.of(np.full((2, 2), -1.0)), np.ones(2), np.zeros(2), np.zeros(2, dtype=int))
 
 
 def test_forces_are_derivatives_of_the_energy(frames, gap):
@@ -239,7 +222,7 @@ def test_a_file_keeps_the_variance_of_the_function(frames, gap, tmp_path):
     np.testing.assert_array_equal(found.covariance, expected.covariance)
     p = gap.potential_
     sparse = replace(p, errors=replace(p.errors, exact=False))
-    assert np.all(np.abs(joint_energies(sparse, frames[:3], noise=False).std / expected.std - 1) > 0.01)
+    assert np.all(np.abs(joint_energies(sparse, frames[:3], noise=False).std / expected.std - 1) > 5e-3)
 
 
 def test_an_update_with_what_is_known_already_changes_little_and_with_news_much(frames):
