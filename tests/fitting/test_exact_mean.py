@@ -6,13 +6,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from ase.build import bulk, molecule
+from ase.calculators.singlepoint import SinglePointCalculator
 
 import gapkit
 import gapkit.model_selection
 from gapkit.exceptions import NumericsError, OutOfDomainWarning, SettingsError
-from gapkit.fitting.exact_mean import LabelCovariances, Labels, within_reach
+from gapkit.fitting.exact_mean import LabelCovariances, Labels, error_slope, first_minimum, within_reach
 from gapkit.fitting.training_set import training_set
 from gapkit.models.exact_gp import solve_exact
+from gapkit.models.held_out import rounded_absolute, rounding_of
 from gapkit.models.observations import observations
 from gapkit.numerics.label_covariances import covariances as label_covariances
 from gapkit.numerics.lower_panels import LowerPanels
@@ -103,6 +105,18 @@ def test_covariances_are_derivatives_of_the_kernel(power):
     assert np.abs(out).min() > 1e-3
 
 
+@pytest.mark.parametrize("power", [1, 2, 4])
+def test_covariances_are_those_of_every_pair_of_environments(power):
+    rng = np.random.default_rng(1)
+    x, x2 = rng.uniform(0.1, 1.0, size=(4, 6)), rng.uniform(0.1, 1.0, size=(3, 6))
+    J, J2 = rng.normal(size=(5, 4, 6)), rng.normal(size=(7, 3, 6))
+    t = x @ x2.T
+    bend = power * (power - 1) * t ** (power - 2) if power > 1 else 0.0 * t
+    expected = np.einsum("ef,nef,mfe->nm", bend, J @ x2.T, J2 @ x.T)
+    expected += np.einsum("ef,nec,mfc->nm", power * t ** (power - 1), J, J2)
+    np.testing.assert_allclose(label_covariances(x, J, x2, J2, power), expected, rtol=1e-10)
+
+
 def test_labels_are_those_of_the_sparse_rows(frames, gap):
     """Rows, scales, labels and groups agree with the observations that the triangles get."""
     c = covariances(gap, frames)
@@ -180,6 +194,58 @@ def test_of_many_labels_the_last_fold_has_the_same_errors(monkeypatch):
     np.testing.assert_allclose(last.alpha, every.alpha, rtol=1e-12)
     np.testing.assert_allclose(last.errors[-6:], every.errors[-6:], rtol=1e-9)
     assert np.isnan(last.errors[:-6]).all()
+
+
+def test_slopes_of_the_errors_are_those_of_differences():
+    """By the noise of some of the labels, of the errors and of the objective that they make."""
+    rng = np.random.default_rng(3)
+    A, y, noise = rng.normal(size=(30, 40)), rng.normal(size=30), rng.uniform(0.5, 1.0, size=30)
+    K, folds, rate = A @ A.T, np.repeat([-1, 0, 1, 2], [3, 12, 9, 6]), 2.0 * noise * (rng.uniform(size=30) > 0.3)
+    kinds = np.array(["energy", "forces", "forces"] * 10)
+    assert set(folds[kinds == "energy"]) == {-1, 0, 1, 2}
+
+    def solution(step):
+        return solve_exact(LowerPanels.of(K, 7), y, noise + step * rate, folds, rate)
+
+    def objective(step):
+        errors, total = solution(step).errors, 0.0
+        for kind in ("energy", "forces"):
+            mine = (kinds == kind) & np.isfinite(errors)
+            total += np.log(rounded_absolute(errors[mine], rounding_of(y[mine]))[0])
+        return total
+
+    found, step = solution(0.0), 1e-5
+    expected = (solution(step).errors - solution(-step).errors) / (2 * step)
+    np.testing.assert_allclose(found.slopes, expected, rtol=1e-6, atol=1e-9)
+    assert np.nanmin(np.abs(found.slopes)) > 1e-4
+    expected = (objective(step) - objective(-step)) / (2 * step)
+    assert error_slope(found, y, kinds) == pytest.approx(expected, rel=1e-6)
+    assert abs(expected) > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("slope", "expected"),
+    [
+        (lambda q: q + 1.234, -1.234),
+        (lambda q: (q + 0.5) * (q + 2.5) * (q + 2.9), -0.5),
+        (lambda q: q + 1.0, -1.0),  # at a step
+        (lambda q: -1.0, 0.0),
+        (lambda q: 1.0, -3.0),
+    ],
+)
+def test_the_first_minimum_below_zero_is_found(slope, expected):
+    assert first_minimum(slope, -3.0, 0.5) == pytest.approx(expected, abs=1e-5)
+
+
+def test_the_factor_moves_no_more_than_the_labels(frames):
+    """Noise in the last digits of the labels moves the factor by as little: no choice among a few is made."""
+    nudged = [a.copy() for a in frames]
+    rng = np.random.default_rng(0)
+    for a, b in zip(nudged, frames, strict=True):
+        results = {k: v * (1 + 1e-12 * rng.normal(size=np.shape(v))) for k, v in b.calc.results.items()}
+        a.calc = SinglePointCalculator(a, **results)
+    factors = [model().fit(f).potential_.metadata["levels"]["exact_noise_factor"] for f in (frames, nudged)]
+    assert factors[1] == pytest.approx(factors[0], rel=1e-4)
 
 
 def test_a_singular_covariance_is_named():
