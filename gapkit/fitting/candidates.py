@@ -151,7 +151,7 @@ def choose_sparse_points(
     """Sparse points of every channel, in proportion to the square root of its environments, at least ten each."""
     chosen: list[tuple[int, Descriptor, Kernel, Channel, np.ndarray]] = []
     directions: dict[tuple[int, Channel], np.ndarray] = {}
-    for key in bar(sorted(pool.reservoirs), desc="sparse points", unit="channel"):
+    for key in bar(sorted(pool.reservoirs), desc="choosing sparse points", unit="channel"):
         k, channel = key
         term = terms[k]
         whole = sum(np.sqrt(pool.seen(other)) for other in pool.reservoirs if other[0] == k)

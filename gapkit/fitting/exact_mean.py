@@ -51,7 +51,7 @@ SEARCH_LABELS = 3000
 BATCH = 32
 #: least factor on the noise levels (a sparse model's noise also holds what its sparse points cannot express), the step
 #: of its logarithm in which a minimum is looked for, the accuracy of that logarithm, and solutions for it, about
-LEAST_FACTOR, FACTOR_STEP, FACTOR_TOLERANCE, FACTOR_STEPS = 1 / 32, float(np.log(2.0)), 1e-6, 8
+LEAST_FACTOR, FACTOR_STEP, FACTOR_TOLERANCE, FACTOR_STEPS = 1 / 32, float(np.log(2.0)), 1e-6, 10
 
 
 @dataclass(frozen=True)
@@ -119,6 +119,9 @@ class ExactMean:
         Weights of the sparse functionals: those of terms other than SOAP; zero for SOAP (eV).
     extra : dict
         Per SOAP block its (points (d, d), weights (d,)).
+    basis : SparseBasis
+        The sparse functionals, with features along the eigenvectors of Q where they are projected anyway: the points of
+        ``extra`` are then the unit vectors.
     errors : dict
         Per held-out frame its out-of-fold errors of energy (eV), forces (3n,) in eV/A, and virial (6,) in eV; None
         where there is no label.
@@ -130,6 +133,7 @@ class ExactMean:
 
     alpha: np.ndarray
     extra: dict[int, tuple[np.ndarray, np.ndarray]]
+    basis: SparseBasis
     errors: dict[int, tuple[float | None, np.ndarray | None, np.ndarray | None]]
     noise_factor: float
     held_out: dict[str, float]
@@ -187,9 +191,8 @@ class LabelCovariances:
         self.soap = {k: b for k, b in enumerate(basis.blocks) if b.descriptor.of_atoms}
         others = [b for k, b in enumerate(basis.blocks) if k not in self.soap]
         self.other_basis = SparseBasis.of_blocks(others, basis.n_terms) if others else None
-        self.columns = np.concatenate([np.arange(b.columns.start, b.columns.stop) for b in others] or [[]]).astype(
-            np.int64
-        )
+        ranges = [np.arange(b.columns.start, b.columns.stop) for b in others]
+        self.columns = np.concatenate([np.zeros(0, dtype=np.int64), *ranges])
 
     def whitened(self, n: int) -> np.ndarray:
         """Whitened rows of the labels of frame ``n`` in the terms other than SOAP (labels, columns)."""
@@ -206,7 +209,7 @@ class LabelCovariances:
             batch = b.descriptor.frame_environments(structure, b.channel, labels.derivatives)
             x = np.ascontiguousarray(b.project(b.kernel.scale(batch.x)))
             J = np.zeros((len(labels.y), *x.shape))
-            J[labels.rows == 0] = x / b.kernel.zeta
+            J[labels.rows == 0] = x / b.kernel.parameter
             if labels.derivatives:
                 place = labels.places(batch.target)
                 owner = np.repeat(np.arange(len(x)), np.diff(batch.start))
@@ -225,7 +228,7 @@ class LabelCovariances:
         The derivatives of a frame are dropped when its columns are done: memory passes from them to the columns.
         """
         end = np.concatenate([[0], np.cumsum([len(self.labels[n].y) for n in frames])])
-        described = list(self._each(self.environments, frames, "environments"))
+        described = list(self._each(self.environments, frames, "descriptors of labels"))
         K = LowerPanels(int(end[-1]))
         rows = np.vstack([self.whitened(n) for n in frames]) * signal[self.basis.column_terms()[self.columns]]
         for begin, panel in K.panels:
@@ -233,8 +236,8 @@ class LabelCovariances:
 
         def fill(row: int, column: int) -> None:
             for k, b in self.soap.items():
-                pair = *described[row][k], *described[column][k]
-                K.add(end[row], end[column], signal[b.term] ** 2 * covariances(*pair, b.kernel.zeta))
+                (x, J), (x2, J2) = described[row][k], described[column][k]
+                K.add(end[row], end[column], signal[b.term] ** 2 * covariances(x, J, x2, J2, b.kernel.parameter))
 
         for column in self.bar(range(len(frames)), desc="covariances of labels", unit="frame"):
             map_blocks(partial(fill, column=column), range(column, len(frames)), self.n_threads)
@@ -284,10 +287,13 @@ class LabelCovariances:
         part_of = {n: slice(end[k], end[k + 1]) for k, n in enumerate(frames)}
         parts = [part_of[n] for n in range(len(frames))]
         Q, w = self._quadratic([solution.alpha[p] for p in parts])
-        extra = {}
+        extra, blocks = {}, list(self.basis.blocks)
         for k, b in self.soap.items():
             values, vectors = np.linalg.eigh(levels.signal[b.term] ** 2 * Q[k])
-            extra[k] = np.ascontiguousarray(vectors.T), values
+            if b.directions is None:
+                extra[k] = np.ascontiguousarray(vectors.T), values
+            else:
+                blocks[k], extra[k] = b.rotated(vectors), (np.eye(len(values)), values)
         alpha = np.zeros(self.basis.n_columns)
         if self.other_basis is not None:
             whitened = np.zeros(self.basis.n_columns)
@@ -295,7 +301,8 @@ class LabelCovariances:
             alpha = self.basis.unwhiten(whitened)
         held = {n: solution.errors[p] for n, p in enumerate(parts) if np.isfinite(solution.errors[p]).all()}
         errors = {n: self._errors(n, e) for n, e in held.items()}
-        return ExactMean(alpha, extra, errors, factor, self._held_out(held))
+        basis = SparseBasis.of_blocks(blocks, self.basis.n_terms)
+        return ExactMean(alpha, extra, basis, errors, factor, self._held_out(held))
 
     def _quadratic(self, alpha: Sequence[np.ndarray]) -> tuple[dict[int, np.ndarray], np.ndarray]:
         """Per SOAP block the symmetric matrix Q (d, d) over the signal variance, and the weights of the whitened

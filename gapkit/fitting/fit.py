@@ -117,6 +117,7 @@ def _fit(frames, terms, baseline, e0, noise, sparse, exact, n_folds, n_jobs, ran
     mean = None
     if exact and suits(terms):
         mean = LabelCovariances(data, basis, own, bar, n_threads).mean(levels, folds)
+        basis = mean.basis
     with blas_threads(n_threads):
         held_out, out_of_fold = {}, OutOfFold(data, basis, folds, bar, mean)
         if len(triangles.folds) > 1:

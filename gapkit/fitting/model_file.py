@@ -39,9 +39,10 @@ from gapkit.uncertainty.label_errors import FittedErrors, LabelErrors, StatedErr
 from gapkit.uncertainty.recalibration import Recalibration
 
 FORMAT = "gapkit-model"
-FORMAT_VERSION = 2
-#: formats that are read: in the first, metadata held error models, the domain and the noise levels
-READABLE = (1, 2)
+FORMAT_VERSION = 3
+#: formats that are read: in the first, metadata held error models, the domain and the noise levels; the first two have
+#: the points of every exact mean
+READABLE = (1, 2, 3)
 #: bytes of the seal at the end of a file: a SHA-256 in hexadecimal
 SEAL = 64
 UNITS = {"energy": "eV", "length": "A", "force": "eV/A", "virial": "eV", "stress": "eV/A^3"}
@@ -76,7 +77,9 @@ def save_model(path: str | os.PathLike, fit: Fit, estimator: dict[str, Any], upd
         if b.directions is not None:
             arrays[f"block{k}.directions"] = b.directions
     for k, (points, weights) in potential.extra.items():
-        arrays.update({f"extra{k}.points": points, f"extra{k}.weights": weights})
+        arrays[f"extra{k}.weights"] = weights
+        if not _is_identity(points):
+            arrays[f"extra{k}.points"] = points
     for k, term in enumerate(potential.terms):
         for name, array in term.descriptor.arrays().items():
             arrays[f"term{k}.{name}"] = array
@@ -255,9 +258,12 @@ def _extra(basis: SparseBasis, arrays: dict[str, np.ndarray]) -> dict[int, tuple
     """Points and weights of an exact mean; ValueError where they do not fit their block."""
     extra = {}
     for k, block in enumerate(basis.blocks):
-        if f"extra{k}.points" not in arrays:
+        if f"extra{k}.weights" not in arrays:
             continue
-        points, weights = arrays[f"extra{k}.points"], arrays[f"extra{k}.weights"]
+        weights = arrays[f"extra{k}.weights"]
+        if weights.ndim != 1:
+            raise ValueError(f"the weights of the further points of block {k} have the shape {weights.shape}")
+        points = arrays.get(f"extra{k}.points", np.eye(len(weights)))
         if points.shape != (*weights.shape, block.points.shape[1]) or not block.descriptor.of_atoms:
             raise ValueError(f"the further points of block {k} have the shape {points.shape}")
         extra[k] = points, weights
@@ -339,6 +345,10 @@ def _restore_baseline(stored: dict[str, Any] | None, given: Any, path: Any) -> A
 
 def _json_float(value: float) -> float | None:
     return None if np.isnan(value) else float(value)
+
+
+def _is_identity(points: np.ndarray) -> bool:
+    return len(points) == points.shape[1] and np.array_equal(points, np.eye(len(points)))
 
 
 def _pack(lower: np.ndarray) -> np.ndarray:

@@ -64,14 +64,17 @@ class OutOfFold:
         energies = [n for n in held if data.targets[n].energy is not None and n not in whole]
         alone = set(energies[:: max(1, -(-len(energies) // ENERGIES))])
         self.sample = {n: n in whole for n in sorted(whole | alone)}
+        if mean is not None:
+            self.sample = {n: whole for n, whole in self.sample.items() if n in mean.errors}
         self.errors: list[FrameErrors] = []
+        self._progress: Any = None
 
     def judge(self, fold: int, posterior: Posterior) -> None:
         """Add the errors of the frames of ``fold`` under ``posterior``, which was solved without them."""
         mine = [(n, whole) for n, whole in self.sample.items() if self.folds[n] == fold]
-        if self.exact is not None:
-            mine = [(n, whole) for n, whole in mine if n in self.exact.errors]
-        for n, whole in self.bar(mine, desc=f"error bars, fold {fold + 1}", unit="frame"):
+        if self._progress is None:
+            self._progress = self.bar(total=len(self.sample), desc="error bars", unit="frame")
+        for n, whole in mine:
             targets = self.data.targets[n]
             derivatives = whole and targets.derivatives
             structure = Structure(self.data.frames[n].atoms, self.basis.r_cut)
@@ -82,6 +85,9 @@ class OutOfFold:
             if not derivatives:
                 errors = errors[0], None, None
             self.errors.append(FrameErrors.of(targets.n_atoms, parts, *errors))
+            self._progress.update()
+        if len(self.errors) == len(self.sample):
+            self._progress.close()
 
     @staticmethod
     def _sparse_errors(targets: Targets, mean: np.ndarray) -> tuple:

@@ -84,7 +84,7 @@ def choose_shape(
     folds: np.ndarray | None = None
     tried: list[Shape] = []
     best = tuple(terms)
-    for changed in bar(list(shapes_of(terms, data)), desc="shape", unit="fit"):
+    for changed in bar(list(shapes_of(terms, data)), desc="cutoff and resolution", unit="fit"):
         fewer = [replace(t, n_sparse=min(t.n_sparse, PILOT_SPARSE)) for t in changed]
         rng, quiet = np.random.default_rng(0), _quiet(bar)
         pool = gather_pool(small, fewer, rng, quiet)

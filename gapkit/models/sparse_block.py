@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -103,6 +103,16 @@ class SparseBlock:
     def project(self, scaled: np.ndarray) -> np.ndarray:
         """Scaled features (n, f), or derivatives of them, on the directions: (n, d)."""
         return projected(scaled, self.directions)
+
+    def rotated(self, rotation: np.ndarray) -> SparseBlock:
+        """The block with projected features z replaced by ``rotation``^T z, for an orthogonal ``rotation`` (d, d).
+
+        A dot-product kernel does not change, nor does the factor.
+        """
+        if self.directions is None or self.kernel.centred:
+            raise ValueError("only projected features of a dot-product kernel can be rotated")
+        directions = np.ascontiguousarray(rotation.T @ self.directions)
+        return replace(self, points=np.ascontiguousarray(self.points @ rotation), directions=directions)
 
     def kernel_sum(self, alpha: np.ndarray, extra: tuple[np.ndarray, np.ndarray] | None = None) -> KernelSum:
         """The block's function for the weights ``alpha`` (all columns; eV), and for ``extra`` points and weights."""

@@ -151,7 +151,7 @@ def test_what_stands_in_the_header(model_file, train):
     with zipfile.ZipFile(model_file) as archive:
         header = json.loads(archive.read("header.json"))
     assert header["format"] == "gapkit-model"
-    assert header["format_version"] == 2
+    assert header["format_version"] == 3
     assert header["units"]["stress"] == "eV/A^3"
     assert header["metadata"]["n_frames"] == len(train)
     assert len(header["metadata"]["training_hash"]) == 64
@@ -289,8 +289,8 @@ def test_a_missing_file_and_a_folder(tmp_path):
 
 
 def test_a_newer_format_says_so(model_file, tmp_path):
-    data = rewritten(model_file, lambda h: h.update(format_version=3))
-    refused(data, tmp_path / "bad.gapkit", r"model format 3 is newer than 2, .*install a newer gapkit")
+    data = rewritten(model_file, lambda h: h.update(format_version=4))
+    refused(data, tmp_path / "bad.gapkit", r"model format 4 is newer than 3, .*install a newer gapkit")
 
 
 @pytest.mark.parametrize(
