@@ -63,7 +63,7 @@ class OutOfFold:
         whole = set(held[:: max(1, -(-labels // LABELS))].tolist())
         energies = [n for n in held if data.targets[n].energy is not None and n not in whole]
         alone = set(energies[:: max(1, -(-len(energies) // ENERGIES))])
-        self.sample = {n: n in whole for n in sorted(whole | alone)}
+        self.sample = {int(n): n in whole for n in sorted(whole | alone)}
         if mean is not None:
             self.sample = {n: whole for n, whole in self.sample.items() if n in mean.errors}
         self.errors: list[FrameErrors] = []

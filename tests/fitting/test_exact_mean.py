@@ -1,6 +1,7 @@
 """The exact mean: dense algebra, out-of-fold errors against refits, derivatives, files, updates, samples."""
 
 import warnings
+import zipfile
 from dataclasses import replace
 
 import numpy as np
@@ -277,6 +278,33 @@ def test_a_file_keeps_the_mean(frames, gap, tmp_path):
     np.testing.assert_array_equal(mine.energy, theirs.energy)
     np.testing.assert_array_equal(mine.energy_std, theirs.energy_std)
     assert loaded.exact is True
+
+
+def test_points_of_projected_features_are_unit_vectors_and_not_in_the_file(tmp_path):
+    """Features along the eigenvectors of the mean: the same functions, bit for bit after loading."""
+    soap = gapkit.SOAP(r_cut=3.5, n_max=4, l_max=3)
+    terms = [model().terms[0], gapkit.Term(soap, gapkit.DotProduct(2), n_sparse=15, signal=10.0, projection=24)]
+    train, test = molecules(9, 1), molecules(2, 2)
+    gap = model(terms=terms).fit(train)
+    assert len(gap.potential_.extra) == 3
+    for k, (points, weights) in gap.potential_.extra.items():
+        block = gap.potential_.basis.blocks[k]
+        np.testing.assert_array_equal(points, np.eye(len(weights)))
+        np.testing.assert_allclose(block.directions @ block.directions.T, np.eye(len(weights)), atol=1e-12)
+        K = block.kernel.of_scaled(block.points)
+        np.testing.assert_allclose(block.factor @ block.factor.T, K, atol=2e-8 * K.max())
+    gap.save(tmp_path / "m.gapkit")
+    with zipfile.ZipFile(tmp_path / "m.gapkit") as archive:
+        names = archive.namelist()
+    assert sum("extra" in n for n in names) == 3 and not any("extra" in n and "points" in n for n in names)
+    p, q = gap.predict(test, uncertainty=True), gapkit.load(tmp_path / "m.gapkit").predict(test, uncertainty=True)
+    for name in ("energy", "energy_std", "forces", "forces_std"):
+        np.testing.assert_array_equal(np.ravel(getattr(p, name)), np.ravel(getattr(q, name)))
+
+
+def test_only_projected_features_are_rotated(gap):
+    with pytest.raises(ValueError, match="only projected features"):
+        gap.potential_.basis.blocks[-1].rotated(np.eye(2))
 
 
 def test_a_file_keeps_the_variance_of_the_function(frames, gap, tmp_path):
