@@ -14,6 +14,7 @@ import gapkit.model_selection
 from gapkit.exceptions import NumericsError, OutOfDomainWarning, SettingsError
 from gapkit.fitting.exact_mean import LabelCovariances, Labels, error_slope, first_minimum, within_reach
 from gapkit.fitting.training_set import training_set
+from gapkit.models.basis import SparseBasis
 from gapkit.models.exact_gp import solve_exact
 from gapkit.models.held_out import rounded_absolute, rounding_of
 from gapkit.models.observations import observations
@@ -293,6 +294,13 @@ def test_points_of_projected_features_are_unit_vectors_and_not_in_the_file(tmp_p
         np.testing.assert_allclose(block.directions @ block.directions.T, np.eye(len(weights)), atol=1e-12)
         K = block.kernel.of_scaled(block.points)
         np.testing.assert_allclose(block.factor @ block.factor.T, K, atol=2e-8 * K.max())
+    structure, turn = Structure(test[0], gap.potential_.r_cut), np.random.default_rng(0)
+    turned = [
+        b if b.directions is None else b.rotated(np.linalg.qr(turn.normal(size=(len(b.directions),) * 2))[0])
+        for b in gap.potential_.basis.blocks
+    ]
+    rows = [SparseBasis.of_blocks(b, 2).rows(structure) for b in (gap.potential_.basis.blocks, turned)]
+    np.testing.assert_allclose(rows[0].K, rows[1].K, rtol=1e-9, atol=1e-12)
     gap.save(tmp_path / "m.gapkit")
     with zipfile.ZipFile(tmp_path / "m.gapkit") as archive:
         names = archive.namelist()
