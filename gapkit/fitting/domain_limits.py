@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import ase
 
@@ -29,6 +30,7 @@ def measured_domain(
     data: TrainingSet,
     out_of_fold: OutOfFold,
     structures: Sequence[Structure],
+    bar: Callable[..., Any],
 ) -> Domain:
     """The domain of a fitted potential.
 
@@ -36,11 +38,14 @@ def measured_domain(
     ----------
     structures
         Training frames from :func:`domain_sample`, with their pair lists.
+    bar
+        Makes a progress bar.
     """
-    return Domain(local_variance(potential, structures), frame_limit(data, out_of_fold))
+    watched = bar(structures, desc="limits of the domain", unit="frame")
+    return Domain(local_variance(potential, watched), frame_limit(data, out_of_fold))
 
 
-def local_variance(potential: Potential, structures: Sequence[Structure]) -> float:
+def local_variance(potential: Potential, structures: Iterable[Structure]) -> float:
     """Largest calibrated variance (eV^2, without noise) of a local energy in a sample of the training frames, by the
     exact formula and by the cheap forms, which may say more: a calculator warns by either."""
     largest = 0.0

@@ -47,6 +47,8 @@ from gapkit.structures.structure import Structure
 MOST_LABELS, MOST_FLOPS = 30_000, 1e14
 #: the factor on all noise levels is searched on so many labels, about
 SEARCH_LABELS = 3000
+#: directions of projected features, about, in estimates of cost
+DIRECTIONS = 700
 #: frames described between two steps of the progress bar
 BATCH = 32
 #: least factor on the noise levels (a sparse model's noise also holds what its sparse points cannot express), the step
@@ -151,7 +153,7 @@ def within_reach(data: TrainingSet) -> bool:
         return False
     n = data.n_rows
     memory = physical_memory() or 8e9  # a system that does not say is taken for a small one
-    return n <= MOST_LABELS and _products(data) + n**3 <= MOST_FLOPS and 8.0 * n * n < 0.4 * memory
+    return n <= MOST_LABELS and _products(data) + n**3 <= MOST_FLOPS and 4.0 * n * n < 0.4 * memory
 
 
 def _products(data: TrainingSet) -> float:
@@ -161,10 +163,14 @@ def _products(data: TrainingSet) -> float:
 
 
 def cost(data: TrainingSet) -> tuple[float, float]:
-    """Memory (GB) and processor time (s), about, of an exact mean."""
+    """Memory (GB) and processor time (s), about, of an exact mean on ``DIRECTIONS`` directions per species."""
     atoms = np.array([t.n_atoms for t in data.targets], dtype=float)
-    memory = 8e-9 * (1.2 * data.n_rows**2 + 300.0 * np.sum(3 * atoms * atoms))
-    return memory, _products(data) / 4e10 + data.n_rows**3 / 1.5e11
+    matrix = 0.5 * data.n_rows**2
+    derivatives = DIRECTIONS * float(np.sum(3 * atoms * atoms))
+    # derivatives go as the columns of the matrix come
+    numbers = derivatives if derivatives > 2 * matrix else matrix + derivatives**2 / (4 * matrix)
+    products = DIRECTIONS * data.n_rows**2 * float(np.mean(atoms))
+    return 8e-9 * numbers, products / 1.5e10 + data.n_rows**3 / 1e11
 
 
 class LabelCovariances:
