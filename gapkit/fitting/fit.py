@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -112,7 +112,7 @@ def _fit(frames, terms, baseline, e0, noise, sparse, exact, n_folds, n_jobs, ran
             levels.noise,
             levels.signal,
             basis.column_terms(),
-            progress=lambda items: bar(items, desc="solve", unit="triangle"),
+            progress=lambda items: bar(items, desc="solving", unit="part"),
         )
     mean = None
     if exact and suits(terms):
@@ -159,16 +159,18 @@ def _fit(frames, terms, baseline, e0, noise, sparse, exact, n_folds, n_jobs, ran
         )
         typical = domain_sample(data)
         structures = [Structure(atoms, basis.r_cut) for atoms in typical]
-        potential = replace(potential, local_forms=local_forms(potential, structures))
-        potential = replace(potential, domain=measured_domain(potential, data, out_of_fold, structures))
+        potential = replace(potential, local_forms=local_forms(potential, structures, bar))
+        potential = replace(potential, domain=measured_domain(potential, data, out_of_fold, structures, bar))
     return Fit(potential, triangles, levels, folds)
 
 
-def local_forms(potential: Potential, sample: Sequence[Structure]) -> dict[int, LocalForm]:
+def local_forms(
+    potential: Potential, sample: Sequence[Structure], bar: Callable[..., Any] | None = None
+) -> dict[int, LocalForm]:
     """Forms for cheap variances of local energies, from the same sample; none for a model of very many points."""
     if potential.basis.n_columns > LARGEST_FORM:
         return {}
-    return choose_forms(potential.basis, potential.posterior, potential.calibration, sample)
+    return choose_forms(potential.basis, potential.posterior, potential.calibration, sample, bar)
 
 
 def errors_of(potential: Potential, data: TrainingSet) -> TrainingSet:
