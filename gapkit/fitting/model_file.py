@@ -1,7 +1,8 @@
 """One file per model: a zip of NumPy arrays and a JSON header. Reading it never runs code.
 
 Members: ``header.json`` (format, version, units, settings, calibration, training set) and one ``.npy`` per array, read
-with ``allow_pickle=False``. Triangular matrices are stored packed. The last 64 bytes of the file, in the zip's comment,
+with ``allow_pickle=False``. Triangular matrices are stored packed; the Cholesky factor of a kernel matrix is made again
+from the sparse points where that gives the same bits. The last 64 bytes of the file, in the zip's comment,
 are the SHA-256 of all bytes before them, so that any change shows. A file is written under a temporary name in the same
 folder and then renamed, so that a crash leaves an older file as it was.
 """
@@ -25,7 +26,7 @@ from gapkit.fitting.fit import Fit
 from gapkit.models.basis import SparseBasis
 from gapkit.models.levels import Levels
 from gapkit.models.posterior import Posterior
-from gapkit.models.sparse_block import SparseBlock
+from gapkit.models.sparse_block import SparseBlock, factor_of
 from gapkit.models.terms import term_from_settings
 from gapkit.models.triangles import Triangle, Triangles
 from gapkit.potential.baseline import baseline_calculator
@@ -41,7 +42,7 @@ from gapkit.uncertainty.recalibration import Recalibration
 FORMAT = "gapkit-model"
 FORMAT_VERSION = 3
 #: formats that are read: in the first, metadata held error models, the domain and the noise levels; the first two have
-#: the points of every exact mean
+#: the points of every exact mean, and every factor of sparse points
 READABLE = (1, 2, 3)
 #: bytes of the seal at the end of a file: a SHA-256 in hexadecimal
 SEAL = 64
@@ -73,7 +74,8 @@ def save_model(path: str | os.PathLike, fit: Fit, estimator: dict[str, Any], upd
     arrays["R"] = _pack(potential.posterior.R.T)
     for k, b in enumerate(potential.basis.blocks):
         arrays[f"block{k}.points"] = b.points
-        arrays[f"block{k}.factor"] = _pack(b.factor)
+        if not _follows_from_points(b):
+            arrays[f"block{k}.factor"] = _pack(b.factor)
         if b.directions is not None:
             arrays[f"block{k}.directions"] = b.directions
     for k, (points, weights) in potential.extra.items():
@@ -188,7 +190,10 @@ def _potential(header: dict, arrays: dict, baseline: Any, path: Any) -> Potentia
         points = arrays[f"block{k}.points"]
         term = terms[b["term"]]
         columns = slice(begin, begin + len(points))
-        factor = _unpack(arrays[f"block{k}.factor"], len(points))
+        if f"block{k}.factor" in arrays:
+            factor = _unpack(arrays[f"block{k}.factor"], len(points))
+        else:
+            factor = factor_of(points, term.kernel, b["jitter"])
         channel, onto = tuple(b["channel"]), arrays.get(f"block{k}.directions")
         blocks.append(
             SparseBlock(b["term"], term.descriptor, term.kernel, channel, points, factor, b["jitter"], columns, onto)
@@ -345,6 +350,14 @@ def _restore_baseline(stored: dict[str, Any] | None, given: Any, path: Any) -> A
 
 def _json_float(value: float) -> float | None:
     return None if np.isnan(value) else float(value)
+
+
+def _follows_from_points(block: SparseBlock) -> bool:
+    """Whether the points give the factor again, bit for bit."""
+    try:
+        return np.array_equal(factor_of(block.points, block.kernel, block.jitter), block.factor)
+    except np.linalg.LinAlgError:
+        return False
 
 
 def _is_identity(points: np.ndarray) -> bool:
