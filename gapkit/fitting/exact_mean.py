@@ -28,13 +28,11 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-import scipy.optimize
 
 from gapkit.fitting.training_set import TrainingSet
 from gapkit.kernels import DotProduct
 from gapkit.models.basis import SparseBasis
-from gapkit.models.exact_gp import ExactSolution, solve_exact
-from gapkit.models.held_out import rounded_absolute, rounding_of
+from gapkit.models.exact_gp import error_slope, first_minimum, solve_exact
 from gapkit.models.levels import Levels, kind_of
 from gapkit.models.observations import ISOLATED, Targets, group_name
 from gapkit.models.terms import Term
@@ -52,8 +50,8 @@ DIRECTIONS = 700
 #: frames described between two steps of the progress bar
 BATCH = 32
 #: least factor on the noise levels (a sparse model's noise also holds what its sparse points cannot express), the step
-#: of its logarithm in which a minimum is looked for, the accuracy of that logarithm, and solutions for it, about
-LEAST_FACTOR, FACTOR_STEP, FACTOR_TOLERANCE, FACTOR_STEPS = 1 / 32, float(np.log(2.0)), 1e-6, 10
+#: of its logarithm in which a minimum is looked for, and solutions for it, about
+LEAST_FACTOR, FACTOR_STEP, FACTOR_TRIALS = 1 / 32, float(np.log(2.0)), 10
 
 
 @dataclass(frozen=True)
@@ -268,7 +266,7 @@ class LabelCovariances:
         frames = _by_fold(np.concatenate([held[::step], np.flatnonzero(folds < 0)]), folds)
         K = self.matrix(frames, levels.signal)
         kinds = np.array([kind_of(g) for n in frames for g in self.labels[n].groups])
-        progress = self.bar(total=FACTOR_STEPS, desc="noise of the exact mean", unit="trial")
+        progress = self.bar(total=FACTOR_TRIALS, desc="noise of the exact mean", unit="trial")
 
         def slope(log_factor: float) -> float:
             y, *noise = self._targets(frames, levels, float(np.exp(log_factor)), folds)
@@ -366,37 +364,3 @@ class LabelCovariances:
 def _by_fold(frames: np.ndarray, folds: np.ndarray) -> list[int]:
     """The frames fold by fold, those that are never held out first, as ``solve_exact`` takes their labels."""
     return frames[np.argsort(folds[frames], kind="stable")].tolist()
-
-
-def error_slope(solution: ExactSolution, y: np.ndarray, kinds: np.ndarray) -> float:
-    """Slope of the sum over label kinds of the logarithm of the mean absolute out-of-fold error, rounded at zero.
-
-    Energies and forces count, where there are any; else all labels that have errors.
-    """
-    there = np.isfinite(solution.errors)
-    counted = [there & (kinds == kind) for kind in ("energy", "forces")]
-    counted = [mine for mine in counted if mine.any()] or [there]
-    total = 0.0
-    for mine in counted:
-        loss, by_error = rounded_absolute(solution.errors[mine], rounding_of(y[mine]))
-        total += float(by_error @ solution.slopes[mine]) / max(loss, np.finfo(float).tiny)
-    return total
-
-
-def first_minimum(slope: Callable[[float], float], lowest: float, step: float) -> float:
-    """The minimum that is met first on the way from zero down to ``lowest``: where ``slope`` turns from positive.
-
-    Zero, where the function falls towards zero; ``lowest``, where it falls all the way down. The way is gone in steps
-    until the slope has turned, and its root then found between the last two: the answer moves with the slope, whatever
-    the steps.
-    """
-    high, value = 0.0, slope(0.0)
-    if value <= 0.0:
-        return 0.0
-    while high > lowest:
-        low = max(high - step, lowest)
-        below = slope(low)
-        if below <= 0.0:
-            return float(scipy.optimize.brentq(slope, low, high, xtol=FACTOR_TOLERANCE)) if below < 0.0 else low
-        high = low
-    return lowest

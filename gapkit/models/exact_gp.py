@@ -14,17 +14,21 @@ Where the noise variances change at the rate D (diagonal), the errors change at 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import scipy.linalg
+import scipy.optimize
 
 from gapkit.exceptions import NumericsError
+from gapkit.models.held_out import rounded_absolute, rounding_of
 from gapkit.numerics.lower_panels import LowerPanels
 
 #: up to so many labels the errors of all folds are made
 EVERY_FOLD = 8000
+#: accuracy of the place of a minimum
+TOLERANCE = 1e-6
 _REMEDY = "labels repeat each other or the noise is too small for them; give larger noise levels, or exact=False"
 
 
@@ -105,3 +109,37 @@ def _runs(folds: np.ndarray) -> Iterator[slice]:
     change = np.flatnonzero(np.diff(folds)) + 1
     for begin, end in zip([0, *change], [*change, len(folds)], strict=True):
         yield slice(int(begin), int(end))
+
+
+def error_slope(solution: ExactSolution, y: np.ndarray, kinds: np.ndarray) -> float:
+    """Slope of the sum over label kinds of the logarithm of the mean absolute out-of-fold error, rounded at zero.
+
+    Energies and forces count, where there are any; else all labels that have errors.
+    """
+    there = np.isfinite(solution.errors)
+    counted = [there & (kinds == kind) for kind in ("energy", "forces")]
+    counted = [mine for mine in counted if mine.any()] or [there]
+    total = 0.0
+    for mine in counted:
+        loss, by_error = rounded_absolute(solution.errors[mine], rounding_of(y[mine]))
+        total += float(by_error @ solution.slopes[mine]) / max(loss, np.finfo(float).tiny)
+    return total
+
+
+def first_minimum(slope: Callable[[float], float], lowest: float, step: float) -> float:
+    """The minimum that is met first on the way from zero down to ``lowest``: where ``slope`` turns from positive.
+
+    Zero, where the function falls towards zero; ``lowest``, where it falls all the way down. The way is gone in steps
+    until the slope has turned, and its root then found between the last two: the answer moves with the slope, whatever
+    the steps.
+    """
+    high, value = 0.0, slope(0.0)
+    if value <= 0.0:
+        return 0.0
+    while high > lowest:
+        low = max(high - step, lowest)
+        below = slope(low)
+        if below <= 0.0:
+            return float(scipy.optimize.brentq(slope, low, high, xtol=TOLERANCE)) if below < 0.0 else low
+        high = low
+    return lowest

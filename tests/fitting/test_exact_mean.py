@@ -12,10 +12,10 @@ from ase.calculators.singlepoint import SinglePointCalculator
 import gapkit
 import gapkit.model_selection
 from gapkit.exceptions import NumericsError, OutOfDomainWarning, SettingsError
-from gapkit.fitting.exact_mean import LabelCovariances, Labels, error_slope, first_minimum, within_reach
+from gapkit.fitting.exact_mean import LabelCovariances, Labels, within_reach
 from gapkit.fitting.training_set import training_set
 from gapkit.models.basis import SparseBasis
-from gapkit.models.exact_gp import solve_exact
+from gapkit.models.exact_gp import error_slope, first_minimum, solve_exact
 from gapkit.models.held_out import rounded_absolute, rounding_of
 from gapkit.models.observations import observations
 from gapkit.numerics.label_covariances import covariances as label_covariances
