@@ -11,6 +11,28 @@ import numpy as np
 from gapkit.exceptions import SettingsError
 
 
+def is_integer(value: Any) -> bool:
+    """Whether ``value`` is a whole number, of Python or NumPy; truth values are none.
+
+    Examples
+    --------
+    >>> is_integer(3), is_integer(3.0), is_integer(True)
+    (True, False, False)
+    """
+    return isinstance(value, Integral) and not isinstance(value, bool | np.bool_)
+
+
+def is_number(value: Any) -> bool:
+    """Whether ``value`` is a finite real number, of Python or NumPy; truth values are none.
+
+    Examples
+    --------
+    >>> is_number(0.5), is_number(float("nan")), is_number("0.5")
+    (True, False, False)
+    """
+    return isinstance(value, Real) and not isinstance(value, bool | np.bool_) and math.isfinite(float(value))
+
+
 def check_positive(name: str, value: Any, unit: str = "") -> float:
     """``value`` if it is a positive, finite number.
 

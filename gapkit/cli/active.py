@@ -27,8 +27,8 @@ from gapkit.active.explorers import Explorer
 from gapkit.active.loop import log_table
 from gapkit.cli.configuration import read_toml
 from gapkit.estimators.gap import GAP
-from gapkit.estimators.parameters import fit_parameters
 from gapkit.exceptions import SettingsError
+from gapkit.fitting.settings import FitSettings
 from gapkit.oracles import ORACLES, oracle
 from gapkit.plotting import learning_figure
 from gapkit.structures.files import read_frames
@@ -100,7 +100,7 @@ def build(path: str, progress: bool = True) -> ActiveLearning:
     settings = {k: v for k, v in table["oracle"].items() if k != "name"}
     oracle(name, **settings)  # a missing code is an error now, not in a worker
     try:
-        fit_parameters(GAP(**table["model"]).get_params(deep=False))
+        FitSettings.of(GAP(**table["model"]).get_params(deep=False))
         acquisition = dict(table["acquisition"])
         strategy = ACQUISITIONS[acquisition.pop("kind", "d-optimal")](**acquisition)
         return ActiveLearning(

@@ -23,6 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--fast", action="store_true", help="a fit in seconds, less accurate (docs/ACCURACY.md)")
     size.add_argument("--tune", metavar="TIME", help="search over kernel shapes for this long: 90s, 10m, 2h")
+    parser.add_argument(
+        "--last-digits", action="store_true", help="fit once more with noise of 1e-12, and keep how far that moves it"
+    )
     parser.add_argument("--updatable", action="store_true", help="keep what later updates need in the model file")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
 
@@ -34,7 +37,7 @@ def run(options: argparse.Namespace) -> None:
     from gapkit.cli.frames import read_labelled
     from gapkit.cli.outputs import output_path
     from gapkit.estimators.gap import GAP
-    from gapkit.model_selection import fast_terms, tune
+    from gapkit.model_selection import fast_terms, last_digits, tune
     from gapkit.structures.labels import labelled_frames
     from gapkit.structures.plausibility import check_contacts
 
@@ -64,6 +67,8 @@ def run(options: argparse.Namespace) -> None:
         if options.fast:
             gap.set_params(terms=list(fast_terms(frames, gap)))
         gap.fit(frames, progress=not options.quiet)
+    if options.last_digits:
+        print(last_digits(gap, frames, progress=not options.quiet))
     gap.save(target, updatable=options.updatable)
     print(f"model written to {target}")
     if tests is not None:
@@ -74,11 +79,11 @@ def read_config(path: str) -> dict[str, Any]:
     """Parameters of ``gapkit.GAP`` from a TOML file."""
     from gapkit.cli.configuration import read_toml
     from gapkit.estimators.gap import GAP
-    from gapkit.estimators.parameters import fit_parameters
+    from gapkit.fitting.settings import FitSettings
 
     table = read_toml(path, GAP().get_params())
     try:
-        fit_parameters(GAP(**table).get_params(deep=False))
+        FitSettings.of(GAP(**table).get_params(deep=False))
     except SettingsError as error:
         raise SettingsError(f"{path}: {error}") from None
     return table

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,11 +14,12 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from gapkit.estimators.error_bars import ErrorBars
-from gapkit.estimators.parameters import fit_parameters
 from gapkit.estimators.report import Report, evaluate_frames
+from gapkit.estimators.stored_parameters import restored, stored
 from gapkit.exceptions import DataError, ModelFileError, NumericsError, SettingsError
 from gapkit.fitting.fit import Fit, fit_potential, update_fit
 from gapkit.fitting.model_file import load_model, save_model
+from gapkit.fitting.settings import FitSettings
 from gapkit.numerics.compilation import announce_compilation
 from gapkit.potential.calculator import GAPCalculator
 from gapkit.potential.potential import Potential
@@ -164,13 +165,13 @@ class GAP(ErrorBars, BaseEstimator):
         NumericsError
             Where a factorisation fails.
         """
-        parameters = fit_parameters(self.get_params(deep=False))
+        settings = FitSettings.of(self.get_params(deep=False))
         announce_compilation()
         frames = self._frames(X)
         for frame in frames:
             check_contacts(frame.atoms, f"frame {frame.index}")
         try:
-            fit = fit_potential(frames, **parameters, progress=progress)
+            fit = fit_potential(frames, settings, progress)
         except np.linalg.LinAlgError as error:
             raise NumericsError(_UNSOLVABLE.format(error)) from error
         self._fit: Fit | None = fit
@@ -297,22 +298,8 @@ class GAP(ErrorBars, BaseEstimator):
         check_is_fitted(self, "potential_")
         if self._fit is None and updatable:
             raise SettingsError("this model was loaded without its triangles and cannot be saved as updatable")
-        fit = self._fit or Fit(self.potential_, None, None, None)
-        save_model(path, fit, self._settings(), updatable)
-
-    def _settings(self) -> dict[str, Any]:
-        """JSON-ready constructor arguments; terms and baseline are kept by the potential."""
-        settings = {
-            name: getattr(self, name) for name in ("exact", "folds", "energy_key", "forces_key", "virial_key", "n_jobs")
-        }
-        e0, sparse, seed = self.e0, self.sparse, self.random_state
-        if isinstance(e0, Mapping):
-            e0 = {k if isinstance(k, str) else ase.data.chemical_symbols[k]: float(v) for k, v in e0.items()}
-        if isinstance(sparse, Mapping):
-            sparse = {k: v for k, v in sparse.items() if not callable(v)}
-        noise = self.noise if self.noise is None or isinstance(self.noise, str) else dict(self.noise)
-        seed = int(seed) if isinstance(seed, int | np.integer) else None
-        return settings | {"e0": e0, "noise": noise, "sparse": sparse, "random_state": seed}
+        fit = replace(self._fit or Fit(self.potential_, None, None, None), potential=self.potential_)
+        save_model(path, fit, stored(self.get_params(deep=False)), updatable)
 
 
 def shape_lines(shapes: Sequence[Sequence[Any]]) -> list[str]:
@@ -348,16 +335,11 @@ def load(path: str | os.PathLike, baseline: Any = None) -> GAP:
         For a file that is missing, truncated, altered, of a newer format, or no model.
     """
     loaded, settings = load_model(path, baseline)
+    potential = loaded.potential if isinstance(loaded, Fit) else loaded
     try:
-        gap = GAP(**settings)
-    except TypeError as error:
+        gap = GAP(**restored(settings, potential))
+    except (TypeError, ValueError, KeyError) as error:
         raise ModelFileError(f"{path}: the settings in this model file are not gapkit's ({error})") from None
-    if isinstance(loaded, Fit):
-        gap._fit = replace(loaded, potential=replace(loaded.potential, n_jobs=gap.n_jobs))
-        gap.potential_ = gap._fit.potential
-    else:
-        gap._fit = None
-        gap.potential_ = replace(loaded, n_jobs=gap.n_jobs)
-    gap.terms = list(gap.potential_.terms)
-    gap.baseline = gap.potential_.baseline
+    gap.potential_ = replace(potential, n_jobs=gap.n_jobs)
+    gap._fit = replace(loaded, potential=gap.potential_) if isinstance(loaded, Fit) else None
     return gap

@@ -27,12 +27,12 @@ POOL, POOL_BYTES = 20_000, 200_000_000
 FINGERPRINT = 48
 
 
-def choose_terms(terms: Any, data: TrainingSet, sparse: Any = "auto", exact: bool = False) -> tuple[Term, ...]:
+def choose_terms(
+    terms: Any, data: TrainingSet, sparse: Mapping[str, Any] | None = None, exact: bool = False
+) -> tuple[Term, ...]:
     """The given terms for the species of the training set; ``"auto"``: :func:`default_terms`.
 
-    ``exact``: for an exact mean, if they are not given.
-
-    ``sparse`` changes number and selection of sparse points as ``gapkit.GAP`` documents.
+    ``sparse``: changes to terms that are not of pairs; ``exact``: terms for an exact mean, if they are not given.
     """
     if isinstance(terms, str):
         if terms != "auto":
@@ -46,25 +46,8 @@ def choose_terms(terms: Any, data: TrainingSet, sparse: Any = "auto", exact: boo
     terms = tuple(terms)
     if not terms or not all(isinstance(t, Term) for t in terms):
         raise SettingsError("terms must be 'auto' or a list of one or more gapkit.Term")
-    changes = sparse_settings(sparse)
     described = [t.with_descriptor(t.descriptor.for_species(data.species)) for t in terms]
-    return tuple(t if t.descriptor.of_pairs else replace(t, **changes) for t in described)
-
-
-def sparse_settings(sparse: Any) -> dict[str, Any]:
-    """``sparse`` of ``gapkit.GAP`` as changes to a term."""
-    if isinstance(sparse, Mapping):
-        unknown = set(sparse) - {"n", "selection", "stratified"}
-        if unknown:
-            raise SettingsError(
-                f"sparse has the keys n, selection and stratified, not {', '.join(sorted(map(str, unknown)))}"
-            )
-        return {"n_sparse" if k == "n" else k: v for k, v in sparse.items()}
-    if isinstance(sparse, str):
-        return {} if sparse == "auto" else {"selection": sparse}
-    if isinstance(sparse, int | np.integer) and not isinstance(sparse, bool):
-        return {"n_sparse": int(sparse)}
-    raise SettingsError(f"sparse must be 'auto', a number, the name of a selection or a table, not {sparse!r}")
+    return tuple(t if t.descriptor.of_pairs else replace(t, **(sparse or {})) for t in described)
 
 
 class Reservoir:

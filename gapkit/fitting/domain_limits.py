@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import ase
+import numpy as np
 
 from gapkit.fitting.out_of_fold import OutOfFold
 from gapkit.fitting.training_set import TrainingSet
 from gapkit.potential.domain import Domain
-from gapkit.potential.potential import Potential
+from gapkit.potential.local_variance import LocalVariance
+from gapkit.potential.spreads import Spreads
 from gapkit.structures.structure import Structure
 
 #: training environments, about, whose variance sets the limit
@@ -26,33 +28,37 @@ def domain_sample(data: TrainingSet) -> list[ase.Atoms]:
 
 
 def measured_domain(
-    potential: Potential,
     data: TrainingSet,
     out_of_fold: OutOfFold,
     structures: Sequence[Structure],
+    spreads: Spreads,
+    forms: LocalVariance,
     bar: Callable[..., Any],
 ) -> Domain:
-    """The domain of a fitted potential.
+    """The domain of a fitted model.
 
     Parameters
     ----------
     structures
         Training frames from :func:`domain_sample`, with their pair lists.
+    spreads, forms
+        Variances of local energies by the exact formula, and by the cheap forms.
     bar
         Makes a progress bar.
     """
     watched = bar(structures, desc="limits of the domain", unit="frame")
-    return Domain(local_variance(potential, watched), frame_limit(data, out_of_fold))
+    return Domain(local_variance(spreads, forms, watched), frame_limit(data, out_of_fold))
 
 
-def local_variance(potential: Potential, structures: Iterable[Structure]) -> float:
+def local_variance(spreads: Spreads, forms: LocalVariance, structures: Iterable[Structure]) -> float:
     """Largest calibrated variance (eV^2, without noise) of a local energy in a sample of the training frames, by the
     exact formula and by the cheap forms, which may say more: a calculator warns by either."""
     largest = 0.0
     for structure in structures:
-        largest = max(largest, float(potential.local_spread(structure, noise=False).max()) ** 2)
-        if potential.has_fast_local_variance(structure.numbers):
-            largest = max(largest, float(potential.sums(structure, local_variance=True).variance.max()))
+        exact = spreads.local_variances(structure, [None], np.array([0, structure.n_atoms]))
+        largest = max(largest, float(exact.max()))
+        if forms.serves(structure.numbers):
+            largest = max(largest, float(forms.of(structure).max()))
     return largest
 
 

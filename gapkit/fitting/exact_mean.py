@@ -21,25 +21,27 @@ upper bound, and their size follows the out-of-fold errors of the exact mean.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
+from gapkit.fitting.mean import LabelErrors
 from gapkit.fitting.training_set import TrainingSet
 from gapkit.kernels import DotProduct
 from gapkit.models.basis import SparseBasis
 from gapkit.models.exact_gp import error_slope, first_minimum, solve_exact
-from gapkit.models.levels import Levels, kind_of
+from gapkit.models.levels import HeldOutStatistics, Levels, kind_of
 from gapkit.models.observations import ISOLATED, Targets, group_name
 from gapkit.models.terms import Term
 from gapkit.numerics.label_covariances import covariances
 from gapkit.numerics.lower_panels import LowerPanels
 from gapkit.numerics.threads import blas_threads, map_blocks, physical_memory
 from gapkit.structures.structure import Structure
+from gapkit.uncertainty.calibration import EXACT_SHARE
 
 #: most labels, and most multiplications and additions, of a fit that chooses the exact mean by itself
 MOST_LABELS, MOST_FLOPS = 30_000, 1e14
@@ -137,6 +139,33 @@ class ExactMean:
     errors: dict[int, tuple[float | None, np.ndarray | None, np.ndarray | None]]
     noise_factor: float
     held_out: dict[str, float]
+    #: the residual of sparse points is that of a twin, which this mean does not have
+    residual_share: ClassVar[float] = EXACT_SHARE
+    is_exact: ClassVar[bool] = True
+
+    @property
+    def account(self) -> dict[str, Any]:
+        """What the model file says of it."""
+        return {"exact_noise_factor": self.noise_factor}
+
+    def basis_of(self, basis: SparseBasis) -> SparseBasis:
+        """See :class:`gapkit.fitting.mean.Mean`."""
+        return self.basis
+
+    def judges(self, n: int) -> bool:
+        """See :class:`gapkit.fitting.mean.Mean`."""
+        return n in self.errors
+
+    def errors_of(self, n: int, targets: Targets, sparse: np.ndarray) -> LabelErrors | None:
+        """See :class:`gapkit.fitting.mean.Mean`."""
+        return self.errors.get(n)
+
+    def held_out_of(self, statistics: Mapping[str, HeldOutStatistics]) -> dict[str, HeldOutStatistics]:
+        """See :class:`gapkit.fitting.mean.Mean`."""
+        return {
+            g: replace(s, squared_error=self.held_out[g] ** 2) if g in self.held_out else s
+            for g, s in statistics.items()
+        }
 
 
 def suits(terms: Sequence[Term]) -> bool:

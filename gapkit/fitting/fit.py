@@ -1,50 +1,25 @@
-"""From labelled frames to a fitted potential: the way of the data, one function per stage."""
+"""From labelled frames to a fitted potential, and on from there when frames are added."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 
-from gapkit.exceptions import DataError, GapkitWarning, SettingsError
-from gapkit.fitting.candidates import choose_sparse_points, choose_terms, gather_pool
-from gapkit.fitting.domain_limits import domain_sample, measured_domain
-from gapkit.fitting.exact_mean import LabelCovariances, suits, within_reach
-from gapkit.fitting.level_choice import choose_levels, kept_rows, own_groups
-from gapkit.fitting.noise_settings import NoiseSettings
-from gapkit.fitting.out_of_fold import OutOfFold
-from gapkit.fitting.plan import plan_line
-from gapkit.fitting.pruning import account_without, without_terms
+from gapkit.exceptions import DataError
+from gapkit.fitting import stages
 from gapkit.fitting.rows import accumulate_rows
-from gapkit.fitting.shape_choice import Shape, choose_shape, worthwhile
-from gapkit.fitting.training_ranges import training_domain
-from gapkit.fitting.training_set import (
-    ALWAYS,
-    TrainingSet,
-    assign_folds,
-    describe_training,
-    in_order,
-    training_set,
-    updated_description,
-)
-from gapkit.models.levels import Levels, held_out_statistics, kind_of
+from gapkit.fitting.settings import FitSettings
+from gapkit.fitting.training_set import ALWAYS, TrainingSet, in_order, training_set, updated_description
+from gapkit.models.levels import Levels, kind_of
 from gapkit.models.posterior import Posterior
 from gapkit.models.triangles import Triangles
 from gapkit.numerics.threads import blas_threads, limited_threads, thread_count
-from gapkit.potential.local_variance import LocalForm, choose_forms
 from gapkit.potential.potential import Potential
-from gapkit.progress import progress_bar, report
+from gapkit.progress import progress_bar
 from gapkit.structures.labels import LabelledFrame
-from gapkit.structures.structure import Structure
-from gapkit.uncertainty.calibration import EXACT_SHARE, calibrate
-from gapkit.uncertainty.label_errors import FittedErrors, LabelErrors, StatedErrors
-
-#: beyond this many sparse points the cheap form of local variances would cost more than the fit
-LARGEST_FORM = 4000
 
 
 @dataclass(frozen=True)
@@ -57,120 +32,19 @@ class Fit:
     folds: np.ndarray
 
 
-def fit_potential(
-    frames: Sequence[LabelledFrame],
-    terms: Any = "auto",
-    baseline: Any = None,
-    e0: Any = "auto",
-    noise: Any = "auto",
-    sparse: Any = "auto",
-    exact: bool | str = "auto",
-    n_folds: int = 5,
-    n_jobs: int | None = None,
-    random_state: Any = None,
-    progress: bool = False,
-) -> Fit:
-    """Fit a potential to labelled frames; see ``gapkit.GAP`` for the parameters."""
-    with limited_threads(n_jobs):
-        return _fit(frames, terms, baseline, e0, noise, sparse, exact, n_folds, n_jobs, random_state, progress)
-
-
-def _fit(frames, terms, baseline, e0, noise, sparse, exact, n_folds, n_jobs, random_state, progress) -> Fit:
-    rng = np.random.default_rng(random_state)
-    n_threads = thread_count()
-    given = NoiseSettings.parse(noise)
-    bar = partial(progress_bar, show=progress)
-    data = in_order(training_set(frames, e0, baseline))
-    untouched = all(isinstance(setting, str) and setting == "auto" for setting in (terms, sparse))
-    if exact == "auto":
-        exact = untouched and within_reach(data)
-    terms = choose_terms(terms, data, sparse, bool(exact))
-    shapes: list[Shape] = []
-    if untouched and not exact and n_folds > 1 and worthwhile(data):
-        terms, shapes = choose_shape(terms, data, given, n_folds, n_threads, bar)
-    if exact and not suits(terms):
-        raise SettingsError("exact=True needs one SOAP term, with the kernel DotProduct(2)")
-    pool = gather_pool(data, terms, rng, bar)
-    basis = choose_sparse_points(pool, terms, rng, bar)
-    folds = assign_folds(data, pool.fingerprints, n_folds)
-    del pool
-    own = own_groups(data, given)
-    plan = plan_line(data, basis, n_folds, n_threads, bool(exact), len(own))
-    if progress:
-        report(plan)
-    triangles = Triangles(basis.n_columns, len(terms))
-    sample = kept_rows(given, basis, data)
-    accumulate_rows(triangles, data, basis, folds, own, n_threads, bar, sample)
-    with blas_threads(n_threads):
-        levels, account = choose_levels(triangles, basis, data, terms, given, bar, sample)
-        gone, account = account["vanished"], account_without(account, terms)
-        account["shapes"] = [[str(s), s.score] for s in shapes if np.isfinite(s.score)]
-        if gone:
-            basis, triangles, levels, terms = without_terms(basis, triangles, levels, terms, gone)
-        posterior = Posterior.solve(
-            triangles,
-            levels.noise,
-            levels.signal,
-            basis.column_terms(),
-            progress=lambda items: bar(items, desc="solving", unit="part"),
-        )
-    mean = None
-    if exact and suits(terms):
-        mean = LabelCovariances(data, basis, own, bar, n_threads).mean(levels, folds)
-        basis = mean.basis
-    with blas_threads(n_threads):
-        held_out, out_of_fold = {}, OutOfFold(data, basis, folds, bar, mean)
-        if len(triangles.folds) > 1:
-            held_out = held_out_statistics(triangles, basis.column_terms(), levels, out_of_fold.judge)
-        elif n_folds > 1:
-            warnings.warn(
-                "all frames fall into one fold, so nothing can be held out: levels are starting values and error "
-                "bars are not calibrated; add frames of other trajectories",
-                GapkitWarning,
-                stacklevel=4,
-            )
-        if mean is not None:
-            known = {g: s for g, s in held_out.items() if g in mean.held_out}
-            held_out |= {g: replace(s, squared_error=mean.held_out[g] ** 2) for g, s in known.items()}
-            account = account | {"exact_noise_factor": mean.noise_factor}
-        calibration = calibrate(levels, held_out) if mean is None else calibrate(levels, held_out, EXACT_SHARE)
-        recalibration = out_of_fold.recalibration() if out_of_fold.errors else None
-        errors: LabelErrors = StatedErrors(calibration)
-        if recalibration is not None:
-            calibration = out_of_fold.consistent(calibration, recalibration)
-            errors = FittedErrors(calibration, recalibration, exact=bool(mean is not None and mean.extra))
-        potential = Potential(
-            terms=terms,
-            basis=basis,
-            posterior=posterior,
-            alpha=basis.unwhiten(posterior.weights) if mean is None else mean.alpha,
-            extra={} if mean is None else mean.extra,
-            reference=data.reference,
-            baseline=baseline,
-            errors=errors,
-            species=data.species,
-            noise_levels=dict(levels.noise),
-            metadata={
-                **describe_training(data, basis, levels, calibration, n_folds),
-                "levels": account,
-                "domain": training_domain(data.frames),
-            },
-            n_jobs=n_jobs,
-        )
-        typical = domain_sample(data)
-        structures = [Structure(atoms, basis.r_cut) for atoms in typical]
-        potential = replace(potential, local_forms=local_forms(potential, structures, bar))
-        potential = replace(potential, domain=measured_domain(potential, data, out_of_fold, structures, bar))
-    return Fit(potential, triangles, levels, folds)
-
-
-def local_forms(
-    potential: Potential, sample: Sequence[Structure], bar: Callable[..., Any] | None = None
-) -> dict[int, LocalForm]:
-    """Forms for cheap variances of local energies, from the same sample; none for a model of very many points."""
-    if potential.basis.n_columns > LARGEST_FORM:
-        return {}
-    return choose_forms(potential.basis, potential.posterior, potential.calibration, sample, bar)
+def fit_potential(frames: Sequence[LabelledFrame], settings: FitSettings, progress: bool = False) -> Fit:
+    """Fit a potential to labelled frames; see ``gapkit.GAP`` for the settings."""
+    with limited_threads(settings.n_jobs):
+        work = stages.Work(thread_count(), partial(progress_bar, show=progress), progress)
+        data = in_order(training_set(frames, settings.e0, settings.baseline))
+        made = stages.design(data, settings, work)
+        rows = stages.accumulate(data, made, settings, work)
+        found = stages.find(data, made, rows, settings, work)
+        del rows  # those of a model whose terms all stay are those of ``found``; of another, they are not needed
+        solution = stages.solve(data, found, work)
+        judged = stages.judge(data, found, solution, settings, work)
+        potential = stages.assemble(data, found, solution, judged, settings, work)
+        return Fit(potential, found.triangles, found.levels, made.folds)
 
 
 def errors_of(potential: Potential, data: TrainingSet) -> TrainingSet:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -23,12 +23,12 @@ from gapkit.models.observations import ISOLATED, ISOLATED_NOISE, Observations
 from gapkit.models.terms import Term
 from gapkit.models.triangles import Triangles
 
-#: columns that the first, rough stage of the level search uses, with several starts, and those of the second stage
-ROUGH_COLUMNS, SEARCH_COLUMNS = 300, 800
-#: most columns of the last stage and memory (bytes) of its Gram matrices, how many more columns than the second stage
-#: had make it worth its cost, and its iterations: levels of a whole model are not those of a third of it
-#: (docs/ACCURACY.md)
-LAST_COLUMNS, LAST_BYTES, WORTH_LAST, LAST_ITERATIONS = 3000, 4e9, 2.0, 15
+#: columns that the first, rough stage of the level search uses, with several starts, and the iterations of each; and
+#: columns of the second stage
+ROUGH_COLUMNS, ROUGH_ITERATIONS, SEARCH_COLUMNS = 300, 20, 800
+#: most columns of the last stage, memory (bytes) of its Gram matrices, and how many times the columns of the second
+#: stage make it worth its cost: levels of a whole model are not those of a third of it (docs/ACCURACY.md)
+LAST_COLUMNS, LAST_BYTES, WORTH_LAST = 3000, 2e9, 1.5
 #: frames whose energy rows are kept as they are
 ENERGY_SAMPLE = 4000
 #: a config_type gets a virial noise of its own where it has this many frames with virials; at most so many of them do
@@ -138,10 +138,13 @@ def find_levels(
         progress.set_postfix_str(f"objective {value:.4f}")
         progress.update()
 
-    def objective(n_columns: int) -> LevelObjective:
+    def objective(n_columns: int, start: Levels = start, tied: Mapping[str, str] | None = None) -> LevelObjective:
         columns = _searched(basis, n_columns)
         smaller = triangles.select(columns) if basis.n_columns > n_columns else triangles
-        made = OBJECTIVES[given.objective](smaller, basis.column_terms()[columns], start, free_noise, free_signal)
+        free = tuple(g for g in free_noise if g not in (tied or {}))
+        made = OBJECTIVES[given.objective](
+            smaller, basis.column_terms()[columns], start, free, free_signal, tied=tied or {}
+        )
         if isinstance(made, LeaveOneOut) and isinstance(sample, KeptRows):
             made.rows = sample.select(columns)
         if isinstance(made, HeldOutError) and isinstance(sample, EnergySample) and "energy" in (made.kinds or ()):
@@ -151,19 +154,34 @@ def find_levels(
         return made
 
     rough = objective(ROUGH_COLUMNS)
-    levels = search_levels(rough, lower, _starts(start, rough), 20, report)
+    levels = search_levels(rough, lower, _starts(start, rough), ROUGH_ITERATIONS, report)
     final = objective(SEARCH_COLUMNS)
     levels = search_levels(final, lower, [levels], callback=report)
-    most = last_columns(triangles)
-    if given.objective == "held_out_error" and min(most, basis.n_columns) > WORTH_LAST * SEARCH_COLUMNS:
-        levels = search_levels(objective(most), lower, [levels], LAST_ITERATIONS, report)
+    if isinstance(final, HeldOutError):
+        tied = tied_groups(free_noise, final)
+        most = last_columns(triangles, tied)
+        if min(most, basis.n_columns) > WORTH_LAST * SEARCH_COLUMNS:
+            levels = search_levels(objective(most, levels, tied), lower, callback=report)
     progress.close()
     return LevelSearch(levels, rough, final, lower)
 
 
-def last_columns(triangles: Triangles) -> int:
-    """Columns of the last stage: as many as the Gram matrices of all groups and folds leave memory for."""
-    matrices = len(triangles.items) + len(triangles.groups)
+def tied_groups(free_noise: Sequence[str], objective: HeldOutError) -> dict[str, str]:
+    """Virial groups that the last stage moves together, by the one that stands for them; none where virials are judged.
+
+    How much worse the virials of one config_type are than those of another is found on fewer columns as well, and one
+    level in place of a dozen makes the last stage several times cheaper.
+    """
+    virials = [g for g in free_noise if kind_of(g) == "virial"]
+    if not virials or "virial" in (objective.kinds or ()):
+        return {}
+    return dict.fromkeys(virials[1:], virials[0])
+
+
+def last_columns(triangles: Triangles, tied: Mapping[str, str]) -> int:
+    """Columns of the last stage: as many as the Gram matrices of its groups and folds leave memory for."""
+    keys = {(tied.get(group, group), fold) for group, fold in triangles.items}
+    matrices = len(keys) + len({group for group, _ in keys})
     return min(LAST_COLUMNS, int(np.sqrt(LAST_BYTES / (8 * max(matrices, 1)))))
 
 

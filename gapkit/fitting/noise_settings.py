@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
+from gapkit.checks import is_number
 from gapkit.exceptions import SettingsError
 from gapkit.models.evidence import Evidence, HeldOutDensity
 from gapkit.models.held_out import HeldOutError
@@ -22,6 +21,9 @@ OBJECTIVES: dict[str, type[LevelObjective]] = {
     "evidence": Evidence,
 }
 
+#: bounds of the levels that a user may give: beyond them nothing can be computed
+SMALLEST, LARGEST = 1e-10, 1e10
+
 
 @dataclass(frozen=True)
 class NoiseSettings:
@@ -31,8 +33,8 @@ class NoiseSettings:
     ``objective`` is a name in ``OBJECTIVES``.
     """
 
-    by_kind: dict[str, float]
-    by_config: dict[str, dict[str, float]]
+    by_kind: Mapping[str, float] = field(default_factory=dict)
+    by_config: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     objective: str = "held_out_error"
 
     @classmethod
@@ -43,20 +45,22 @@ class NoiseSettings:
         "evidence"}``.
         """
         if noise is None or (isinstance(noise, str) and noise == "auto"):
-            return cls({}, {})
+            return cls()
         if isinstance(noise, str) and noise in OBJECTIVES:
-            return cls({}, {}, noise)
+            return cls(objective=noise)
         if not isinstance(noise, Mapping):
             raise SettingsError(
                 f"noise must be 'auto' or a table of standard deviations or one of {', '.join(OBJECTIVES)}, "
-                f"not {noise!r}"
+                f"not {noise!r:.80}"
             )
         table = dict(noise)
         objective = table.pop("objective", "held_out_error")
         if not isinstance(objective, str) or objective not in OBJECTIVES:
             raise SettingsError(f"noise: objective must be one of {', '.join(OBJECTIVES)}, not {objective!r}")
-        by_config = {str(c): cls._levels(v) for c, v in dict(table.pop("config_types", {})).items()}
-        return cls(cls._levels(table), by_config, objective)
+        by_config = table.pop("config_types", {})
+        if not isinstance(by_config, Mapping) or not all(isinstance(v, Mapping) for v in by_config.values()):
+            raise SettingsError(f"noise: config_types must be a table of tables of levels, not {by_config!r:.80}")
+        return cls(cls._levels(table), {str(c): cls._levels(v) for c, v in by_config.items()}, objective)
 
     @staticmethod
     def _levels(table: Mapping[str, Any]) -> dict[str, float]:
@@ -66,8 +70,11 @@ class NoiseSettings:
                 raise SettingsError(f"noise has levels for energy, forces and virial, not for {kind!r}")
             if isinstance(value, str) and value == "auto":
                 continue
-            if not (np.isscalar(value) and np.isfinite(value) and float(value) > 0):
-                raise SettingsError(f"noise of {kind!r} must be a positive number or 'auto', not {value!r}")
+            if not (is_number(value) and SMALLEST <= value <= LARGEST):
+                raise SettingsError(
+                    f"noise of {kind!r} must be 'auto' or a positive number from {SMALLEST:g} to {LARGEST:g}, "
+                    f"not {value!r}"
+                )
             levels[kind] = float(value)
         return levels
 

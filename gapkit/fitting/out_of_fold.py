@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 
 from gapkit.exceptions import DataError
-from gapkit.fitting.exact_mean import ExactMean
+from gapkit.fitting.mean import Mean
 from gapkit.fitting.training_set import TrainingSet
 from gapkit.models.basis import SparseBasis
 from gapkit.models.levels import kind_of
-from gapkit.models.observations import Targets
 from gapkit.models.posterior import Posterior
 from gapkit.structures.structure import Structure
 from gapkit.uncertainty.calibration import Calibration
@@ -41,7 +40,7 @@ class OutOfFold:
     bar
         Makes a progress bar.
     mean
-        The exact mean, where there is one: its errors count, with the variances of the sparse posterior.
+        Its errors count, with the variances of the sparse posterior.
 
     Attributes
     ----------
@@ -55,19 +54,18 @@ class OutOfFold:
         basis: SparseBasis,
         folds: np.ndarray,
         bar: Callable[..., Any],
-        mean: ExactMean | None = None,
+        mean: Mean,
     ) -> None:
-        self.data, self.basis, self.folds, self.bar, self.exact = data, basis, folds, bar, mean
+        self.data, self.basis, self.folds, self.bar, self.mean = data, basis, folds, bar, mean
         held = np.flatnonzero(folds >= 0)
         labels = sum(data.targets[n].n_rows for n in held)
         whole = set(held[:: max(1, -(-labels // LABELS))].tolist())
         energies = [n for n in held if data.targets[n].energy is not None and n not in whole]
         alone = set(energies[:: max(1, -(-len(energies) // ENERGIES))])
-        self.sample = {int(n): n in whole for n in sorted(whole | alone)}
-        if mean is not None:
-            self.sample = {n: whole for n, whole in self.sample.items() if n in mean.errors}
+        self.sample = {int(n): n in whole for n in sorted(whole | alone) if mean.judges(int(n))}
         self.errors: list[FrameErrors] = []
         self._progress: Any = None
+        self._left = len(self.sample)
 
     def judge(self, fold: int, posterior: Posterior) -> None:
         """Add the errors of the frames of ``fold`` under ``posterior``, which was solved without them."""
@@ -80,25 +78,16 @@ class OutOfFold:
             structure = Structure(self.data.frames[n].atoms, self.basis.r_cut)
             rows = self.basis.rows(structure, derivatives=derivatives, hidden=True)
             A = self.basis.whiten(rows.K)
-            parts = VarianceParts.of_rows(posterior, A, rows)
-            errors = self._sparse_errors(targets, posterior.mean(A)) if self.exact is None else self.exact.errors[n]
+            errors = self.mean.errors_of(n, targets, posterior.mean(A))
+            if errors is None:
+                continue
             if not derivatives:
                 errors = errors[0], None, None
-            self.errors.append(FrameErrors.of(targets.n_atoms, parts, *errors))
-            self._progress.update()
-        if len(self.errors) == len(self.sample):
+            self.errors.append(FrameErrors.of(targets.n_atoms, VarianceParts.of_rows(posterior, A, rows), *errors))
+        self._progress.update(len(mine))
+        self._left -= len(mine)
+        if self._left == 0:
             self._progress.close()
-
-    @staticmethod
-    def _sparse_errors(targets: Targets, mean: np.ndarray) -> tuple:
-        """Errors of energy, forces and virial by the mean of a frame's energy and its derivatives; None: no label."""
-        end = 1 + 3 * targets.n_atoms
-        energy, forces, virial = targets.energy, targets.forces, targets.virial
-        return (
-            None if energy is None else mean[0] - energy,
-            -mean[1:end] - forces.ravel() if len(mean) > 1 and forces is not None else None,
-            -mean[end:] - virial if len(mean) > 1 and virial is not None else None,
-        )
 
     def consistent(self, calibration: Calibration, recalibration: Recalibration) -> Calibration:
         """The calibration with the function's variances shrunk, per label kind, until nearly all of the sample's are
@@ -109,7 +98,7 @@ class OutOfFold:
             judged = model.judged(residual, weights)
             latent = calibration.of(kind).latent(residual, weights)[judged]
             rise = model.rise(residual, weights, hidden)[judged]
-            if self.exact is None:
+            if not self.mean.is_exact:
                 share = min(1.0, float(np.quantile(rise / latent, 1 - WITHIN)))
             else:
                 share = float(rise.sum() / latent.sum())

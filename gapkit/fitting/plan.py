@@ -6,10 +6,13 @@ import warnings
 
 from gapkit.exceptions import GapkitWarning
 from gapkit.fitting.exact_mean import cost
-from gapkit.fitting.level_choice import LAST_BYTES, LAST_COLUMNS, LAST_ITERATIONS, SEARCH_COLUMNS, WORTH_LAST
+from gapkit.fitting.level_choice import LAST_BYTES, LAST_COLUMNS, SEARCH_COLUMNS, WORTH_LAST
 from gapkit.fitting.training_set import TrainingSet
 from gapkit.models.basis import SparseBasis
 from gapkit.numerics.threads import physical_memory
+
+#: evaluations of the objective that the last stage of the level search takes, about
+LAST_EVALUATIONS = 30
 
 
 def plan_line(
@@ -37,7 +40,7 @@ def plan_line(
     flops = atoms * 2.0 * columns * features * per_channel + 6.0 * rows * m * m + 12 * n_folds * m**3
     seconds = flops / (18e9 * n_threads) + 40 * n_folds * min(m, SEARCH_COLUMNS) ** 3 / 20e9 + 5
     if m > WORTH_LAST * SEARCH_COLUMNS:
-        seconds += LAST_ITERATIONS * n_folds * min(m, LAST_COLUMNS) ** 3 / 6e10
+        seconds += LAST_EVALUATIONS * n_folds * min(m, LAST_COLUMNS) ** 3 / 6e10
     seconds += longer / n_threads
     return (
         f"gapkit: {rows} labels of {len(data.frames)} frames ({atoms} atoms), {m} sparse points"

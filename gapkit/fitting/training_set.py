@@ -129,9 +129,7 @@ def in_order(data: TrainingSet) -> TrainingSet:
     which of two equally good sparse points comes first, and with it the fit, would be chance.
     """
     order = sorted(range(len(data.frames)), key=lambda k: _place(data.frames[k]))
-    return replace(
-        data, frames=tuple(data.frames[k] for k in order), targets=tuple(data.targets[k] for k in order)
-    )
+    return replace(data, frames=tuple(data.frames[k] for k in order), targets=tuple(data.targets[k] for k in order))
 
 
 def training_hash(frames: Sequence[LabelledFrame]) -> str:

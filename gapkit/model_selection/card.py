@@ -16,6 +16,7 @@ from gapkit.estimators.gap import GAP, shape_lines
 from gapkit.estimators.report import Report
 from gapkit.exceptions import SettingsError
 from gapkit.fitting.model_file import gapkit_version
+from gapkit.model_selection.last_digits import Movement
 from gapkit.models.levels import kind_of
 from gapkit.plotting import card_figures
 from gapkit.potential.domain import ENERGY_MARGIN
@@ -109,6 +110,8 @@ def _objective_lines(m: dict[str, Any]) -> tuple[str, ...]:
         if account.get("log_evidence_per_label") is not None:
             lines.append(f"log evidence per label at these levels: {account['log_evidence_per_label']:.4f}")
         lines += shape_lines(account.get("shapes") or [])
+    moved = m.get("last_digits")
+    lines.append(str(Movement(**moved)) if moved else "how far last digits move predictions was not measured")
     return tuple(lines)
 
 

@@ -23,6 +23,7 @@ import numpy as np
 import scipy.linalg
 
 from gapkit.models.levels import LevelObjective, Levels, kind_of
+from gapkit.models.triangles import Key
 
 #: an absolute error is rounded off below this share of the spread of the energies per atom
 ROUNDED = 3e-2
@@ -99,13 +100,28 @@ class HeldOutError(LevelObjective):
         there = {kind_of(g) for g, f in self.triangles.items if f >= 0}
         if self.kinds is None:
             self.kinds = tuple(k for k in ("energy", "forces") if k in there) or tuple({"virial"} & there)
-        self._gram, self._total = self.triangles.grams(), {}
+        self._gram, self._total = self._merged_grams(), {}
         for (group, _), G in self._gram.items():
             self._total[group] = self._total[group] + G if group in self._total else G
         self._count = dict.fromkeys(self.kinds, 0)
         for (group, f), t in self.triangles.items.items():
             if f >= 0 and kind_of(group) in self._count:
                 self._count[kind_of(group)] += t.n_rows
+
+    def _merged_grams(self) -> dict[Key, np.ndarray]:
+        """Gram matrices of every group and fold, those of tied groups added to their leader's.
+
+        Matrices of a whole model are large, and a sum of groups costs as much as one of them to read.
+        """
+        grams: dict[Key, np.ndarray] = {}
+        for (group, fold), G in self.triangles.each_gram():
+            key = self.tied.get(group, group), fold
+            G *= self.ratio(group) ** -2.0
+            if key in grams:
+                grams[key] += G
+            else:
+                grams[key] = G
+        return grams
 
     def evaluate(self, levels: Levels) -> tuple[float, dict[str, float], np.ndarray]:
         """Value and slopes."""

@@ -11,13 +11,18 @@ from gapkit.models.levels import UNSOLVABLE, LevelObjective, Levels
 
 #: how far signals, and noise above its start, may move, in natural logarithms
 SIGNAL_REACH, NOISE_REACH = 5.0, 7.0
+#: the search has converged where no slope is larger than this, or where a step changes the value by a share that is
+#: rounding; an end by a number of iterations would make levels depend on the last digits of the labels
+FLAT, SAME_VALUE = 1e-6, 1e-13
+#: iterations after which a search that has not converged ends
+MOST_ITERATIONS = 300
 
 
 def search_levels(
     objective: LevelObjective,
     lower: Mapping[str, float],
     starts: Sequence[Levels] | None = None,
-    max_iterations: int = 30,
+    max_iterations: int = MOST_ITERATIONS,
     callback: Callable[[float], None] | None = None,
 ) -> Levels:
     """Levels of least ``objective`` by L-BFGS: the best end of all ``starts`` (default: the objective's own).
@@ -44,7 +49,7 @@ def search_levels(
             continue
         result = scipy.optimize.minimize(
             objective, begin, jac=True, method="L-BFGS-B", bounds=list(zip(low, high, strict=True)), callback=report,
-            options={"maxiter": 10 * max_iterations, "ftol": 1e-13, "gtol": 1e-6},
+            options={"maxiter": max_iterations, "ftol": SAME_VALUE, "gtol": FLAT},
         )  # fmt: skip
         if np.isnan(best.objective) or result.fun < best.objective:
             best = objective.levels(result.x, float(result.fun))

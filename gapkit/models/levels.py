@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
@@ -56,6 +56,9 @@ class LevelObjective:
         Levels to start from; those not in ``free_noise`` and ``free_signal`` stay.
     free_noise, free_signal
         Noise groups and terms to search over.
+    tied
+        Groups that are searched over as one: by group, the free group whose noise theirs is a constant multiple of, as
+        at the start.
     """
 
     triangles: Triangles
@@ -63,6 +66,7 @@ class LevelObjective:
     start: Levels
     free_noise: tuple[str, ...]
     free_signal: tuple[int, ...]
+    tied: Mapping[str, str] = field(default_factory=dict, kw_only=True)
     #: whether it needs two folds or more
     needs_folds: ClassVar[bool] = True
     #: whether a common factor of all levels leaves it as it is
@@ -82,9 +86,14 @@ class LevelObjective:
         """Levels at the logarithms ``x``."""
         noise = dict(self.start.noise)
         noise.update({g: float(np.exp(v)) for g, v in zip(self.free_noise, x, strict=False)})
+        noise.update({g: noise[leader] * self.ratio(g) for g, leader in self.tied.items()})
         signal = np.array(self.start.signal, dtype=float)
         signal[list(self.free_signal)] = np.exp(x[len(self.free_noise) :])
         return Levels(noise, signal, objective)
+
+    def ratio(self, group: str) -> float:
+        """Noise of a group over that of the group it is tied to; 1 for a group that is not tied."""
+        return self.start.noise[group] / self.start.noise[self.tied.get(group, group)]
 
     def point(self, levels: Levels) -> np.ndarray:
         """Logarithms of the free levels."""
@@ -126,34 +135,45 @@ class HeldOutStatistics:
     weight_variance: float
 
 
-def held_out_statistics(
-    triangles: Triangles,
-    column_terms: np.ndarray,
-    levels: Levels,
-    visit: Callable[[int, Posterior], None] | None = None,
-) -> dict[str, HeldOutStatistics]:
-    """Per noise group, over all folds, each judged by the posterior of the others; from triangles alone.
-
-    ``visit`` is called with each fold and the posterior that was solved without it.
-    """
+def fold_posteriors(triangles: Triangles, column_terms: np.ndarray, levels: Levels) -> Iterator[tuple[int, Posterior]]:
+    """Each fold and the posterior of all rows but its own; from triangles alone."""
     weighted: dict[tuple[str, int], np.ndarray] = {}
-    for (group, fold), triangle in triangles.items.items():
+    for (group, fold), G in triangles.each_gram():
         # of a model of thousands of columns, Gram matrices of every group would not fit: one for each fold
-        R = triangle.reduce() / levels.noise[group]
+        G *= levels.noise[group] ** -2.0
         if ("all", fold) in weighted:
-            weighted["all", fold] += R.T @ R
+            weighted["all", fold] += G
         else:
-            weighted["all", fold] = R.T @ R
-    sums: dict[str, np.ndarray] = {}
+            weighted["all", fold] = G
     for fold in triangles.folds:
-        posterior = Posterior.solve_normal_equations(
-            weighted, {"all": 1.0}, levels.signal, column_terms, leave_out=fold
+        yield (
+            fold,
+            Posterior.solve_normal_equations(weighted, {"all": 1.0}, levels.signal, column_terms, leave_out=fold),
         )
+
+
+class HeldOutSums:
+    """Sums over held-out rows, fold by fold."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, np.ndarray] = {}
+
+    def add(self, triangles: Triangles, fold: int, posterior: Posterior) -> None:
+        """Add the rows of a fold, judged by the ``posterior`` of the others."""
         for (group, f), triangle in triangles.items.items():
             if f == fold:
                 error = posterior.squared_error(triangle)
-                add = np.array([triangle.n_rows, error, *posterior.summed_variances(triangle)])
-                sums[group] = sums.get(group, 0) + add
-        if visit is not None:
-            visit(fold, posterior)
-    return {g: HeldOutStatistics(int(n), e / n, r / n, v / n) for g, (n, e, r, v) in sums.items()}
+                more = np.array([triangle.n_rows, error, *posterior.summed_variances(triangle)])
+                self._sums[group] = self._sums.get(group, 0) + more
+
+    def statistics(self) -> dict[str, HeldOutStatistics]:
+        """Means over the rows of each noise group."""
+        return {g: HeldOutStatistics(int(n), e / n, r / n, v / n) for g, (n, e, r, v) in self._sums.items()}
+
+
+def held_out_statistics(triangles: Triangles, column_terms: np.ndarray, levels: Levels) -> dict[str, HeldOutStatistics]:
+    """Per noise group, over all folds, each judged by the posterior of the others; from triangles alone."""
+    sums = HeldOutSums()
+    for fold, posterior in fold_posteriors(triangles, column_terms, levels):
+        sums.add(triangles, fold, posterior)
+    return sums.statistics()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from numbers import Integral
 from typing import Any
 
@@ -17,7 +17,7 @@ from gapkit.models.sparse_points import Selection, selection
 OF_TERM = ("n_sparse", "selection", "signal", "projection", "stratified")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Term:
     """One sum over environments in the energy.
 
@@ -65,6 +65,17 @@ class Term:
         if self.signal is not None and not self.signal > 0:
             raise SettingsError(f"signal must be positive (eV), not {self.signal}")
         selection(self.selection)
+
+    def _compared(self) -> tuple[Any, ...]:
+        own = tuple(getattr(self, f.name) for f in fields(self) if f.name != "descriptor")
+        return type(self.descriptor), self.descriptor.settings(), own
+
+    def __eq__(self, other: object) -> bool:
+        """Whether all settings are equal; species that a fit adds to the descriptor do not count."""
+        return self._compared() == other._compared() if isinstance(other, Term) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash((type(self.descriptor), self.kernel, self.n_sparse))
 
     def _check_projection(self) -> None:
         if self.projection is None:

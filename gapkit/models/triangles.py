@@ -8,6 +8,7 @@ Triangles merge in pairs (Demmel, Grigori, Hoemmen, Langou, SIAM J. Sci. Comput.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -172,13 +173,15 @@ class Triangles:
             t.reduce()
         return merged
 
-    def grams(self) -> dict[Key, np.ndarray]:
-        """Gram matrix R^T R (m + 1, m + 1) of every key."""
-        grams = {}
+    def each_gram(self) -> Iterator[tuple[Key, np.ndarray]]:
+        """Key and Gram matrix R^T R (m + 1, m + 1), one after the other."""
         for key, triangle in self.items.items():
             R = triangle.reduce()
-            grams[key] = R.T @ R
-        return grams
+            yield key, R.T @ R
+
+    def grams(self) -> dict[Key, np.ndarray]:
+        """Gram matrix R^T R (m + 1, m + 1) of every key."""
+        return dict(self.each_gram())
 
     @property
     def groups(self) -> tuple[str, ...]:

@@ -27,7 +27,7 @@ import numpy as np
 import scipy.linalg
 
 from gapkit.descriptors import Descriptor
-from gapkit.descriptors.base import Channel, smooth_cutoff
+from gapkit.descriptors.base import Channel, Sums, smooth_cutoff
 from gapkit.models.basis import SparseBasis
 from gapkit.models.posterior import Posterior
 from gapkit.models.sparse_block import SparseBlock
@@ -277,6 +277,13 @@ class LocalVariance:
             block = self.basis.blocks[k]
             variance[structure.numbers == block.channel[0]] += self._signal2[block.term]
         return together, self._scale * variance
+
+    def of(self, structure: Structure) -> np.ndarray:
+        """Variances (n,) of the local energies of a structure that the forms serve (eV^2)."""
+        sums = Sums.zeros(structure.n_atoms, 6, *self.begin(structure))
+        for descriptor, channel, predictor in self.passes:
+            descriptor.add_prediction(structure, channel, predictor, sums)
+        return sums.variance
 
     def serves(self, numbers: np.ndarray) -> bool:
         """Whether all of these atomic numbers have a form."""

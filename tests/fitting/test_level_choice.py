@@ -169,6 +169,6 @@ def test_the_last_stage_searches_on_the_whole_model(train, monkeypatch):
 
 def test_columns_of_the_last_stage_fit_the_memory():
     triangles = systems.small_model(9).triangles
-    n = last_columns(triangles)
+    n = last_columns(triangles, {})
     matrices = len(triangles.items) + len(triangles.groups)
     assert n <= level_choice.LAST_COLUMNS and 8 * matrices * n**2 <= level_choice.LAST_BYTES

@@ -82,7 +82,37 @@ def test_round_trip_with_own_noise_groups_two_species_and_a_triplet_term(tmp_pat
     same_predictions(gap, loaded, mixed + frames)
     for name in ("folds", "e0", "noise", "sparse", "random_state", "energy_key", "n_jobs"):
         assert getattr(loaded, name) == getattr(gap, name), name
-    assert [t.settings() for t in loaded.terms] == [t.settings() for t in gap.potential_.terms]
+    assert loaded.terms == gap.terms
+    assert [t.settings() for t in loaded.potential_.terms] == [t.settings() for t in gap.potential_.terms]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"noise": {"energy": 0.01, "config_types": {"a": {"forces": 0.3}}, "objective": "evidence"}},
+        {"baseline": "zbl", "e0": {29: 0.5}, "random_state": np.int64(3), "folds": 3, "n_jobs": 2},
+        {"baseline": {"name": "zbl", "r_cut": 3.1}, "sparse": {"n": 7, "stratified": True}, "exact": False},
+        {"terms": [{"name": "pair", "r_cut": 4.0, "length_scale": 0.6, "n_sparse": 9}], "noise": "leave_one_out"},
+    ],
+)
+def test_parameters_survive_the_file(gap, train, tmp_path, changed):
+    made = small_gap(**changed)
+    made.potential_, made._fit = gap.potential_, None
+    assert through_file(made, tmp_path).get_params() == made.get_params()
+
+
+def test_auto_stays_auto_in_the_file(tmp_path):
+    made = gapkit.GAP(sparse="fps", folds=2).fit(copper_frames(6, seed=2))
+    loaded = through_file(made, tmp_path)
+    assert loaded.get_params() == made.get_params()
+    assert loaded.potential_.terms == made.potential_.terms
+
+
+def test_a_calculator_as_baseline_is_the_one_given(train, tmp_path):
+    made = small_gap(baseline=EMT()).fit(train)
+    made.save(tmp_path / "on_top.gapkit")
+    calculator = EMT()
+    assert gapkit.load(tmp_path / "on_top.gapkit", baseline=calculator).baseline is calculator
 
 
 def test_a_loaded_model_fits_again_to_the_same(gap, train, held_out, tmp_path):
@@ -96,7 +126,7 @@ def test_zbl_baseline_is_stored(train, held_out, tmp_path):
     same_predictions(gap, loaded, held_out)
     with pytest.raises(ModelFileError, match="holds the model's baseline zbl; load it without one"):
         through_file(gap, tmp_path, baseline=EMT())
-    assert (loaded.baseline.r_cut, loaded.baseline.cutoff_width) == (3.1, 1.5)
+    assert (loaded.potential_.baseline.r_cut, loaded.potential_.baseline.cutoff_width) == (3.1, 1.5)
 
 
 def test_a_calculator_as_baseline_must_be_given_again(train, held_out, tmp_path):

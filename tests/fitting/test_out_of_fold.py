@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import gapkit
-from gapkit.fitting import fit as fitting
+from gapkit.fitting import stages
 from gapkit.fitting.out_of_fold import OutOfFold
 from gapkit.uncertainty.label_errors import FittedErrors, pooled
 from gapkit.uncertainty.recalibration import ErrorModel
@@ -23,7 +23,7 @@ def seen():
 
     frames = copper_frames(16, seed=1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fitting, "OutOfFold", Keeping)
+        patch.setattr(stages, "OutOfFold", Keeping)
         gap = small_gap().fit(frames)
     return kept[0], gap, frames
 
@@ -75,7 +75,7 @@ def test_a_sample_keeps_the_cost_bounded(seen, monkeypatch):
     out_of_fold, gap, _ = seen
     monkeypatch.setattr("gapkit.fitting.out_of_fold.LABELS", 100)
     monkeypatch.setattr("gapkit.fitting.out_of_fold.ENERGIES", 4)
-    small = OutOfFold(out_of_fold.data, out_of_fold.basis, gap._fit.folds, out_of_fold.bar)
+    small = OutOfFold(out_of_fold.data, out_of_fold.basis, gap._fit.folds, out_of_fold.bar, out_of_fold.mean)
     whole = [n for n, both in small.sample.items() if both]
     assert sum(out_of_fold.data.targets[n].n_rows for n in whole) <= 150
     assert 0 < sum(not both for both in small.sample.values()) <= 4

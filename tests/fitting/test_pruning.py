@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import gapkit
-from gapkit.fitting import fit as fitting
+from gapkit.fitting import stages as fitting
 from gapkit.fitting.pruning import account_without, vanished_terms, without_terms
 from gapkit.models.held_out import HeldOutError
 from gapkit.models.levels import Levels

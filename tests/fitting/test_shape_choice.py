@@ -14,6 +14,7 @@ from gapkit.fitting.candidates import choose_terms
 from gapkit.fitting.noise_settings import NoiseSettings
 from gapkit.fitting.shape_choice import SHAPES, choose_shape, pilot, worthwhile
 from gapkit.fitting.training_set import in_order, training_set
+from gapkit.models.held_out import ROUNDED
 from gapkit.models.posterior import Posterior
 from gapkit.structures.labels import labelled_frames
 from tests.conftest import copper_frames, small_gap
@@ -80,7 +81,7 @@ def test_the_score_is_the_held_out_error_of_a_fit_with_that_shape(monkeypatch, t
         for k in np.flatnonzero(fit.folds == fold):
             row = basis.whiten(basis.rows(basis.structure(data.frames[k].atoms), derivatives=False).K)
             errors.append((posterior.mean(row)[0] - data.targets[k].energy) / data.targets[k].n_atoms)
-    rounding = 1e-3 * np.std([t.energy / t.n_atoms for t in data.targets])
+    rounding = ROUNDED * np.std([t.energy / t.n_atoms for t in data.targets])
     energy = np.mean(np.sqrt(np.square(errors) + rounding**2))
     force = gap.potential_.metadata["held_out_rmse"]["forces"]
     assert tried[0].score == pytest.approx(np.log(energy) + np.log(force), abs=1e-6)
@@ -123,7 +124,7 @@ def order_in(data):
 def test_small_sets_and_given_terms_keep_their_shape(monkeypatch, train):
     assert not worthwhile(data_of(train))
     called = []
-    monkeypatch.setattr("gapkit.fitting.fit.choose_shape", lambda *a: called.append(a) or (a[0], []))
+    monkeypatch.setattr("gapkit.fitting.stages.choose_shape", lambda *a: called.append(a) or (a[0], []))
     monkeypatch.setattr(shape_choice, "FEWEST_FRAMES", 5)
     monkeypatch.setattr(shape_choice, "FEWEST_LABELS", 50)
     assert worthwhile(data_of(train))

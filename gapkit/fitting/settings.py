@@ -1,14 +1,16 @@
-"""The parameters of ``gapkit.GAP``, checked before any work is done."""
+"""The settings of a fit: the parameters of ``gapkit.GAP``, checked once, before any work is done."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from numbers import Integral, Real
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from gapkit.checks import is_integer, is_number
 from gapkit.exceptions import SettingsError
+from gapkit.fitting.noise_settings import NoiseSettings
 from gapkit.kernels import SquaredExponential
 from gapkit.models.sparse_points import selection
 from gapkit.models.terms import Term, term_from_settings
@@ -23,45 +25,75 @@ _BOUNDS = {
     "length_scale": (1e-3, 1e6),
     "signal": (1e-10, 1e10),
 }
-_LEVELS = (1e-10, 1e10)
 _WORDS = ("name", "compression", "selection")
 
 
-def fit_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Keyword arguments of ``fit_potential`` from the parameters of ``gapkit.GAP``.
+@dataclass(frozen=True)
+class FitSettings:
+    """What a fit is asked for: the parameters of ``gapkit.GAP``, checked once, before any work is done.
 
-    Raises
-    ------
-    SettingsError
-        Names the parameter, its value, and what it may be.
+    Attributes
+    ----------
+    terms
+        ``"auto"``, or a list of terms.
+    baseline
+        ASE calculator or None.
+    e0
+        A word or a table of energies; ``structures.reference_energies`` judges words and symbols.
+    noise : NoiseSettings
+    sparse : dict
+        Changes to the terms that are not of pairs; empty for ``"auto"``.
+    exact
+        True, False or ``"auto"``.
+    n_folds : int
+    n_jobs : int or None
+    random_state
+        None, a seed or a generator.
     """
-    for key in ("energy_key", "forces_key", "virial_key"):
-        if not (parameters[key] is None or isinstance(parameters[key], str)):
-            raise SettingsError(f"{key} must be None or the name of a label, not {parameters[key]!r}")
-    folds, n_jobs = parameters["folds"], parameters["n_jobs"]
-    if not _is_integer(folds) or folds < 1:
-        raise SettingsError(f"folds must be an integer of at least 1, not {folds!r}")
-    if n_jobs is not None and (not _is_integer(n_jobs) or n_jobs == 0):
-        raise SettingsError(f"n_jobs must be None, a number of threads, or -1 for all cores, not {n_jobs!r}")
-    return {
-        "terms": _terms(parameters["terms"]),
-        "baseline": baseline_calculator(parameters["baseline"]),
-        "e0": _e0(parameters["e0"]),
-        "noise": _noise(parameters["noise"]),
-        "sparse": _sparse(parameters["sparse"]),
-        "exact": _exact(parameters["exact"]),
-        "n_folds": int(folds),
-        "n_jobs": n_jobs,
-        "random_state": _random_state(parameters["random_state"]),
-    }
 
+    terms: Any = "auto"
+    baseline: Any = None
+    e0: Any = "auto"
+    noise: NoiseSettings = field(default_factory=NoiseSettings)
+    sparse: Mapping[str, Any] = field(default_factory=dict)
+    exact: bool | str = "auto"
+    n_folds: int = 5
+    n_jobs: int | None = None
+    random_state: Any = None
 
-def _is_integer(value: Any) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool | np.bool_)
+    @classmethod
+    def of(cls, parameters: Mapping[str, Any]) -> FitSettings:
+        """From ``gapkit.GAP(...).get_params(deep=False)``.
 
+        Raises
+        ------
+        SettingsError
+            Names the parameter, its value, and what it may be.
+        """
+        for key in ("energy_key", "forces_key", "virial_key"):
+            if not (parameters[key] is None or isinstance(parameters[key], str)):
+                raise SettingsError(f"{key} must be None or the name of a label, not {parameters[key]!r}")
+        folds, n_jobs = parameters["folds"], parameters["n_jobs"]
+        if not is_integer(folds) or folds < 1:
+            raise SettingsError(f"folds must be an integer of at least 1, not {folds!r}")
+        if n_jobs is not None and (not is_integer(n_jobs) or n_jobs == 0):
+            raise SettingsError(f"n_jobs must be None, a number of threads, or -1 for all cores, not {n_jobs!r}")
+        return cls(
+            terms=_terms(parameters["terms"]),
+            baseline=baseline_calculator(parameters["baseline"]),
+            e0=_e0(parameters["e0"]),
+            noise=NoiseSettings.parse(parameters["noise"]),
+            sparse=_sparse(parameters["sparse"]),
+            exact=_exact(parameters["exact"]),
+            n_folds=int(folds),
+            n_jobs=n_jobs,
+            random_state=_random_state(parameters["random_state"]),
+        )
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool | np.bool_) and bool(np.isfinite(float(value)))
+    @property
+    def all_auto(self) -> bool:
+        """Whether terms and sparse points follow from the training frames."""
+        return isinstance(self.terms, str) and not self.sparse
 
 
 def _terms(terms: Any) -> Any:
@@ -116,10 +148,10 @@ def _check_numbers(settings: Mapping[str, Any], where: str) -> None:
             if not isinstance(value, str) and not (key == "selection" and callable(value)):
                 raise SettingsError(f"{where}: {key} must be a word, not {value!r}")
             continue
-        if key in _INTEGERS and not _is_integer(value):
+        if key in _INTEGERS and not is_integer(value):
             raise SettingsError(f"{where}: {key} must be an integer, not {value!r}")
         numbers = value if key == "length_scale" and isinstance(value, list | tuple) else [value]
-        if not numbers or not all(_is_number(v) for v in numbers):
+        if not numbers or not all(is_number(v) for v in numbers):
             raise SettingsError(f"{where}: {key} must be a finite number, not {value!r}")
         low, high = _BOUNDS.get(key, (-np.inf, np.inf))
         if not all(low <= v <= high for v in numbers):
@@ -135,49 +167,35 @@ def _e0(e0: Any) -> Any:
             f"e0 must be 'auto', 'isolated', 'least_squares' or a table of energies by symbol, not {e0!r:.80}"
         )
     for key, value in e0.items():
-        if not (isinstance(key, str) or _is_integer(key)) or not _is_number(value):
+        if not (isinstance(key, str) or is_integer(key)) or not is_number(value):
             raise SettingsError(f"e0: {key!r} = {value!r}: give a finite energy (eV) by chemical symbol")
     return e0
 
 
-def _noise(noise: Any) -> Any:
-    """``noise`` with a table of tables where one is due; ``NoiseSettings`` judges the levels."""
-    if noise is None or isinstance(noise, str):
-        return noise
-    if not isinstance(noise, Mapping):
-        raise SettingsError(f"noise must be 'auto' or a table of standard deviations, not {noise!r:.80}")
-    by_config = noise.get("config_types", {})
-    if not isinstance(by_config, Mapping) or not all(isinstance(v, Mapping) for v in by_config.values()):
-        raise SettingsError(f"noise: config_types must be a table of tables of levels, not {by_config!r:.80}")
-    levels = {k: v for k, v in noise.items() if k not in ("config_types", "objective")}
-    for table in (levels, *by_config.values()):
-        for kind, value in table.items():
-            low, high = _LEVELS
-            if value != "auto" and not (_is_number(value) and low <= value <= high):
-                raise SettingsError(
-                    f"noise of {kind!r} must be 'auto' or a positive number from {low:g} to {high:g}, not {value!r}"
-                )
-    return noise
-
-
-def _sparse(sparse: Any) -> Any:
-    """``sparse`` with numbers that are numbers; ``fitting.candidates.sparse_settings`` judges names and keys."""
-    table = sparse if isinstance(sparse, Mapping) else {}
-    n, selected = table.get("n", 1), table.get("selection", "greedy")
-    if not isinstance(sparse, str | Mapping):
-        n = sparse
-    if not _is_integer(n) or n < 1:
+def _sparse(sparse: Any) -> dict[str, Any]:
+    """``sparse`` of ``gapkit.GAP`` as changes to a term."""
+    if isinstance(sparse, str):
+        table = {} if sparse == "auto" else {"selection": sparse}
+    elif isinstance(sparse, Mapping):
+        table = dict(sparse)
+    else:
+        table = {"n": sparse}
+    unknown = set(table) - {"n", "selection", "stratified"}
+    if unknown:
+        raise SettingsError(
+            f"sparse has the keys n, selection and stratified, not {', '.join(sorted(map(str, unknown)))}"
+        )
+    n, selected, stratified = table.get("n", 1), table.get("selection", "greedy"), table.get("stratified", False)
+    if not is_integer(n) or n < 1:
         raise SettingsError(
             f"sparse must be 'auto', a number of at least 1, the name of a selection or a table, not {sparse!r:.80}"
         )
     if not (isinstance(selected, str) or callable(selected)):
         raise SettingsError(f"sparse: selection must be a name or a callable, not {selected!r}")
-    if not isinstance(table.get("stratified", False), bool | np.bool_):
-        raise SettingsError(f"sparse: stratified must be true or false, not {table['stratified']!r}")
-    if isinstance(sparse, str) and sparse != "auto":
-        selected = sparse
+    if not isinstance(stratified, bool | np.bool_):
+        raise SettingsError(f"sparse: stratified must be true or false, not {stratified!r}")
     selection(selected)
-    return sparse
+    return {"n_sparse" if k == "n" else k: int(v) if k == "n" else v for k, v in table.items()}
 
 
 def _exact(exact: Any) -> bool | str:
@@ -193,6 +211,6 @@ def _random_state(random_state: Any) -> Any:
         return random_state
     if isinstance(random_state, np.random.RandomState):
         return int(random_state.randint(2**31))
-    if _is_integer(random_state) and random_state >= 0:
+    if is_integer(random_state) and random_state >= 0:
         return int(random_state)
     raise SettingsError(f"random_state must be None, an integer of at least 0, or a generator, not {random_state!r}")

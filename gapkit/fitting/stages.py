@@ -1,0 +1,233 @@
+"""The stages of a fit: each a function of what the stages before it found, with a named result."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from gapkit.exceptions import GapkitWarning, SettingsError
+from gapkit.fitting.candidates import choose_sparse_points, choose_terms, gather_pool
+from gapkit.fitting.domain_limits import domain_sample, measured_domain
+from gapkit.fitting.exact_mean import LabelCovariances, suits, within_reach
+from gapkit.fitting.level_choice import EnergySample, choose_levels, kept_rows, own_groups
+from gapkit.fitting.mean import Mean, SparseMean
+from gapkit.fitting.out_of_fold import OutOfFold
+from gapkit.fitting.plan import plan_line
+from gapkit.fitting.pruning import account_without, without_terms
+from gapkit.fitting.rows import accumulate_rows
+from gapkit.fitting.settings import FitSettings
+from gapkit.fitting.shape_choice import Shape, choose_shape, worthwhile
+from gapkit.fitting.training_ranges import training_domain
+from gapkit.fitting.training_set import TrainingSet, assign_folds, describe_training
+from gapkit.models.basis import SparseBasis
+from gapkit.models.leave_one_out import KeptRows
+from gapkit.models.levels import HeldOutSums, Levels, fold_posteriors
+from gapkit.models.posterior import Posterior
+from gapkit.models.terms import Term
+from gapkit.models.triangles import Triangles
+from gapkit.numerics.threads import blas_threads
+from gapkit.potential.local_variance import LocalVariance, choose_forms
+from gapkit.potential.potential import Potential
+from gapkit.potential.spreads import Spreads
+from gapkit.progress import report
+from gapkit.structures.structure import Structure
+from gapkit.uncertainty.calibration import Calibration, calibrate
+from gapkit.uncertainty.label_errors import FittedErrors, LabelErrors, StatedErrors
+
+#: beyond this many sparse points the cheap form of local variances would cost more than the fit
+LARGEST_FORM = 4000
+
+
+@dataclass(frozen=True)
+class Work:
+    """How the work of a fit is done: threads, and what shows its progress."""
+
+    n_threads: int
+    bar: Callable[..., Any]
+    progress: bool = False
+
+
+@dataclass(frozen=True)
+class Design:
+    """What the model is made of.
+
+    Attributes
+    ----------
+    terms, basis
+        Terms, and their sparse functionals.
+    folds : (frames,) int
+        Fold of each frame; negative ones are never held out.
+    own_groups : tuple of str
+        Noise groups beyond one per label kind.
+    exact : bool
+        Whether the mean takes every label as a functional.
+    shapes : tuple of Shape
+        What the choice of shape compared.
+    """
+
+    terms: tuple[Term, ...]
+    basis: SparseBasis
+    folds: np.ndarray
+    own_groups: tuple[str, ...]
+    exact: bool
+    shapes: tuple[Shape, ...] = ()
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What is kept of the rows of all labels: triangles, and the rows that the search for levels needs as they are."""
+
+    triangles: Triangles
+    sample: EnergySample | KeptRows
+
+
+@dataclass(frozen=True)
+class FoundLevels:
+    """Levels, the model of those terms whose signal did not vanish, and an account of how they were found."""
+
+    levels: Levels
+    design: Design
+    triangles: Triangles
+    account: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Solution:
+    """Posterior of the weights, and the mean."""
+
+    posterior: Posterior
+    mean: Mean
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What the folds say of the errors: a strategy for error bars, and the errors that stand behind it."""
+
+    calibration: Calibration
+    errors: LabelErrors
+    out_of_fold: OutOfFold
+
+
+def design(data: TrainingSet, settings: FitSettings, work: Work) -> Design:
+    """Terms, sparse points and folds for a training set.
+
+    Raises
+    ------
+    SettingsError
+        Where an exact mean is asked for that the terms cannot have.
+    """
+    rng = np.random.default_rng(settings.random_state)
+    exact = settings.all_auto and within_reach(data) if settings.exact == "auto" else bool(settings.exact)
+    terms = choose_terms(settings.terms, data, settings.sparse, exact)
+    shapes: list[Shape] = []
+    if settings.all_auto and not exact and settings.n_folds > 1 and worthwhile(data):
+        terms, shapes = choose_shape(terms, data, settings.noise, settings.n_folds, work.n_threads, work.bar)
+    if exact and not suits(terms):
+        raise SettingsError("exact=True needs one SOAP term, with the kernel DotProduct(2)")
+    pool = gather_pool(data, terms, rng, work.bar)
+    basis = choose_sparse_points(pool, terms, rng, work.bar)
+    folds = assign_folds(data, pool.fingerprints, settings.n_folds)
+    return Design(terms, basis, folds, own_groups(data, settings.noise), exact, tuple(shapes))
+
+
+def accumulate(data: TrainingSet, made: Design, settings: FitSettings, work: Work) -> Rows:
+    """The rows of all labels, reduced to triangles; says before the long work what it will cost."""
+    plan = plan_line(data, made.basis, settings.n_folds, work.n_threads, made.exact, len(made.own_groups))
+    if work.progress:
+        report(plan)
+    triangles = Triangles(made.basis.n_columns, len(made.terms))
+    sample = kept_rows(settings.noise, made.basis, data)
+    accumulate_rows(triangles, data, made.basis, made.folds, made.own_groups, work.n_threads, work.bar, sample)
+    return Rows(triangles, sample)
+
+
+def find(data: TrainingSet, made: Design, rows: Rows, settings: FitSettings, work: Work) -> FoundLevels:
+    """Noise and signal levels; terms whose signal vanished leave the model."""
+    basis, terms, triangles = made.basis, made.terms, rows.triangles
+    with blas_threads(work.n_threads):
+        levels, account = choose_levels(triangles, basis, data, terms, settings.noise, work.bar, rows.sample)
+        gone, account = account["vanished"], account_without(account, terms)
+        account["shapes"] = [[str(s), s.score] for s in made.shapes if np.isfinite(s.score)]
+        if gone:
+            basis, triangles, levels, terms = without_terms(basis, triangles, levels, terms, gone)
+    return FoundLevels(levels, replace(made, basis=basis, terms=terms), triangles, account)
+
+
+def solve(data: TrainingSet, found: FoundLevels, work: Work) -> Solution:
+    """The posterior by QR of all triangles, and the mean."""
+    made, levels = found.design, found.levels
+    with blas_threads(work.n_threads):
+        posterior = Posterior.solve(
+            found.triangles,
+            levels.noise,
+            levels.signal,
+            made.basis.column_terms(),
+            progress=lambda items: work.bar(items, desc="solving", unit="part"),
+        )
+    if made.exact and suits(made.terms):
+        covariances = LabelCovariances(data, made.basis, made.own_groups, work.bar, work.n_threads)
+        return Solution(posterior, covariances.mean(levels, made.folds))
+    with blas_threads(work.n_threads):
+        return Solution(posterior, SparseMean(made.basis.unwhiten(posterior.weights)))
+
+
+def judge(data: TrainingSet, found: FoundLevels, solution: Solution, settings: FitSettings, work: Work) -> Judgement:
+    """Errors of each fold under the posterior of the others, and the error bars that they bear out."""
+    made, mean, sums = found.design, solution.mean, HeldOutSums()
+    out_of_fold = OutOfFold(data, made.basis, made.folds, work.bar, mean)
+    if len(found.triangles.folds) > 1:
+        for fold, posterior in fold_posteriors(found.triangles, made.basis.column_terms(), found.levels):
+            sums.add(found.triangles, fold, posterior)
+            out_of_fold.judge(fold, posterior)
+    elif settings.n_folds > 1:
+        warnings.warn(
+            "all frames fall into one fold, so nothing can be held out: levels are starting values and error "
+            "bars are not calibrated; add frames of other trajectories",
+            GapkitWarning,
+            stacklevel=5,
+        )
+    calibration = calibrate(found.levels, mean.held_out_of(sums.statistics()), mean.residual_share)
+    if not out_of_fold.errors:
+        return Judgement(calibration, StatedErrors(calibration), out_of_fold)
+    recalibration = out_of_fold.recalibration()
+    calibration = out_of_fold.consistent(calibration, recalibration)
+    errors = FittedErrors(calibration, recalibration, exact=bool(mean.extra))
+    return Judgement(calibration, errors, out_of_fold)
+
+
+def assemble(
+    data: TrainingSet, found: FoundLevels, solution: Solution, judged: Judgement, settings: FitSettings, work: Work
+) -> Potential:
+    """The potential: what was found, a cheap form of its local variances, and the limits of its domain."""
+    made, mean, posterior = found.design, solution.mean, solution.posterior
+    basis = mean.basis_of(made.basis)
+    sample = [Structure(atoms, basis.r_cut) for atoms in domain_sample(data)]
+    few = basis.n_columns <= LARGEST_FORM
+    forms = choose_forms(basis, posterior, judged.calibration, sample, work.bar) if few else {}
+    spreads = Spreads(basis, posterior, judged.errors, settings.n_jobs)
+    predictors = basis.predictors(mean.alpha, mean.extra)
+    cheap = LocalVariance(basis, mean.alpha, posterior.signal, judged.calibration, predictors, forms)
+    return Potential(
+        terms=made.terms,
+        basis=basis,
+        posterior=posterior,
+        alpha=mean.alpha,
+        extra=mean.extra,
+        reference=data.reference,
+        baseline=settings.baseline,
+        errors=judged.errors,
+        species=data.species,
+        domain=measured_domain(data, judged.out_of_fold, sample, spreads, cheap, work.bar),
+        noise_levels=dict(found.levels.noise),
+        metadata={
+            **describe_training(data, basis, found.levels, judged.calibration, settings.n_folds),
+            "levels": found.account | mean.account,
+            "domain": training_domain(data.frames),
+        },
+        n_jobs=settings.n_jobs,
+        local_forms=forms,
+    )
