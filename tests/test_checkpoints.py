@@ -1,5 +1,6 @@
 import io
 import os
+import re
 import signal
 import sys
 import threading
@@ -105,10 +106,32 @@ class Terminal(io.StringIO):
 
 
 @pytest.mark.parametrize(
-    ("stream", "show", "seen"), [(Terminal, True, True), (Terminal, False, False), (io.StringIO, True, False)]
+    ("stream", "show", "bar", "line"),
+    [
+        (Terminal, True, True, False),
+        (Terminal, False, False, False),
+        (io.StringIO, True, False, True),
+        (io.StringIO, False, False, False),
+    ],
 )
-def test_bars_are_shown_on_terminals_only(monkeypatch, stream, show, seen):
+def test_bars_are_shown_on_terminals_and_lines_in_log_files(monkeypatch, stream, show, bar, line):
     monkeypatch.delitem(sys.modules, "ipykernel", raising=False)
     monkeypatch.setattr(sys, "stderr", stream())
     assert list(progress_bar([1, 2, 3], "count", show=show)) == [1, 2, 3]
-    assert ("count" in sys.stderr.getvalue()) == seen
+    written = sys.stderr.getvalue()
+    assert ("count: " in written) == (bar or line)
+    assert ("\r" in written) == bar
+    assert (re.fullmatch(r"count: 3 steps, \d+\.\d s\n", written) is not None) == line
+
+
+def test_a_stage_without_steps_of_its_own_writes_one_line(monkeypatch):
+    monkeypatch.delitem(sys.modules, "ipykernel", raising=False)
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    with progress_bar(desc="frames", unit="frame", total=5, show=True) as bar:
+        bar.set_postfix_str("halfway")
+        bar.update()
+        bar.update(4)
+        assert bar.n == bar.total == 5
+        assert sys.stderr.getvalue() == ""
+    bar.close()
+    assert re.fullmatch(r"frames: 5 frames, \d+\.\d s\n", sys.stderr.getvalue())

@@ -55,23 +55,25 @@ class Reservoir:
 
     def __init__(self, size: int, rng: np.random.Generator) -> None:
         self.size, self.rng = size, rng
-        self.kept: list[np.ndarray] = []
         self.seen = 0
+        self._rows = np.empty((0, 0))
 
     def add(self, x: np.ndarray) -> None:
         """Offer the rows of ``x``."""
-        for row in x:
+        if self.seen == 0:
+            self._rows = np.empty((self.size, x.shape[1]))  # the system gives memory to rows that are written
+        first = x[: max(0, self.size - self.seen)]
+        self._rows[self.seen : self.seen + len(first)] = first
+        self.seen += len(first)
+        for row in x[len(first) :]:
             self.seen += 1
-            if len(self.kept) < self.size:
-                self.kept.append(row.copy())
-            else:
-                place = int(self.rng.integers(self.seen))
-                if place < self.size:
-                    self.kept[place] = row.copy()
+            place = int(self.rng.integers(self.seen))
+            if place < self.size:
+                self._rows[place] = row
 
     def features(self) -> np.ndarray:
-        """The sample (c, f)."""
-        return np.array(self.kept)
+        """The sample (c, f), not to be written to."""
+        return self._rows[: min(self.seen, self.size)]
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,8 @@ class Pool:
 
     def candidates(self, key: tuple[int, Channel]) -> np.ndarray:
         """All candidates of a term and channel (c, f)."""
-        return np.vstack([r.features() for _, r in sorted(self.reservoirs[key].items())])
+        parts = [r.features() for _, r in sorted(self.reservoirs[key].items())]
+        return parts[0] if len(parts) == 1 else np.vstack(parts)
 
 
 def gather_pool(data: TrainingSet, terms: Sequence[Term], rng: np.random.Generator, bar: Callable[..., Any]) -> Pool:
@@ -134,7 +137,7 @@ def choose_sparse_points(
     """Sparse points of every channel, in proportion to the square root of its environments, at least ten each."""
     chosen: list[tuple[int, Descriptor, Kernel, Channel, np.ndarray]] = []
     directions: dict[tuple[int, Channel], np.ndarray] = {}
-    for key in bar(sorted(pool.reservoirs), desc="sparse points", unit="channel"):
+    for key in bar(sorted(pool.reservoirs), desc="choosing sparse points", unit="channel"):
         k, channel = key
         term = terms[k]
         whole = sum(np.sqrt(pool.seen(other)) for other in pool.reservoirs if other[0] == k)

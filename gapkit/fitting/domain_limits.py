@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import ase
 import numpy as np
@@ -32,6 +33,7 @@ def measured_domain(
     structures: Sequence[Structure],
     spreads: Spreads,
     forms: LocalVariance,
+    bar: Callable[..., Any],
 ) -> Domain:
     """The domain of a fitted model.
 
@@ -41,11 +43,14 @@ def measured_domain(
         Training frames from :func:`domain_sample`, with their pair lists.
     spreads, forms
         Variances of local energies by the exact formula, and by the cheap forms.
+    bar
+        Makes a progress bar.
     """
-    return Domain(local_variance(spreads, forms, structures), frame_limit(data, out_of_fold))
+    watched = bar(structures, desc="limits of the domain", unit="frame")
+    return Domain(local_variance(spreads, forms, watched), frame_limit(data, out_of_fold))
 
 
-def local_variance(spreads: Spreads, forms: LocalVariance, structures: Sequence[Structure]) -> float:
+def local_variance(spreads: Spreads, forms: LocalVariance, structures: Iterable[Structure]) -> float:
     """Largest calibrated variance (eV^2, without noise) of a local energy in a sample of the training frames, by the
     exact formula and by the cheap forms, which may say more: a calculator warns by either."""
     largest = 0.0

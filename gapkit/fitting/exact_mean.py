@@ -21,8 +21,10 @@ upper bound, and their size follows the out-of-fold errors of the exact mean.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import numpy as np
@@ -31,11 +33,12 @@ from gapkit.fitting.mean import LabelErrors
 from gapkit.fitting.training_set import TrainingSet
 from gapkit.kernels import DotProduct
 from gapkit.models.basis import SparseBasis
-from gapkit.models.exact_gp import ExactSolution, solve_exact
+from gapkit.models.exact_gp import error_slope, first_minimum, solve_exact
 from gapkit.models.levels import HeldOutStatistics, Levels, kind_of
 from gapkit.models.observations import ISOLATED, Targets, group_name
 from gapkit.models.terms import Term
-from gapkit.numerics.label_covariances import block_row
+from gapkit.numerics.label_covariances import covariances
+from gapkit.numerics.lower_panels import LowerPanels
 from gapkit.numerics.threads import blas_threads, map_blocks, physical_memory
 from gapkit.structures.structure import Structure
 from gapkit.uncertainty.calibration import EXACT_SHARE
@@ -44,10 +47,13 @@ from gapkit.uncertainty.calibration import EXACT_SHARE
 MOST_LABELS, MOST_FLOPS = 30_000, 1e14
 #: the factor on all noise levels is searched on so many labels, about
 SEARCH_LABELS = 3000
+#: directions of projected features, about, in estimates of cost
+DIRECTIONS = 700
 #: frames described between two steps of the progress bar
 BATCH = 32
-#: factors tried: a sparse model's noise also holds what its sparse points cannot express
-FACTORS = (1.0, 0.5, 0.25, 0.125, 0.0625, 0.03125)
+#: least factor on the noise levels (a sparse model's noise also holds what its sparse points cannot express), the step
+#: of its logarithm in which a minimum is looked for, and solutions for it, about
+LEAST_FACTOR, FACTOR_STEP, FACTOR_TRIALS = 1 / 32, float(np.log(2.0)), 10
 
 
 @dataclass(frozen=True)
@@ -93,6 +99,17 @@ class Labels:
             add(kind, np.arange(1 + 3 * n, 7 + 3 * n), -1 / root, targets.virial / root)
         return cls(np.concatenate(rows), np.concatenate(scale), np.concatenate(y), groups)
 
+    @property
+    def derivatives(self) -> bool:
+        """Whether any of the labels is a derivative."""
+        return bool(self.rows.max() > 0)
+
+    def places(self, target: np.ndarray) -> np.ndarray:
+        """The label that is the derivative by each ``target``; -1 where there is none."""
+        place = np.full(max(int(self.rows.max()), 1 + int(target.max(initial=0))) + 1, -1)
+        place[self.rows] = np.arange(len(self.rows))
+        return place[1 + target]
+
 
 @dataclass(frozen=True)
 class ExactMean:
@@ -104,6 +121,9 @@ class ExactMean:
         Weights of the sparse functionals: those of terms other than SOAP; zero for SOAP (eV).
     extra : dict
         Per SOAP block its (points (d, d), weights (d,)).
+    basis : SparseBasis
+        The sparse functionals, with features along the eigenvectors of Q where they are projected anyway: the points of
+        ``extra`` are then the unit vectors.
     errors : dict
         Per held-out frame its out-of-fold errors of energy (eV), forces (3n,) in eV/A, and virial (6,) in eV; None
         where there is no label.
@@ -115,6 +135,7 @@ class ExactMean:
 
     alpha: np.ndarray
     extra: dict[int, tuple[np.ndarray, np.ndarray]]
+    basis: SparseBasis
     errors: dict[int, tuple[float | None, np.ndarray | None, np.ndarray | None]]
     noise_factor: float
     held_out: dict[str, float]
@@ -126,6 +147,14 @@ class ExactMean:
     def account(self) -> dict[str, Any]:
         """What the model file says of it."""
         return {"exact_noise_factor": self.noise_factor}
+
+    def basis_of(self, basis: SparseBasis) -> SparseBasis:
+        """See :class:`gapkit.fitting.mean.Mean`."""
+        return self.basis
+
+    def judges(self, n: int) -> bool:
+        """See :class:`gapkit.fitting.mean.Mean`."""
+        return n in self.errors
 
     def errors_of(self, n: int, targets: Targets, sparse: np.ndarray) -> LabelErrors | None:
         """See :class:`gapkit.fitting.mean.Mean`."""
@@ -151,7 +180,7 @@ def within_reach(data: TrainingSet) -> bool:
         return False
     n = data.n_rows
     memory = physical_memory() or 8e9  # a system that does not say is taken for a small one
-    return n <= MOST_LABELS and _products(data) + n**3 <= MOST_FLOPS and 8.0 * n * n < 0.4 * memory
+    return n <= MOST_LABELS and _products(data) + n**3 <= MOST_FLOPS and 4.0 * n * n < 0.4 * memory
 
 
 def _products(data: TrainingSet) -> float:
@@ -161,10 +190,14 @@ def _products(data: TrainingSet) -> float:
 
 
 def cost(data: TrainingSet) -> tuple[float, float]:
-    """Memory (GB) and processor time (s), about, of an exact mean."""
+    """Memory (GB) and processor time (s), about, of an exact mean on ``DIRECTIONS`` directions per species."""
     atoms = np.array([t.n_atoms for t in data.targets], dtype=float)
-    memory = 8e-9 * (1.2 * data.n_rows**2 + 300.0 * np.sum(3 * atoms * atoms))
-    return memory, _products(data) / 4e10 + data.n_rows**3 / 1.5e11
+    matrix = 0.5 * data.n_rows**2
+    derivatives = DIRECTIONS * float(np.sum(3 * atoms * atoms))
+    # derivatives go as the columns of the matrix come
+    numbers = derivatives if derivatives > 2 * matrix else matrix + derivatives**2 / (4 * matrix)
+    products = DIRECTIONS * data.n_rows**2 * float(np.mean(atoms))
+    return 8e-9 * numbers, products / 1.5e10 + data.n_rows**3 / 1e11
 
 
 class LabelCovariances:
@@ -186,147 +219,159 @@ class LabelCovariances:
         bar: Callable[..., Any],
         n_threads: int = 1,
     ) -> None:
-        self.data, self.basis, self.bar = data, basis, bar
+        self.data, self.basis, self.bar, self.n_threads = data, basis, bar, n_threads
         self.labels = [Labels.of(t, own_groups) for t in data.targets]
         self.soap = {k: b for k, b in enumerate(basis.blocks) if b.descriptor.of_atoms}
-        self.others = [k for k in range(len(basis.blocks)) if k not in self.soap]
-        self.other_basis = (
-            SparseBasis.of_blocks([basis.blocks[k] for k in self.others], basis.n_terms) if self.others else None
-        )
-        self.columns = np.concatenate(
-            [np.arange(basis.blocks[k].columns.start, basis.blocks[k].columns.stop) for k in self.others] or [[]]
-        ).astype(np.int64)
-        progress = bar(total=len(data.frames), desc="environments", unit="frame")
-        described = []
-        for begin in range(0, len(data.frames), BATCH):
-            batch = range(begin, min(begin + BATCH, len(data.frames)))
-            described += map_blocks(self._described, batch, n_threads)
-            progress.update(len(batch))
-        progress.close()
-        self.whitened = [d[0] for d in described]
-        self.environments = {k: [d[1][k] for d in described] for k in self.soap}
+        others = [b for k, b in enumerate(basis.blocks) if k not in self.soap]
+        self.other_basis = SparseBasis.of_blocks(others, basis.n_terms) if others else None
+        ranges = [np.arange(b.columns.start, b.columns.stop) for b in others]
+        self.columns = np.concatenate([np.zeros(0, dtype=np.int64), *ranges])
 
-    def _described(self, n: int) -> tuple[np.ndarray, dict[int, tuple]]:
-        """Whitened rows of the other terms, and the environments of every SOAP block of frame ``n``."""
-        targets, labels = self.data.targets[n], self.labels[n]
-        structure = Structure(self.data.frames[n].atoms, self.basis.r_cut)
-        derivatives = bool(labels.rows.max() > 0)
+    def whitened(self, n: int) -> np.ndarray:
+        """Whitened rows of the labels of frame ``n`` in the terms other than SOAP (labels, columns)."""
+        labels = self.labels[n]
         if self.other_basis is None:
-            whitened = np.zeros((len(labels.y), 0))
-        else:
-            K = self.other_basis.rows(structure, derivatives, prior=False).K[labels.rows]
-            whitened = self.other_basis.whiten(K) * labels.scale[:, None]
-        asked = np.isin(np.arange(7 + 3 * targets.n_atoms), labels.rows)
-        environments = {}
+            return np.zeros((len(labels.y), 0))
+        rows = self.other_basis.rows(self._structure(n), labels.derivatives, prior=False)
+        return self.other_basis.whiten(rows.K[labels.rows]) * labels.scale[:, None]
+
+    def environments(self, n: int) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+        """Per SOAP block the features x (e, d) of frame ``n`` and their derivatives (labels, e, d) by the labels."""
+        labels, structure, made = self.labels[n], self._structure(n), {}
         for k, b in self.soap.items():
-            batch = b.descriptor.frame_environments(structure, b.channel, derivatives)
+            batch = b.descriptor.frame_environments(structure, b.channel, labels.derivatives)
             x = np.ascontiguousarray(b.project(b.kernel.scale(batch.x)))
-            if not derivatives:
-                empty = np.zeros(0, dtype=np.int64)
-                environments[k] = x, np.zeros((0, x.shape[1])), np.zeros(len(x), dtype=np.int64), empty
-                continue
-            kept = asked[1 + batch.target]
-            J = np.ascontiguousarray(b.project(b.kernel.scale(batch.J))[kept])
-            owner = np.repeat(np.arange(len(x)), np.diff(batch.start))
-            counts = np.bincount(owner[kept], minlength=len(x)).astype(np.int64)
-            environments[k] = x, J, counts, batch.target[kept].astype(np.int64)
-        return whitened, environments
+            J = np.zeros((len(labels.y), *x.shape))
+            J[labels.rows == 0] = x / b.kernel.parameter
+            if labels.derivatives:
+                place = labels.places(batch.target)
+                owner = np.repeat(np.arange(len(x)), np.diff(batch.start))
+                kept = place >= 0
+                J[place[kept], owner[kept]] = b.project(b.kernel.scale(batch.J[kept]))
+            J *= labels.scale[:, None, None]
+            made[k] = x, J
+        return made
 
-    def matrix(self, frames: Sequence[int], signal: np.ndarray, n_threads: int) -> np.ndarray:
-        """Lower triangle of the covariance of all labels of ``frames`` (n, n), Fortran order."""
-        sizes = [len(self.labels[n].y) for n in frames]
-        end = np.concatenate([[0], np.cumsum(sizes)])
-        raw_sizes = [7 + 3 * self.data.targets[n].n_atoms for n in frames]
-        place = np.concatenate([[0], np.cumsum(raw_sizes)]).astype(np.int64)
-        gathered = {k: _gathered([e[n] for n in frames]) for k, e in self.environments.items()}
-        kept = np.concatenate([place[k] + self.labels[n].rows for k, n in enumerate(frames)])
-        scale = np.concatenate([self.labels[n].scale for n in frames])
-        A = np.vstack([self.whitened[n] for n in frames]) * signal[self.basis.column_terms()[self.columns]]
-        K = np.zeros((end[-1], end[-1]), order="F")
-        progress = self.bar(total=len(frames), desc="label covariances", unit="frame")
+    def _structure(self, n: int) -> Structure:
+        return Structure(self.data.frames[n].atoms, self.basis.r_cut)
 
-        def fill(k: int) -> None:
-            raw = np.zeros((raw_sizes[k], place[k + 1]))
-            for block, arrays in gathered.items():
-                b = self.soap[block]
-                mine = np.zeros_like(raw)
-                block_row(k, *arrays, place, b.kernel.zeta, mine)
-                raw += signal[b.term] ** 2 * mine
-            rows, columns = slice(end[k], end[k + 1]), slice(0, end[k + 1])
-            part = raw[self.labels[frames[k]].rows][:, kept[columns]]
-            K[rows, columns] = part * scale[rows, None] * scale[columns] + A[rows] @ A[columns].T
-            progress.update()
+    def matrix(self, frames: Sequence[int], signal: np.ndarray) -> LowerPanels:
+        """Covariance of all labels of ``frames``, one frame after the other.
 
-        map_blocks(fill, range(len(frames)), n_threads)
-        progress.close()
+        The derivatives of a frame are dropped when its columns are done: memory passes from them to the columns.
+        """
+        end = np.concatenate([[0], np.cumsum([len(self.labels[n].y) for n in frames])])
+        described = list(self._each(self.environments, frames, "descriptors of labels"))
+        K = LowerPanels(int(end[-1]))
+        rows = np.vstack([self.whitened(n) for n in frames]) * signal[self.basis.column_terms()[self.columns]]
+        for begin, panel in K.panels:
+            panel += rows[begin:] @ rows[begin : begin + panel.shape[1]].T
+
+        def fill(row: int, column: int) -> None:
+            for k, b in self.soap.items():
+                (x, J), (x2, J2) = described[row][k], described[column][k]
+                K.add(end[row], end[column], signal[b.term] ** 2 * covariances(x, J, x2, J2, b.kernel.parameter))
+
+        for column in self.bar(range(len(frames)), desc="covariances of labels", unit="frame"):
+            map_blocks(partial(fill, column=column), range(column, len(frames)), self.n_threads)
+            described[column] = {}
         return K
 
-    def solve(
-        self, frames: Sequence[int], levels: Levels, factor: float, folds: np.ndarray, n_threads: int
-    ) -> ExactSolution:
-        """The solution for the labels of ``frames`` with all noise levels (but that of isolated atoms) times
-        ``factor``."""
-        K = self.matrix(frames, levels.signal, n_threads)
-        with blas_threads(n_threads):
-            return solve_exact(K, *self._targets(frames, levels, factor, folds))
-
     def _targets(self, frames, levels, factor, folds):
-        noise = {g: s if g == ISOLATED else factor * s for g, s in levels.noise.items()}
+        """Labels, noise variances, folds, and the rate of the variances by the logarithm of the factor."""
         y = np.concatenate([self.labels[n].y for n in frames])
-        variance = np.array([noise[g] ** 2 for n in frames for g in self.labels[n].groups])
-        return y, variance, np.concatenate([np.full(len(self.labels[n].y), folds[n]) for n in frames])
+        groups = [g for n in frames for g in self.labels[n].groups]
+        follows = np.array([g != ISOLATED for g in groups])
+        variance = np.array([levels.noise[g] ** 2 for g in groups]) * np.where(follows, factor**2, 1.0)
+        fold = np.concatenate([np.full(len(self.labels[n].y), folds[n]) for n in frames])
+        return y, variance, fold, 2.0 * variance * follows
 
-    def best_factor(self, levels: Levels, folds: np.ndarray, n_threads: int) -> float:
-        """The factor on all noise levels with the least out-of-fold error in a sample of frames."""
+    def best_factor(self, levels: Levels, folds: np.ndarray) -> float:
+        """The factor on all noise levels (but that of isolated atoms) with the least out-of-fold error in a sample of
+        frames, from one downwards to ``LEAST_FACTOR``."""
         held = np.flatnonzero(folds >= 0)
         per_frame = sum(len(self.labels[n].y) for n in held) / len(held)
         step = max(1, round(len(held) * per_frame / SEARCH_LABELS))
-        frames = [*held[::step], *np.flatnonzero(folds < 0)]
-        K = self.matrix(frames, levels.signal, n_threads)
+        frames = _by_fold(np.concatenate([held[::step], np.flatnonzero(folds < 0)]), folds)
+        K = self.matrix(frames, levels.signal)
         kinds = np.array([kind_of(g) for n in frames for g in self.labels[n].groups])
-        best = (np.inf, 1.0)
-        with blas_threads(n_threads):
-            for factor in FACTORS:
-                errors = solve_exact(K.copy(order="F"), *self._targets(frames, levels, factor, folds)).errors
-                counted = [np.abs(errors[(kinds == k) & np.isfinite(errors)]) for k in ("energy", "forces")]
-                counted = [e for e in counted if len(e)] or [np.abs(errors[np.isfinite(errors)])]
-                value = sum(float(np.log(max(e.mean(), 1e-300))) for e in counted)
-                if value > best[0]:
-                    break
-                best = (value, factor)
-        return best[1]
+        progress = self.bar(total=FACTOR_TRIALS, desc="noise of the exact mean", unit="trial")
 
-    def mean(self, levels: Levels, folds: np.ndarray, n_threads: int) -> ExactMean:
+        def slope(log_factor: float) -> float:
+            y, *noise = self._targets(frames, levels, float(np.exp(log_factor)), folds)
+            progress.update()
+            return error_slope(solve_exact(K.copy(), y, *noise), y, kinds)
+
+        with blas_threads(self.n_threads):
+            factor = float(np.exp(first_minimum(slope, float(np.log(LEAST_FACTOR)), FACTOR_STEP)))
+        progress.close()
+        return factor
+
+    def mean(self, levels: Levels, folds: np.ndarray) -> ExactMean:
         """Search the factor, solve for all labels, and gather the mean."""
-        factor = self.best_factor(levels, folds, n_threads) if len({f for f in folds if f >= 0}) > 1 else 1.0
-        frames = np.argsort(folds, kind="stable").tolist()  # the last fold at the end, see ``solve_exact``
-        solution = self.solve(frames, levels, factor, folds, n_threads)
+        factor = self.best_factor(levels, folds) if len({f for f in folds if f >= 0}) > 1 else 1.0
+        frames = _by_fold(np.arange(len(folds)), folds)
         end = np.concatenate([[0], np.cumsum([len(self.labels[n].y) for n in frames])])
+        K = self.matrix(frames, levels.signal)
+        with blas_threads(self.n_threads):
+            y, variance, fold, _ = self._targets(frames, levels, factor, folds)
+            solution = solve_exact(K, y, variance, fold)
+        del K
         part_of = {n: slice(end[k], end[k + 1]) for k, n in enumerate(frames)}
         parts = [part_of[n] for n in range(len(frames))]
-        weights = [solution.alpha[p] * lab.scale for p, lab in zip(parts, self.labels, strict=True)]
-        extra = {}
+        Q, w = self._quadratic([solution.alpha[p] for p in parts])
+        extra, blocks = {}, list(self.basis.blocks)
         for k, b in self.soap.items():
-            Q = np.zeros((b.points.shape[1],) * 2)
-            for w, lab, (x, J, counts, target) in zip(weights, self.labels, self.environments[k], strict=True):
-                if len(x) == 0:
-                    continue
-                by_row = np.zeros(1 + max(int(lab.rows.max()), int(target.max(initial=-1)) + 1))
-                by_row[lab.rows] = w
-                g = np.zeros_like(x)
-                np.add.at(g, np.repeat(np.arange(len(x)), counts), by_row[1 + target, None] * J)
-                Q += by_row[0] * x.T @ x + x.T @ g + g.T @ x
-            values, vectors = np.linalg.eigh(0.5 * levels.signal[b.term] ** 2 * (Q + Q.T))
-            extra[k] = np.ascontiguousarray(vectors.T), values
+            values, vectors = np.linalg.eigh(levels.signal[b.term] ** 2 * Q[k])
+            if b.directions is None:
+                extra[k] = np.ascontiguousarray(vectors.T), values
+            else:
+                blocks[k], extra[k] = b.rotated(vectors), (np.eye(len(values)), values)
         alpha = np.zeros(self.basis.n_columns)
         if self.other_basis is not None:
-            w = np.zeros(self.basis.n_columns)
-            variance = levels.signal[self.basis.column_terms()[self.columns]] ** 2
-            w[self.columns] = variance * sum(a.T @ solution.alpha[p] for a, p in zip(self.whitened, parts, strict=True))
-            alpha = self.basis.unwhiten(w)
+            whitened = np.zeros(self.basis.n_columns)
+            whitened[self.columns] = levels.signal[self.basis.column_terms()[self.columns]] ** 2 * w
+            alpha = self.basis.unwhiten(whitened)
         held = {n: solution.errors[p] for n, p in enumerate(parts) if np.isfinite(solution.errors[p]).all()}
         errors = {n: self._errors(n, e) for n, e in held.items()}
-        return ExactMean(alpha, extra, errors, factor, self._held_out(held))
+        basis = SparseBasis.of_blocks(blocks, self.basis.n_terms)
+        return ExactMean(alpha, extra, basis, errors, factor, self._held_out(held))
+
+    def _quadratic(self, alpha: Sequence[np.ndarray]) -> tuple[dict[int, np.ndarray], np.ndarray]:
+        """Per SOAP block the symmetric matrix Q (d, d) over the signal variance, and the weights of the whitened
+        columns of the other terms, for the weights ``alpha`` of every frame's labels."""
+        Q = {k: np.zeros((b.points.shape[1],) * 2) for k, b in self.soap.items()}
+        w = np.zeros(len(self.columns))
+
+        def gather(n: int) -> tuple[dict[int, np.ndarray], np.ndarray]:
+            labels, structure, parts = self.labels[n], self._structure(n), {}
+            weights = alpha[n] * labels.scale
+            for k, b in self.soap.items():
+                batch = b.descriptor.frame_environments(structure, b.channel, labels.derivatives)
+                g = 0.5 * weights[labels.rows == 0].sum() * batch.x
+                if labels.derivatives:
+                    by_row = np.append(weights, 0.0)[labels.places(batch.target)]
+                    for e, (low, high) in enumerate(pairwise(batch.start)):
+                        g[e] += by_row[low:high] @ batch.J[low:high]
+                x, g = b.project(b.kernel.scale(batch.x)), b.project(b.kernel.scale(g))
+                parts[k] = x.T @ g
+            return parts, self.whitened(n).T @ alpha[n]
+
+        for parts, own in self._each(gather, range(len(alpha)), "weights of the mean"):
+            for k, part in parts.items():
+                Q[k] += part
+                Q[k] += part.T
+            w += own
+        return Q, w
+
+    def _each(self, function: Callable[[int], Any], frames: Sequence[int], desc: str) -> Iterator[Any]:
+        """What ``function`` makes of each frame, in order, some at a time."""
+        progress = self.bar(total=len(frames), desc=desc, unit="frame")
+        for begin in range(0, len(frames), BATCH):
+            batch = frames[begin : begin + BATCH]
+            yield from map_blocks(function, batch, self.n_threads)
+            progress.update(len(batch))
+        progress.close()
 
     def _errors(self, n: int, errors: np.ndarray) -> tuple[float | None, np.ndarray | None, np.ndarray | None]:
         kinds, root = np.array([kind_of(g) for g in self.labels[n].groups]), np.sqrt(self.data.targets[n].n_atoms)
@@ -345,9 +390,6 @@ class LabelCovariances:
         return {str(g): float(np.sqrt(np.mean(errors[groups == g] ** 2))) for g in np.unique(groups)}
 
 
-def _gathered(environments: Sequence[tuple]) -> tuple[np.ndarray, ...]:
-    """X, J, first, start, target of all frames, as ``block_row`` takes them."""
-    x, J, counts, target = zip(*environments, strict=True)
-    first = np.concatenate([[0], np.cumsum([len(v) for v in x])]).astype(np.int64)
-    start = np.concatenate([[0], np.cumsum(np.concatenate(counts))]).astype(np.int64)
-    return np.vstack(x), np.vstack(J), first, start, np.concatenate(target)
+def _by_fold(frames: np.ndarray, folds: np.ndarray) -> list[int]:
+    """The frames fold by fold, those that are never held out first, as ``solve_exact`` takes their labels."""
+    return frames[np.argsort(folds[frames], kind="stable")].tolist()

@@ -43,7 +43,7 @@ def fit_potential(frames: Sequence[LabelledFrame], settings: FitSettings, progre
         del rows  # those of a model whose terms all stay are those of ``found``; of another, they are not needed
         solution = stages.solve(data, found, work)
         judged = stages.judge(data, found, solution, settings, work)
-        potential = stages.assemble(data, found, solution, judged, settings)
+        potential = stages.assemble(data, found, solution, judged, settings, work)
         return Fit(potential, found.triangles, found.levels, made.folds)
 
 

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
+from gapkit.models.basis import SparseBasis
 from gapkit.models.levels import HeldOutStatistics
 from gapkit.models.observations import Targets
 from gapkit.uncertainty.calibration import RESIDUAL_SHARE
@@ -48,6 +49,12 @@ class Mean(Protocol):
     @property
     def is_exact(self) -> bool: ...
 
+    def basis_of(self, basis: SparseBasis) -> SparseBasis:
+        """The sparse functionals of the fit, with the features that the points of ``extra`` have."""
+
+    def judges(self, n: int) -> bool:
+        """Whether held-out frame ``n`` has out-of-fold errors."""
+
     def errors_of(self, n: int, targets: Targets, sparse: np.ndarray) -> LabelErrors | None:
         """Out-of-fold errors, prediction minus label, of frame ``n``; None where the frame was not judged.
 
@@ -74,6 +81,14 @@ class SparseMean:
     account: dict[str, Any] = field(default_factory=dict)
     residual_share: ClassVar[float] = RESIDUAL_SHARE
     is_exact: ClassVar[bool] = False
+
+    def basis_of(self, basis: SparseBasis) -> SparseBasis:
+        """See :class:`Mean`."""
+        return basis
+
+    def judges(self, n: int) -> bool:
+        """See :class:`Mean`."""
+        return True
 
     def errors_of(self, n: int, targets: Targets, sparse: np.ndarray) -> LabelErrors:
         """See :class:`Mean`."""

@@ -1,7 +1,8 @@
 """One file per model: a zip of NumPy arrays and a JSON header. Reading it never runs code.
 
 Members: ``header.json`` (format, version, units, settings, calibration, training set) and one ``.npy`` per array, read
-with ``allow_pickle=False``. Triangular matrices are stored packed. The last 64 bytes of the file, in the zip's comment,
+with ``allow_pickle=False``. Triangular matrices are stored packed; the Cholesky factor of a kernel matrix is made again
+from the sparse points where that gives the same bits. The last 64 bytes of the file, in the zip's comment,
 are the SHA-256 of all bytes before them, so that any change shows. A file is written under a temporary name in the same
 folder and then renamed, so that a crash leaves an older file as it was.
 """
@@ -25,7 +26,7 @@ from gapkit.fitting.fit import Fit
 from gapkit.models.basis import SparseBasis
 from gapkit.models.levels import Levels
 from gapkit.models.posterior import Posterior
-from gapkit.models.sparse_block import SparseBlock
+from gapkit.models.sparse_block import SparseBlock, factor_of
 from gapkit.models.terms import term_from_settings
 from gapkit.models.triangles import Triangle, Triangles
 from gapkit.potential.baseline import baseline_calculator
@@ -39,9 +40,10 @@ from gapkit.uncertainty.label_errors import FittedErrors, LabelErrors, StatedErr
 from gapkit.uncertainty.recalibration import Recalibration
 
 FORMAT = "gapkit-model"
-FORMAT_VERSION = 2
-#: formats that are read: in the first, metadata held error models, the domain and the noise levels
-READABLE = (1, 2)
+FORMAT_VERSION = 3
+#: formats that are read: in the first, metadata held error models, the domain and the noise levels; the first two have
+#: the points of every exact mean, and every factor of sparse points
+READABLE = (1, 2, 3)
 #: bytes of the seal at the end of a file: a SHA-256 in hexadecimal
 SEAL = 64
 UNITS = {"energy": "eV", "length": "A", "force": "eV/A", "virial": "eV", "stress": "eV/A^3"}
@@ -72,11 +74,14 @@ def save_model(path: str | os.PathLike, fit: Fit, estimator: dict[str, Any], upd
     arrays["R"] = _pack(potential.posterior.R.T)
     for k, b in enumerate(potential.basis.blocks):
         arrays[f"block{k}.points"] = b.points
-        arrays[f"block{k}.factor"] = _pack(b.factor)
+        if not _follows_from_points(b):
+            arrays[f"block{k}.factor"] = _pack(b.factor)
         if b.directions is not None:
             arrays[f"block{k}.directions"] = b.directions
     for k, (points, weights) in potential.extra.items():
-        arrays.update({f"extra{k}.points": points, f"extra{k}.weights": weights})
+        arrays[f"extra{k}.weights"] = weights
+        if not _is_identity(points):
+            arrays[f"extra{k}.points"] = points
     for k, term in enumerate(potential.terms):
         for name, array in term.descriptor.arrays().items():
             arrays[f"term{k}.{name}"] = array
@@ -185,7 +190,10 @@ def _potential(header: dict, arrays: dict, baseline: Any, path: Any) -> Potentia
         points = arrays[f"block{k}.points"]
         term = terms[b["term"]]
         columns = slice(begin, begin + len(points))
-        factor = _unpack(arrays[f"block{k}.factor"], len(points))
+        if f"block{k}.factor" in arrays:
+            factor = _unpack(arrays[f"block{k}.factor"], len(points))
+        else:
+            factor = factor_of(points, term.kernel, b["jitter"])
         channel, onto = tuple(b["channel"]), arrays.get(f"block{k}.directions")
         blocks.append(
             SparseBlock(b["term"], term.descriptor, term.kernel, channel, points, factor, b["jitter"], columns, onto)
@@ -255,9 +263,12 @@ def _extra(basis: SparseBasis, arrays: dict[str, np.ndarray]) -> dict[int, tuple
     """Points and weights of an exact mean; ValueError where they do not fit their block."""
     extra = {}
     for k, block in enumerate(basis.blocks):
-        if f"extra{k}.points" not in arrays:
+        if f"extra{k}.weights" not in arrays:
             continue
-        points, weights = arrays[f"extra{k}.points"], arrays[f"extra{k}.weights"]
+        weights = arrays[f"extra{k}.weights"]
+        if weights.ndim != 1:
+            raise ValueError(f"the weights of the further points of block {k} have the shape {weights.shape}")
+        points = arrays.get(f"extra{k}.points", np.eye(len(weights)))
         if points.shape != (*weights.shape, block.points.shape[1]) or not block.descriptor.of_atoms:
             raise ValueError(f"the further points of block {k} have the shape {points.shape}")
         extra[k] = points, weights
@@ -339,6 +350,18 @@ def _restore_baseline(stored: dict[str, Any] | None, given: Any, path: Any) -> A
 
 def _json_float(value: float) -> float | None:
     return None if np.isnan(value) else float(value)
+
+
+def _follows_from_points(block: SparseBlock) -> bool:
+    """Whether the points give the factor again, bit for bit."""
+    try:
+        return np.array_equal(factor_of(block.points, block.kernel, block.jitter), block.factor)
+    except np.linalg.LinAlgError:
+        return False
+
+
+def _is_identity(points: np.ndarray) -> bool:
+    return len(points) == points.shape[1] and np.array_equal(points, np.eye(len(points)))
 
 
 def _pack(lower: np.ndarray) -> np.ndarray:

@@ -62,13 +62,17 @@ class OutOfFold:
         whole = set(held[:: max(1, -(-labels // LABELS))].tolist())
         energies = [n for n in held if data.targets[n].energy is not None and n not in whole]
         alone = set(energies[:: max(1, -(-len(energies) // ENERGIES))])
-        self.sample = {n: n in whole for n in sorted(whole | alone)}
+        self.sample = {int(n): n in whole for n in sorted(whole | alone) if mean.judges(int(n))}
         self.errors: list[FrameErrors] = []
+        self._progress: Any = None
+        self._left = len(self.sample)
 
     def judge(self, fold: int, posterior: Posterior) -> None:
         """Add the errors of the frames of ``fold`` under ``posterior``, which was solved without them."""
         mine = [(n, whole) for n, whole in self.sample.items() if self.folds[n] == fold]
-        for n, whole in self.bar(mine, desc=f"error bars, fold {fold + 1}", unit="frame"):
+        if self._progress is None:
+            self._progress = self.bar(total=len(self.sample), desc="error bars", unit="frame")
+        for n, whole in mine:
             targets = self.data.targets[n]
             derivatives = whole and targets.derivatives
             structure = Structure(self.data.frames[n].atoms, self.basis.r_cut)
@@ -80,6 +84,10 @@ class OutOfFold:
             if not derivatives:
                 errors = errors[0], None, None
             self.errors.append(FrameErrors.of(targets.n_atoms, VarianceParts.of_rows(posterior, A, rows), *errors))
+        self._progress.update(len(mine))
+        self._left -= len(mine)
+        if self._left == 0:
+            self._progress.close()
 
     def consistent(self, calibration: Calibration, recalibration: Recalibration) -> Calibration:
         """The calibration with the function's variances shrunk, per label kind, until nearly all of the sample's are

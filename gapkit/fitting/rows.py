@@ -42,7 +42,7 @@ def accumulate_rows(
         rows = basis.rows(structure, derivatives=targets.derivatives, prior=variances)
         return list(observations(targets, rows, own_groups))
 
-    progress = bar(total=len(data.frames), desc="rows", unit="frame")
+    progress = bar(total=len(data.frames), desc="covariances", unit="frame")
     for batch in _batches(data.targets, min(max(2000, basis.n_columns), LARGEST_BATCH)):
         made = map_blocks(frame_rows, batch, n_threads)
         flat = [(n, o) for n, per_frame in zip(batch, made, strict=True) for o in per_frame]

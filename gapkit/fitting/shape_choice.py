@@ -51,8 +51,9 @@ FINEST = 12
 WORTH, WORTH_LONGER = 0.03, 0.06
 #: how much worse a shape is than the best when shapes beyond it are not tried
 LOST = 0.03
-#: columns and iterations (tens) of a level search that starts from the levels of another shape, and of its last stage
-ROUGH, ROUGH_ITERATIONS, LAST_ITERATIONS = 250, 5, 3
+#: columns and iterations of a level search that starts from the levels of another shape, and iterations of its last
+#: stage: differences that count are far larger than what more of them would change
+ROUGH, ROUGH_ITERATIONS, LAST_ITERATIONS = 250, 20, 30
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def choose_shape(
     """The terms with the best shape of SOAP for these frames, and what was tried (first the default)."""
     comparison = Comparison(pilot(data), given, n_folds, n_threads, _quiet(bar))
     shells = Shells.of([f.atoms for f in comparison.data.frames], LONGEST_TRIED + REACH)
-    progress = bar(desc="shape", unit="fit")
+    progress = bar(total=1 + max(len(OUTWARDS), len(INWARDS)), desc="cutoff and resolution", unit="fit")
 
     def judged(shape: tuple[float, int, float]) -> tuple[float, tuple[Term, ...]]:
         changed = reshaped(terms, shape, shells)

@@ -169,11 +169,11 @@ def solve(data: TrainingSet, found: FoundLevels, work: Work) -> Solution:
             levels.noise,
             levels.signal,
             made.basis.column_terms(),
-            progress=lambda items: work.bar(items, desc="solve", unit="triangle"),
+            progress=lambda items: work.bar(items, desc="solving", unit="part"),
         )
     if made.exact and suits(made.terms):
         covariances = LabelCovariances(data, made.basis, made.own_groups, work.bar, work.n_threads)
-        return Solution(posterior, covariances.mean(levels, made.folds, work.n_threads))
+        return Solution(posterior, covariances.mean(levels, made.folds))
     with blas_threads(work.n_threads):
         return Solution(posterior, SparseMean(made.basis.unwhiten(posterior.weights)))
 
@@ -203,19 +203,20 @@ def judge(data: TrainingSet, found: FoundLevels, solution: Solution, settings: F
 
 
 def assemble(
-    data: TrainingSet, found: FoundLevels, solution: Solution, judged: Judgement, settings: FitSettings
+    data: TrainingSet, found: FoundLevels, solution: Solution, judged: Judgement, settings: FitSettings, work: Work
 ) -> Potential:
     """The potential: what was found, a cheap form of its local variances, and the limits of its domain."""
     made, mean, posterior = found.design, solution.mean, solution.posterior
-    sample = [Structure(atoms, made.basis.r_cut) for atoms in domain_sample(data)]
-    few = made.basis.n_columns <= LARGEST_FORM
-    forms = choose_forms(made.basis, posterior, judged.calibration, sample) if few else {}
-    spreads = Spreads(made.basis, posterior, judged.errors, settings.n_jobs)
-    predictors = made.basis.predictors(mean.alpha, mean.extra)
-    cheap = LocalVariance(made.basis, mean.alpha, posterior.signal, judged.calibration, predictors, forms)
+    basis = mean.basis_of(made.basis)
+    sample = [Structure(atoms, basis.r_cut) for atoms in domain_sample(data)]
+    few = basis.n_columns <= LARGEST_FORM
+    forms = choose_forms(basis, posterior, judged.calibration, sample, work.bar) if few else {}
+    spreads = Spreads(basis, posterior, judged.errors, settings.n_jobs)
+    predictors = basis.predictors(mean.alpha, mean.extra)
+    cheap = LocalVariance(basis, mean.alpha, posterior.signal, judged.calibration, predictors, forms)
     return Potential(
         terms=made.terms,
-        basis=made.basis,
+        basis=basis,
         posterior=posterior,
         alpha=mean.alpha,
         extra=mean.extra,
@@ -223,10 +224,10 @@ def assemble(
         baseline=settings.baseline,
         errors=judged.errors,
         species=data.species,
-        domain=measured_domain(data, judged.out_of_fold, sample, spreads, cheap),
+        domain=measured_domain(data, judged.out_of_fold, sample, spreads, cheap, work.bar),
         noise_levels=dict(found.levels.noise),
         metadata={
-            **describe_training(data, made.basis, found.levels, judged.calibration, settings.n_folds),
+            **describe_training(data, basis, found.levels, judged.calibration, settings.n_folds),
             "levels": found.account | mean.account,
             "domain": training_domain(data.frames),
         },

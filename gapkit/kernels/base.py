@@ -8,6 +8,9 @@ import numpy as np
 
 from gapkit.numerics import kernel_functions
 
+#: rows of a kernel matrix whose slopes are held at a time
+ROWS = 256
+
 
 @dataclass(frozen=True)
 class Kernel:
@@ -55,7 +58,10 @@ class Kernel:
         t = self.argument(X, X if Y is None else Y)
         if Y is None and self.centred:
             np.fill_diagonal(t, 0.0)
-        kernel_functions.apply(self.function, self.parameter, t, t, np.empty_like(t))
+        slopes = np.empty((min(len(t), ROWS), t.shape[1]))  # not wanted: of some rows at a time
+        for begin in range(0, len(t), ROWS):
+            part = t[begin : begin + ROWS]
+            kernel_functions.apply(self.function, self.parameter, part, part, slopes[: len(part)])
         return t
 
     def diagonal(self, X: np.ndarray) -> np.ndarray:

@@ -21,6 +21,7 @@ from gapkit.kernels import Kernel
 from gapkit.models import streamed_rows
 from gapkit.models.sparse_block import SparseBlock, whiten, whitening_factor
 from gapkit.numerics import design_rows
+from gapkit.numerics.threads import blas_threads
 from gapkit.structures.structure import Structure
 
 #: least jitter of a potential: smaller ones let weights grow tenfold, and with them the rounding noise of energies, and
@@ -87,7 +88,8 @@ class SparseBasis:
         for term, descriptor, kernel, channel, features in chosen:
             onto = (directions or {}).get((term, channel))
             points = np.ascontiguousarray(projected(kernel.scale(features), onto))
-            factor, added = whitening_factor(kernel.of_scaled(points), jitter)
+            with blas_threads(1):  # as ``factor_of`` does: threads round differently
+                factor, added = whitening_factor(kernel.of_scaled(points), jitter)
             blocks.append(SparseBlock(term, descriptor, kernel, channel, points, factor, added, slice(0), onto))
         return cls.of_blocks(blocks, n_terms)
 

@@ -19,7 +19,7 @@ for k, the kernel values that the prediction of the mean has at hand. The residu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,11 +80,16 @@ def supports(basis: SparseBasis) -> bool:
 
 
 def choose_forms(
-    basis: SparseBasis, posterior: Posterior, calibration: Calibration, structures: Sequence[Structure]
+    basis: SparseBasis,
+    posterior: Posterior,
+    calibration: Calibration,
+    structures: Sequence[Structure],
+    bar: Callable[..., Iterable[Structure]] | None = None,
 ) -> dict[int, LocalForm]:
     """Forms by index of SOAP block, from the environments of a sample of training frames.
 
-    Empty where the model is of another kind. A block of which the sample holds no environment gets no form.
+    Empty where the model is of another kind. A block of which the sample holds no environment gets no form. ``bar``
+    makes a progress bar of the frames; None: without one.
     """
     if not supports(basis):
         return {}
@@ -92,7 +97,7 @@ def choose_forms(
     pair_columns = _pair_columns(basis)
     stride = max(1, sum(s.n_atoms for s in structures) // SAMPLE)
     passed = dict.fromkeys((k for k, _ in _soap_blocks(basis)), 0)
-    for s in structures:
+    for s in structures if bar is None else bar(structures, desc="fast error bars", unit="frame"):
         K = basis.local_rows(s).K
         for k, b in _soap_blocks(basis):
             all_mine = np.flatnonzero(s.numbers == b.channel[0])

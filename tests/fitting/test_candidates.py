@@ -75,7 +75,7 @@ def test_each_stratum_keeps_candidates_of_its_own(monkeypatch):
         "rare": len(frames[0]), "common": sum(map(len, frames[1:])),
     }  # fmt: skip
     assert pool.seen((0, (29,))) == sum(map(len, frames))
-    assert len(pool.candidates((0, (29,)))) == sum(len(r.kept) for r in strata.values())
+    assert len(pool.candidates((0, (29,)))) == sum(len(r.features()) for r in strata.values())
 
 
 def test_a_reservoir_is_a_uniform_sample():
@@ -102,3 +102,19 @@ def test_stratified_goes_through_settings_files_and_sparse(train):
             small_gap(sparse={"n": 12, "stratified": bad}).fit(train)
     with pytest.raises(SettingsError, match="stratified must be true or false"):
         gapkit.GAP(terms=[{"name": "soap", "stratified": "no"}]).fit(train)
+
+
+def test_a_reservoir_keeps_what_one_of_single_rows_keeps():
+    """Offered in blocks of any size, against the algorithm row by row."""
+    rows, kept, rng = np.arange(90.0).reshape(45, 2), [], np.random.default_rng(3)
+    for seen, row in enumerate(rows, 1):
+        if len(kept) < 20:
+            kept.append(row)
+        elif (place := int(rng.integers(seen))) < 20:
+            kept[place] = row
+    reservoir = Reservoir(20, np.random.default_rng(3))
+    for begin, end in [(0, 7), (7, 7), (7, 25), (25, 45)]:
+        reservoir.add(rows[begin:end])
+        assert len(reservoir.features()) == min(20, end)
+    np.testing.assert_array_equal(reservoir.features(), kept)
+    assert reservoir.seen == 45
