@@ -19,6 +19,7 @@ from gapkit.estimators.report import Report, evaluate_frames
 from gapkit.exceptions import DataError, ModelFileError, NumericsError, SettingsError
 from gapkit.fitting.fit import Fit, fit_potential, update_fit
 from gapkit.fitting.model_file import load_model, save_model
+from gapkit.fitting.screening import ScreenedLabel
 from gapkit.numerics.compilation import announce_compilation
 from gapkit.potential.calculator import GAPCalculator
 from gapkit.potential.potential import Potential
@@ -92,6 +93,9 @@ class GAP(ErrorBars, BaseEstimator):
     folds
         Number of folds for held-out error. Frames that share ``info["trajectory"]`` stay together, the others are
         grouped by similarity.
+    screen
+        Whether labels that contradict those of all other frames are left out of the fit, with a warning that names them
+        (``gapkit.fitting.screening``); ``describe`` lists them.
     energy_key, forces_key, virial_key
         Names of the labels; default: ASE results, then ``energy``, ``forces``, ``virial`` or ``stress`` in info/arrays.
     n_jobs
@@ -121,6 +125,7 @@ class GAP(ErrorBars, BaseEstimator):
         sparse: Any = "auto",
         exact: bool | str = "auto",
         folds: int = 5,
+        screen: bool = True,
         energy_key: str | None = None,
         forces_key: str | None = None,
         virial_key: str | None = None,
@@ -134,6 +139,7 @@ class GAP(ErrorBars, BaseEstimator):
         self.sparse = sparse
         self.exact = exact
         self.folds = folds
+        self.screen = screen
         self.energy_key = energy_key
         self.forces_key = forces_key
         self.virial_key = virial_key
@@ -288,6 +294,7 @@ class GAP(ErrorBars, BaseEstimator):
         dropped = m.get("levels", {}).get("dropped_terms")
         if dropped:
             lines.append(f"dropped, because their signal vanished: {', '.join(dropped)}")
+        lines += screened_lines(m)
         lines += shape_lines(m.get("levels", {}).get("shapes") or [])
         lines.append(f"baseline: {type(p.baseline).__name__ if p.baseline is not None else 'none'}")
         return "\n".join([*lines, held_out_table(p)])
@@ -303,7 +310,8 @@ class GAP(ErrorBars, BaseEstimator):
     def _settings(self) -> dict[str, Any]:
         """JSON-ready constructor arguments; terms and baseline are kept by the potential."""
         settings = {
-            name: getattr(self, name) for name in ("exact", "folds", "energy_key", "forces_key", "virial_key", "n_jobs")
+            name: getattr(self, name)
+            for name in ("exact", "folds", "screen", "energy_key", "forces_key", "virial_key", "n_jobs")
         }
         e0, sparse, seed = self.e0, self.sparse, self.random_state
         if isinstance(e0, Mapping):
@@ -313,6 +321,12 @@ class GAP(ErrorBars, BaseEstimator):
         noise = self.noise if self.noise is None or isinstance(self.noise, str) else dict(self.noise)
         seed = int(seed) if isinstance(seed, int | np.integer) else None
         return settings | {"e0": e0, "noise": noise, "sparse": sparse, "random_state": seed}
+
+
+def screened_lines(metadata: Mapping[str, Any]) -> list[str]:
+    """The labels that were left out of a fit because they contradict all others."""
+    labels = [ScreenedLabel(**table) for table in metadata.get("screened", [])]
+    return [f"left out of the fit, because it contradicts all others: {label}" for label in labels]
 
 
 def shape_lines(shapes: Sequence[Sequence[Any]]) -> list[str]:

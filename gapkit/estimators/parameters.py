@@ -51,6 +51,7 @@ def fit_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
         "sparse": _sparse(parameters["sparse"]),
         "exact": _exact(parameters["exact"]),
         "n_folds": int(folds),
+        "screen": _screen(parameters["screen"]),
         "n_jobs": n_jobs,
         "random_state": _random_state(parameters["random_state"]),
     }
@@ -185,6 +186,13 @@ def _exact(exact: Any) -> bool | str:
     if isinstance(exact, bool | np.bool_) or (isinstance(exact, str) and exact == "auto"):
         return exact if isinstance(exact, str) else bool(exact)
     raise SettingsError(f"exact must be True, False or 'auto', not {exact!r}")
+
+
+def _screen(screen: Any) -> bool:
+    """True or False."""
+    if isinstance(screen, bool | np.bool_):
+        return bool(screen)
+    raise SettingsError(f"screen must be True or False, not {screen!r}")
 
 
 def _random_state(random_state: Any) -> Any:

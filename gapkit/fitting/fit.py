@@ -20,6 +20,7 @@ from gapkit.fitting.out_of_fold import OutOfFold
 from gapkit.fitting.plan import plan_line
 from gapkit.fitting.pruning import account_without, without_terms
 from gapkit.fitting.rows import accumulate_rows
+from gapkit.fitting.screening import screened
 from gapkit.fitting.shape_choice import Shape, choose_shape, worthwhile
 from gapkit.fitting.training_ranges import training_domain
 from gapkit.fitting.training_set import (
@@ -69,13 +70,14 @@ def fit_potential(
     n_jobs: int | None = None,
     random_state: Any = None,
     progress: bool = False,
+    screen: bool = True,
 ) -> Fit:
     """Fit a potential to labelled frames; see ``gapkit.GAP`` for the parameters."""
     with limited_threads(n_jobs):
-        return _fit(frames, terms, baseline, e0, noise, sparse, exact, n_folds, n_jobs, random_state, progress)
+        return _fit(frames, terms, baseline, e0, noise, sparse, exact, n_folds, n_jobs, random_state, progress, screen)
 
 
-def _fit(frames, terms, baseline, e0, noise, sparse, exact, n_folds, n_jobs, random_state, progress) -> Fit:
+def _fit(frames, terms, baseline, e0, noise, sparse, exact, n_folds, n_jobs, random_state, progress, screen) -> Fit:
     rng = np.random.default_rng(random_state)
     n_threads = thread_count()
     given = NoiseSettings.parse(noise)
@@ -85,6 +87,7 @@ def _fit(frames, terms, baseline, e0, noise, sparse, exact, n_folds, n_jobs, ran
     if exact == "auto":
         exact = untouched and within_reach(data)
     terms = choose_terms(terms, data, sparse, bool(exact))
+    data, left_out = screened(data, terms, e0, n_threads, bar) if screen else (data, ())
     shapes: list[Shape] = []
     if untouched and not exact and n_folds > 1 and worthwhile(data):
         terms, shapes = choose_shape(terms, data, given, n_folds, n_threads, bar)
@@ -153,6 +156,7 @@ def _fit(frames, terms, baseline, e0, noise, sparse, exact, n_folds, n_jobs, ran
                 **describe_training(data, basis, levels, calibration, n_folds),
                 "levels": account,
                 "domain": training_domain(data.frames),
+                "screened": [label.as_dict() for label in left_out],
             },
             n_jobs=n_jobs,
         )

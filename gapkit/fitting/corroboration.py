@@ -1,0 +1,103 @@
+"""Whether the labels of a frame bear each other out: an unusual frame's do, wrong labels do not."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+import numpy as np
+
+from gapkit.models.left_out import Key, LeftOutFrames
+
+#: a label is borne out where knowing it makes errors of others smaller: the forces on half of the atoms those of the
+#: other half by this factor, and one label kind another by that factor
+HALVES, BORNE_OUT = 2.0, 3.0
+#: a label kind that made another's error larger by this factor is contradicted
+WORSE = 3.0
+#: an error of the forces below this share of the forces themselves is a misfit rather than a mistake
+MISFIT = 0.1
+
+
+class Corroboration:
+    """The label kinds of one suspicious frame, and what each says of the others.
+
+    Parameters
+    ----------
+    model
+        Rows of all frames.
+    frame
+        The frame.
+    aside
+        Label kinds of frames that have no part in any posterior.
+    errors
+        By label kind, errors (n,) under the posterior without the frame, in units of the noise.
+    allowed
+        By label kind, the root-mean-square error that would not be suspicious.
+    atoms : (n,) int
+        Atom of each force label.
+    """
+
+    def __init__(
+        self,
+        model: LeftOutFrames,
+        frame: int,
+        aside: Collection[Key],
+        errors: Mapping[str, np.ndarray],
+        allowed: Mapping[str, float],
+        atoms: np.ndarray,
+    ) -> None:
+        self.model, self.frame, self.aside = model, frame, aside
+        self.errors, self.allowed, self.atoms = errors, allowed, atoms
+
+    def not_borne_out(self, suspicious: Sequence[str]) -> list[str]:
+        """Those of the ``suspicious`` label kinds that the frame's other labels do not bear out."""
+        accepted = [kind for kind in self.errors if kind not in suspicious]
+        left = list(suspicious)
+        if "forces" in left and not self._contradicted("forces", accepted) and self._forces_stand():
+            left.remove("forces")
+            accepted.append("forces")
+        while left:
+            now = self._given(accepted)
+            stand = [kind for kind in left if now[kind] <= self.allowed[kind]] or self._pair(left, accepted, now)
+            if not stand:
+                break
+            left = [kind for kind in left if kind not in stand]
+            accepted += stand
+        return left
+
+    def _given(self, known: Sequence[str]) -> dict[str, float]:
+        """Root-mean-square errors by label kind where the kinds ``known`` of the frame are known."""
+        found = self.model.errors_given(self.frame, {kind: slice(None) for kind in known}, self.aside)
+        return {kind: _rms(error) for kind, error in found.items()}
+
+    def _contradicted(self, kind: str, accepted: Sequence[str]) -> bool:
+        """Whether knowing ``kind`` makes an accepted kind suspicious."""
+        with_it = self._given([kind])
+        return any(with_it[other] > max(self.allowed[other], WORSE * _rms(self.errors[other])) for other in accepted)
+
+    def _forces_stand(self) -> bool:
+        """Whether the forces on each half of the atoms bear out the other half, or err by a misfit's share only."""
+        error, label = self.errors["forces"], self.model.rows[self.frame, "forces"].y
+        if _rms(error) < MISFIT * _rms(label):
+            return True
+        half = np.isin(self.atoms, np.unique(self.atoms)[::2])
+        if half.all():
+            return False
+        before = after = 0.0
+        for known in (half, ~half):
+            found = self.model.errors_given(self.frame, {"forces": np.flatnonzero(known)}, self.aside)["forces"]
+            before += float(np.sum(error[~known] ** 2))
+            after += float(np.sum(found[~known] ** 2))
+        return after * HALVES**2 < before
+
+    def _pair(self, left: Sequence[str], accepted: Sequence[str], now: Mapping[str, float]) -> list[str]:
+        """Two label kinds that bear each other out; none where there are no such two."""
+        for place, one in enumerate(left):
+            for other in left[place + 1 :]:
+                with_one, with_other = self._given([*accepted, one]), self._given([*accepted, other])
+                if with_one[other] * BORNE_OUT < now[other] and with_other[one] * BORNE_OUT < now[one]:
+                    return [one, other]
+        return []
+
+
+def _rms(values: np.ndarray) -> float:
+    return float(np.sqrt(np.mean(values**2)))
