@@ -8,9 +8,11 @@ import numpy as np
 
 from gapkit.models.left_out import Key, LeftOutFrames
 
-#: a label is borne out where knowing it makes errors of others smaller: the forces on half of the atoms those of the
-#: other half by this factor, and one label kind another by that factor
-HALVES, BORNE_OUT = 2.0, 3.0
+#: labels are borne out where those of the frame that are known make their error smaller by this factor: the forces on
+#: half of the atoms those of the other half, labels that stand those that are suspicious
+SMALLER = 2.0
+#: two suspicious label kinds bear each other out where either makes the error of the other smaller by this factor
+MUTUALLY = 3.0
 #: a label kind that made another's error larger by this factor is contradicted
 WORSE = 3.0
 #: an error of the forces below this share of the forces themselves is a misfit rather than a mistake
@@ -57,7 +59,7 @@ class Corroboration:
             accepted.append("forces")
         while left:
             now = self._given(accepted)
-            stand = [kind for kind in left if now[kind] <= self.allowed[kind]] or self._pair(left, accepted, now)
+            stand = [kind for kind in left if now[kind] <= self._allowed_given(kind)] or self._pair(left, accepted, now)
             if not stand:
                 break
             left = [kind for kind in left if kind not in stand]
@@ -68,6 +70,10 @@ class Corroboration:
         """Root-mean-square errors by label kind where the kinds ``known`` of the frame are known."""
         found = self.model.errors_given(self.frame, {kind: slice(None) for kind in known}, self.aside)
         return {kind: _rms(error) for kind, error in found.items()}
+
+    def _allowed_given(self, kind: str) -> float:
+        """Error of a suspicious kind, where other labels of the frame are known, that lets it stand."""
+        return max(self.allowed[kind], _rms(self.errors[kind]) / SMALLER)
 
     def _contradicted(self, kind: str, accepted: Sequence[str]) -> bool:
         """Whether knowing ``kind`` makes an accepted kind suspicious."""
@@ -87,14 +93,14 @@ class Corroboration:
             found = self.model.errors_given(self.frame, {"forces": np.flatnonzero(known)}, self.aside)["forces"]
             before += float(np.sum(error[~known] ** 2))
             after += float(np.sum(found[~known] ** 2))
-        return after * HALVES**2 < before
+        return after * SMALLER**2 < before
 
     def _pair(self, left: Sequence[str], accepted: Sequence[str], now: Mapping[str, float]) -> list[str]:
         """Two label kinds that bear each other out; none where there are no such two."""
         for place, one in enumerate(left):
             for other in left[place + 1 :]:
                 with_one, with_other = self._given([*accepted, one]), self._given([*accepted, other])
-                if with_one[other] * BORNE_OUT < now[other] and with_other[one] * BORNE_OUT < now[one]:
+                if with_one[other] * MUTUALLY < now[other] and with_other[one] * MUTUALLY < now[one]:
                     return [one, other]
         return []
 

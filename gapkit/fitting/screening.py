@@ -53,8 +53,8 @@ MOST = {"forces": 15.0, "energy": 30.0, "virial": 15.0}
 COMMON, TAIL, OWN_TYPE = 0.85, 2.5, 5
 #: frames at this share of the worst error, or more, are set aside together
 TOGETHER = 0.3
-#: rounds of judging, at most
-ROUNDS = 8
+#: rounds of judging, at most, and of the robust fit that says where to begin
+ROUNDS, START_ROUNDS = 8, 10
 #: prior standard deviation (eV) of the energy per atom of each species, which a wrong energy would shift
 COMPOSITION = 10.0
 #: row variances (of the unit kernel, per A^2 or per atom) below this are zero by symmetry
@@ -273,7 +273,7 @@ class _Screening:
 
     def _set_aside(self) -> tuple[set[Key], dict[Key, float], dict[Key, KindErrors]]:
         """Label kinds without a part in the posterior, worst first until nothing changes; scores and errors then."""
-        aside: set[Key] = set()
+        aside = self._start()
         for _ in range(ROUNDS):
             errors = self.model.errors(aside)
             scores = self._scores(errors)
@@ -286,6 +286,16 @@ class _Screening:
             aside = now
         return aside, scores, errors
 
+    def _start(self) -> set[Key]:
+        """Label kinds that a robust fit cannot explain: were they in the first posterior, all would look bad."""
+        residuals = self.model.residuals(START_ROUNDS)
+        aside = set()
+        for kind, frames in self.of_kind.items():
+            if np.isfinite(self.limit(kind)):
+                t = np.array([residuals[k, kind] for k in frames])
+                aside |= {(frames[n], kind) for n in np.flatnonzero(t > LEAST * _typical(t))}
+        return aside
+
     def _scores(self, errors: Mapping[Key, KindErrors]) -> dict[Key, float]:
         """Standardised error of every frame and label kind over that of a typical frame."""
         scores = {}
@@ -293,7 +303,7 @@ class _Screening:
             if not frames:
                 continue
             t = np.array([errors[k, kind].standardised for k in frames])
-            typical = max(float(np.median(t)), float(np.quantile(t, COMMON)) / TAIL, 1e-12)
+            typical = _typical(t)
             types = np.array([str(self.data.targets[k].config_type) for k in frames])
             for name in np.unique(types):
                 mine = np.flatnonzero(types == name)
@@ -327,6 +337,11 @@ def _robust_levels(data: TrainingSet, judged: Sequence[int], terms: Sequence[Ter
         typical = [data.targets[k] for k in spread[len(spread) // 10 : len(spread) - len(spread) // 10]]
     levels, _ = starting_levels(typical, terms, KINDS)
     return replace(levels, noise={kind: sigma / LOOSER for kind, sigma in levels.noise.items()})
+
+
+def _typical(t: np.ndarray) -> float:
+    """Error of a typical frame, of errors (n,)."""
+    return max(float(np.median(t)), float(np.quantile(t, COMMON)) / TAIL, 1e-12)
 
 
 def _rms(values: Any) -> float:
