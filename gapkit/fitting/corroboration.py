@@ -53,17 +53,22 @@ class Corroboration:
     def not_borne_out(self, suspicious: Sequence[str]) -> list[str]:
         """Those of the ``suspicious`` label kinds that the frame's other labels do not bear out."""
         accepted = [kind for kind in self.errors if kind not in suspicious]
-        left = list(suspicious)
-        if "forces" in left and not self._contradicted("forces", accepted) and self._forces_stand():
-            left.remove("forces")
-            accepted.append("forces")
+        if "forces" not in suspicious or self._contradicted("forces", accepted) or not self._forces_stand():
+            return self._left(list(suspicious), accepted)
+        rest = [kind for kind in suspicious if kind != "forces"]
+        left = self._left(rest, [*accepted, "forces"])
+        # forces that go with none of the suspicious labels beside them are another frame's
+        return list(suspicious) if rest and len(left) == len(rest) else left
+
+    def _left(self, left: list[str], accepted: list[str]) -> list[str]:
+        """Those of the label kinds ``left`` that do not stand where the ``accepted`` ones do."""
         while left:
             now = self._given(accepted)
             stand = [kind for kind in left if now[kind] <= self._allowed_given(kind)] or self._pair(left, accepted, now)
             if not stand:
                 break
             left = [kind for kind in left if kind not in stand]
-            accepted += stand
+            accepted = [*accepted, *stand]
         return left
 
     def _given(self, known: Sequence[str]) -> dict[str, float]:

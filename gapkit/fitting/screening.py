@@ -151,7 +151,8 @@ def without_labels(data: TrainingSet, keys: Sequence[Key], e0: Any) -> TrainingS
     frames, targets = list(data.frames), list(data.targets)
     for k, kind in keys:
         frames[k] = _without(frames[k], kind)
-        targets[k] = replace(targets[k], **{kind: None})
+        none: dict[str, Any] = {kind: None}
+        targets[k] = replace(targets[k], **none)
     kept = [k for k, t in enumerate(targets) if t.n_rows]
     reference = data.reference
     if any(kind == "energy" for _, kind in keys):
