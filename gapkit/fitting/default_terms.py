@@ -93,7 +93,7 @@ def starting_levels(
     sigma_E = 0.07 sigma_F and sigma_V = 2 sigma_F per square root of atoms. Noise is bounded below by 1 % of its
     start: forces that vanish by symmetry would drive it to zero.
     """
-    forces = [t.forces.ravel() for t in targets if t.forces is not None and not t.isolated]
+    forces = [t.forces.ravel()[t.force_labels] for t in targets if t.forces is not None and not t.isolated]
     energies = [t.energy / np.sqrt(t.n_atoms) for t in targets if t.energy is not None and not t.isolated]
     sigma_f = 0.05 * float(np.sqrt(np.mean(np.concatenate(forces) ** 2))) if forces else 0.0
     if not sigma_f > 1e-6:

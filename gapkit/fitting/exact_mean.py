@@ -32,7 +32,7 @@ from gapkit.kernels import DotProduct
 from gapkit.models.basis import SparseBasis
 from gapkit.models.exact_gp import ExactSolution, solve_exact
 from gapkit.models.levels import Levels, kind_of
-from gapkit.models.observations import ISOLATED, Targets, group_name
+from gapkit.models.observations import ISOLATED, Targets, group_name, informative
 from gapkit.models.terms import Term
 from gapkit.numerics.label_covariances import block_row
 from gapkit.numerics.threads import blas_threads, map_blocks, physical_memory
@@ -85,11 +85,17 @@ class Labels:
             add(kind, np.array([0]), 1 / root, np.array([targets.energy / root]))
         if not targets.isolated and targets.forces is not None:
             kind = group_name("forces", targets.config_type, own_groups)
-            add(kind, np.arange(1, 1 + 3 * n), -1.0, targets.forces.ravel())
+            labels = np.flatnonzero(targets.force_labels)
+            add(kind, 1 + labels, -1.0, targets.forces.ravel()[labels])
         if not targets.isolated and targets.virial is not None:
             kind = group_name("virial", targets.config_type, own_groups)
             add(kind, np.arange(1 + 3 * n, 7 + 3 * n), -1 / root, targets.virial / root)
         return cls(np.concatenate(rows), np.concatenate(scale), np.concatenate(y), groups)
+
+    def only(self, which: np.ndarray) -> Labels:
+        """These labels alone: ``which`` (n,) bool."""
+        groups = [g for g, kept in zip(self.groups, which, strict=True) if kept]
+        return Labels(self.rows[which], self.scale[which], self.y[which], groups)
 
 
 @dataclass(frozen=True)
@@ -103,8 +109,8 @@ class ExactMean:
     extra : dict
         Per SOAP block its (points (d, d), weights (d,)).
     errors : dict
-        Per held-out frame its out-of-fold errors of energy (eV), forces (3n,) in eV/A, and virial (6,) in eV; None
-        where there is no label.
+        Per held-out frame its out-of-fold errors of energy (eV), forces (3n,) in eV/A, and virial (6,) in eV; None or
+        NaN where there is no label, or none that tells anything.
     noise_factor : float
         By which the levels' noise was multiplied.
     held_out : dict
@@ -184,12 +190,30 @@ class LabelCovariances:
         progress.close()
         self.whitened = [d[0] for d in described]
         self.environments = {k: [d[1][k] for d in described] for k in self.soap}
+        for n in range(len(self.labels)):
+            free = self._informative(n)
+            if not free.all():
+                self.labels[n], self.whitened[n] = self.labels[n].only(free), self.whitened[n][free]
+
+    def _informative(self, n: int) -> np.ndarray:
+        """Which labels of frame ``n`` are not fixed by symmetry, by their prior variances."""
+        labels, end = self.labels[n], 1 + 3 * self.data.targets[n].n_atoms
+        if labels.rows.max(initial=0) == 0:
+            return np.ones(len(labels.rows), dtype=bool)
+        raw = np.zeros((6 + end, 6 + end))
+        place = np.array([0, 6 + end])
+        for k, b in self.soap.items():
+            block_row(0, *_gathered([self.environments[k][n]]), place, b.kernel.zeta, raw)
+        scale = np.where(labels.rows >= end, self.data.targets[n].n_atoms, 1.0)
+        others = np.sum((self.whitened[n] / labels.scale[:, None]) ** 2, axis=1)
+        prior = np.diagonal(raw)[labels.rows] + others
+        return (labels.rows == 0) | informative((prior / scale**2)[:, None])
 
     def _described(self, n: int) -> tuple[np.ndarray, dict[int, tuple]]:
         """Whitened rows of the other terms, and the environments of every SOAP block of frame ``n``."""
         targets, labels = self.data.targets[n], self.labels[n]
         structure = Structure(self.data.frames[n].atoms, self.basis.r_cut)
-        derivatives = bool(labels.rows.max() > 0)
+        derivatives = bool(labels.rows.max(initial=0) > 0)
         if self.other_basis is None:
             whitened = np.zeros((len(labels.y), 0))
         else:
@@ -308,12 +332,16 @@ class LabelCovariances:
         return ExactMean(alpha, extra, errors, factor, self._held_out(held))
 
     def _errors(self, n: int, errors: np.ndarray) -> tuple[float | None, np.ndarray | None, np.ndarray | None]:
-        kinds, root = np.array([kind_of(g) for g in self.labels[n].groups]), np.sqrt(self.data.targets[n].n_atoms)
-        energy, forces, virial = (errors[kinds == kind] for kind in ("energy", "forces", "virial"))
+        n_atoms, rows = self.data.targets[n].n_atoms, self.labels[n].rows
+        every = np.full(7 + 3 * n_atoms, np.nan)
+        every[rows] = errors
+        every[0] *= np.sqrt(n_atoms)
+        every[1 + 3 * n_atoms :] *= np.sqrt(n_atoms)
+        energy, forces, virial = every[0], every[1 : 1 + 3 * n_atoms], every[1 + 3 * n_atoms :]
         return (
-            float(energy[0]) * root if len(energy) else None,
-            forces if len(forces) else None,
-            virial * root if len(virial) else None,
+            float(energy) if np.isfinite(energy) else None,
+            forces if np.isfinite(forces).any() else None,
+            virial if np.isfinite(virial).any() else None,
         )
 
     def _held_out(self, held: dict[int, np.ndarray]) -> dict[str, float]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from gapkit.exceptions import DataError
 from gapkit.fitting.level_choice import EnergySample
 from gapkit.fitting.training_set import TrainingSet
 from gapkit.models.basis import SparseBasis
@@ -42,6 +43,9 @@ def accumulate_rows(
     for batch in _batches(data.targets, min(max(2000, basis.n_columns), LARGEST_BATCH)):
         made = map_blocks(frame_rows, batch, n_threads)
         flat = [(n, o) for n, per_frame in zip(batch, made, strict=True) for o in per_frame]
+        progress.update(len(batch))
+        if not flat:
+            continue  # all labels of these frames are fixed by symmetry
         with blas_threads(n_threads):
             A = basis.whiten(np.vstack([o.K for _, o in flat]))
             begin = 0
@@ -52,8 +56,12 @@ def accumulate_rows(
                 triangles.update(part, o.y, o.prior, o.group, int(folds[n]), log_scale)
                 if sample is not None:
                     sample.offer(o, part, int(folds[n]), n)
-        progress.update(len(batch))
     progress.close()
+    if not triangles.items:
+        raise DataError(
+            "no label tells anything: all forces and stresses vanish by symmetry; add energies, or frames whose atoms "
+            "are displaced"
+        )
 
 
 def _batches(targets: Sequence[Targets], rows: int) -> Iterator[list[int]]:

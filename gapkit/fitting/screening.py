@@ -57,8 +57,6 @@ TOGETHER = 0.3
 ROUNDS, START_ROUNDS = 8, 10
 #: prior standard deviation (eV) of the energy per atom of each species, which a wrong energy would shift
 COMPOSITION = 10.0
-#: row variances (of the unit kernel, per A^2 or per atom) below this are zero by symmetry
-SYMMETRY = 1e-10
 #: labels that the warning spells out
 SPELLED_OUT = 8
 
@@ -228,18 +226,14 @@ class _Screening:
         return rows
 
     def _kept(self, k: int, o: Observations, every: int) -> tuple[Key, _Kind, np.ndarray, np.ndarray]:
-        """Rows of one label kind that are judged: not those fixed by symmetry, and of large sets the forces of each
-        ``every``-th atom."""
+        """Rows of one label kind that are judged: of large sets the forces on each ``every``-th atom."""
         n = self.data.targets[k].n_atoms
-        prior = o.prior.sum(axis=1)
-        free = prior > SYMMETRY * (n if o.group == "virial" else 1.0)
+        places = np.zeros(1, dtype=np.int64) if o.places is None else o.places
+        kept = np.ones(len(places), dtype=bool)
         if o.group == "forces" and every > 1:
-            chosen = np.zeros(n, dtype=bool)
-            chosen[:: max(1, min(every, n // 4))] = True
-            free &= np.repeat(chosen, 3)
+            kept = places // 3 % max(1, min(every, n // 4)) == 0
         sigma = self.noise[o.group]
-        places = np.flatnonzero(free)
-        return (k, o.group), _Kind(places, sigma * o.scale), o.K[places] / sigma, o.y[places] / sigma
+        return (k, o.group), _Kind(places[kept], sigma * o.scale), o.K[kept] / sigma, o.y[kept] / sigma
 
     def _whitened(self, basis: SparseBasis, k: int, kind: str, K: np.ndarray) -> np.ndarray:
         A = np.zeros((len(K), basis.n_columns + len(self.data.species)))
