@@ -15,7 +15,7 @@ SMALLER = 2.0
 MUTUALLY = 3.0
 #: a label kind that made another's error larger by this factor is contradicted
 WORSE = 3.0
-#: an error of the forces below this share of the forces themselves is a misfit rather than a mistake
+#: an error below this share of the labels' size may be a misfit rather than a mistake
 MISFIT = 0.1
 
 
@@ -34,6 +34,8 @@ class Corroboration:
         By label kind, errors (n,) under the posterior without the frame, in units of the noise.
     allowed
         By label kind, the root-mean-square error that would not be suspicious.
+    sizes
+        By label kind, the size of what the model explains, in units of the noise.
     atoms : (n,) int
         Atom of each force label.
     """
@@ -45,13 +47,16 @@ class Corroboration:
         aside: Collection[Key],
         errors: Mapping[str, np.ndarray],
         allowed: Mapping[str, float],
+        sizes: Mapping[str, float],
         atoms: np.ndarray,
     ) -> None:
         self.model, self.frame, self.aside = model, frame, aside
-        self.errors, self.allowed, self.atoms = errors, allowed, atoms
+        self.errors, self.allowed, self.sizes, self.atoms = errors, allowed, sizes, atoms
 
     def not_borne_out(self, suspicious: Sequence[str]) -> list[str]:
         """Those of the ``suspicious`` label kinds that the frame's other labels do not bear out."""
+        if len(suspicious) > 1 and all(map(self._misfit, suspicious)):
+            return []  # a function that the model cannot follow there shows in several labels at once
         accepted = [kind for kind in self.errors if kind not in suspicious]
         if "forces" not in suspicious or self._contradicted("forces", accepted) or not self._forces_stand():
             return self._left(list(suspicious), accepted)
@@ -85,10 +90,14 @@ class Corroboration:
         with_it = self._given([kind])
         return any(with_it[other] > max(self.allowed[other], WORSE * _rms(self.errors[other])) for other in accepted)
 
+    def _misfit(self, kind: str) -> bool:
+        """Whether an error is small beside the labels themselves."""
+        return _rms(self.errors[kind]) < MISFIT * self.sizes[kind]
+
     def _forces_stand(self) -> bool:
         """Whether the forces on each half of the atoms bear out the other half, or err by a misfit's share only."""
-        error, label = self.errors["forces"], self.model.rows[self.frame, "forces"].y
-        if _rms(error) < MISFIT * _rms(label):
+        error = self.errors["forces"]
+        if self._misfit("forces"):
             return True
         half = np.isin(self.atoms, np.unique(self.atoms)[::2])
         if half.all():

@@ -48,6 +48,8 @@ LOOSER = 10.0
 #: where one of them doubles the root-mean-square error of all, but at least and at most this
 LEAST = 8.0
 MOST = {"forces": 15.0, "energy": 30.0, "virial": 15.0}
+#: and this many times that for a frame with nothing but an energy, which no other label can bear out
+ALONE = 2.0
 #: a large error is not rare where this share of the frames has it: the typical error is then at least this quantile
 #: over ``TAIL``; and a config_type of so many frames has a typical error of its own
 COMMON, TAIL, OWN_TYPE = 0.85, 2.5, 5
@@ -249,14 +251,17 @@ class _Screening:
         aside, scores, errors = self._set_aside()
         suspicious: dict[int, list[str]] = {}
         for (k, kind), z in scores.items():
-            if z > self.limit(kind):
+            if z > self.limit(kind) * (ALONE if self.model.kinds[k] == ["energy"] else 1.0):
                 suspicious.setdefault(k, []).append(kind)
+        energies = np.array([self.model.rows[k, "energy"].y[0] for k in self.of_kind["energy"]])
+        spread = float(np.median(np.abs(energies - np.median(energies)))) if len(energies) else 0.0
         found = {}
         for k, kinds in suspicious.items():
             mine = {kind: errors[k, kind].error for kind in self.model.kinds[k]}
             allowed = {kind: _rms(e) * self.limit(kind) / max(scores[k, kind], 1e-12) for kind, e in mine.items()}
             atoms = self.kinds[k, "forces"].places // 3 if "forces" in mine else np.zeros(0, dtype=np.int64)
-            frame = Corroboration(self.model, k, aside, mine, allowed, atoms)
+            sizes = {kind: spread if kind == "energy" else _rms(self.model.rows[k, kind].y) for kind in mine}
+            frame = Corroboration(self.model, k, aside, mine, allowed, sizes, atoms)
             for kind in frame.not_borne_out(kinds):
                 found[k, kind] = self._screened(k, kind, mine[kind], scores[k, kind])
         return found
