@@ -15,6 +15,8 @@ SMALLER = 2.0
 MUTUALLY = 3.0
 #: a label kind that made another's error larger by this factor is contradicted
 WORSE = 3.0
+#: labels whose error falls to this share where they are known lie where no other frame has a say
+UNSEEN = 0.02
 #: an error below this share of the labels' size may be a misfit rather than a mistake
 MISFIT = 0.1
 
@@ -55,6 +57,7 @@ class Corroboration:
 
     def not_borne_out(self, suspicious: Sequence[str]) -> list[str]:
         """Those of the ``suspicious`` label kinds that the frame's other labels do not bear out."""
+        suspicious = [kind for kind in suspicious if not self._unseen(kind)]
         if len(suspicious) > 1 and all(map(self._misfit, suspicious)):
             return []  # a function that the model cannot follow there shows in several labels at once
         accepted = [kind for kind in self.errors if kind not in suspicious]
@@ -89,6 +92,10 @@ class Corroboration:
         """Whether knowing ``kind`` makes an accepted kind suspicious."""
         with_it = self._given([kind])
         return any(with_it[other] > max(self.allowed[other], WORSE * _rms(self.errors[other])) for other in accepted)
+
+    def _unseen(self, kind: str) -> bool:
+        """Whether the model follows the labels of a kind at once where they are known: no other frame has a say there."""
+        return self._given([kind])[kind] < UNSEEN * _rms(self.errors[kind])
 
     def _misfit(self, kind: str) -> bool:
         """Whether an error is small beside the labels themselves."""
