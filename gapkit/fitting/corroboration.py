@@ -16,7 +16,8 @@ MUTUALLY = 3.0
 #: a label kind that made another's error larger by this factor is contradicted
 WORSE = 3.0
 #: labels whose error falls to this share where they are known lie where no other frame has a say
-UNSEEN = 0.02
+#: and the error is no more than so many posterior standard deviations
+UNSEEN, PRIOR_ERRORS = 0.02, 5.0
 #: an error below this share of the labels' size may be a misfit rather than a mistake
 MISFIT = 0.1
 
@@ -36,6 +37,8 @@ class Corroboration:
         By label kind, errors (n,) under the posterior without the frame, in units of the noise.
     allowed
         By label kind, the root-mean-square error that would not be suspicious.
+    deviations
+        By label kind, the posterior standard deviation of a label without the frame, in units of the noise.
     sizes
         By label kind, the size of what the model explains, in units of the noise.
     atoms : (n,) int
@@ -49,11 +52,13 @@ class Corroboration:
         aside: Collection[Key],
         errors: Mapping[str, np.ndarray],
         allowed: Mapping[str, float],
+        deviations: Mapping[str, float],
         sizes: Mapping[str, float],
         atoms: np.ndarray,
     ) -> None:
         self.model, self.frame, self.aside = model, frame, aside
-        self.errors, self.allowed, self.sizes, self.atoms = errors, allowed, sizes, atoms
+        self.errors, self.allowed, self.deviations = errors, allowed, deviations
+        self.sizes, self.atoms = sizes, atoms
 
     def not_borne_out(self, suspicious: Sequence[str]) -> list[str]:
         """Those of the ``suspicious`` label kinds that the frame's other labels do not bear out."""
@@ -94,8 +99,10 @@ class Corroboration:
         return any(with_it[other] > max(self.allowed[other], WORSE * _rms(self.errors[other])) for other in accepted)
 
     def _unseen(self, kind: str) -> bool:
-        """Whether the model follows the labels of a kind at once where they are known: no other frame has a say there."""
-        return self._given([kind])[kind] < UNSEEN * _rms(self.errors[kind])
+        """Whether no other frame has a say: the model follows the labels at once where they are known, and their errors
+        are not beyond the prior's posterior standard deviations."""
+        error = _rms(self.errors[kind])
+        return error < PRIOR_ERRORS * self.deviations[kind] and self._given([kind])[kind] < UNSEEN * error
 
     def _misfit(self, kind: str) -> bool:
         """Whether an error is small beside the labels themselves."""

@@ -254,14 +254,18 @@ class _Screening:
             if z > self.limit(kind) * (ALONE if self.model.kinds[k] == ["energy"] else 1.0):
                 suspicious.setdefault(k, []).append(kind)
         energies = np.array([self.model.rows[k, "energy"].y[0] for k in self.of_kind["energy"]])
-        spread = float(np.median(np.abs(energies - np.median(energies)))) if len(energies) else 0.0
+        middle = float(np.median(energies)) if len(energies) else 0.0
+        spread = float(np.median(np.abs(energies - middle))) if len(energies) else 0.0
         found = {}
         for k, kinds in suspicious.items():
             mine = {kind: errors[k, kind].error for kind in self.model.kinds[k]}
             allowed = {kind: _rms(e) * self.limit(kind) / max(scores[k, kind], 1e-12) for kind, e in mine.items()}
             atoms = self.kinds[k, "forces"].places // 3 if "forces" in mine else np.zeros(0, dtype=np.int64)
-            sizes = {kind: spread if kind == "energy" else _rms(self.model.rows[k, kind].y) for kind in mine}
-            frame = Corroboration(self.model, k, aside, mine, allowed, sizes, atoms)
+            deviations = {kind: float(np.sqrt(1.0 + errors[k, kind].variance.mean())) for kind in mine}
+            sizes = {kind: _rms(self.model.rows[k, kind].y) for kind in mine}
+            if "energy" in mine:
+                sizes["energy"] = max(spread, abs(float(self.model.rows[k, "energy"].y[0] - middle)))
+            frame = Corroboration(self.model, k, aside, mine, allowed, deviations, sizes, atoms)
             for kind in frame.not_borne_out(kinds):
                 found[k, kind] = self._screened(k, kind, mine[kind], scores[k, kind])
         return found
@@ -288,7 +292,7 @@ class _Screening:
 
     def _start(self) -> set[Key]:
         """Label kinds that a robust fit cannot explain: were they in the first posterior, all would look bad."""
-        residuals = self.model.residuals(START_ROUNDS)
+        residuals = self.model.residuals(START_ROUNDS, LOOSER**-2)
         aside = set()
         for kind, frames in self.of_kind.items():
             if np.isfinite(self.limit(kind)):

@@ -70,14 +70,14 @@ class LeftOutFrames:
             self._H += r.A.T @ r.A
             self._c += r.A.T @ r.y
 
-    def residuals(self, rounds: int) -> dict[Key, float]:
+    def residuals(self, rounds: int, trust: float = 1.0) -> dict[Key, float]:
         """Root-mean-square residuals of a fit that few labels cannot bend: least sum of the residuals' norms.
 
         Each frame and label kind counts with its norm rather than the square of it, by least squares with weights that
-        follow the residuals (Holland and Welsch, Commun. Stat. A 6, 813 (1977)); ``rounds`` of them.
+        follow the residuals (Holland and Welsch, Commun. Stat. A 6, 813 (1977)); ``rounds`` of them. ``trust`` is the
+        weight of labels beside the prior: a flexible model would follow the wrong ones.
         """
-        weight = dict.fromkeys(self.rows, 1.0)
-        H, c = self._H, self._c
+        H, c = self._prior + trust * (self._H - self._prior), trust * self._c
         for _ in range(rounds):
             u = scipy.linalg.cho_solve(
                 scipy.linalg.cho_factor(H, lower=True, check_finite=False), c, check_finite=False
@@ -86,7 +86,7 @@ class LeftOutFrames:
             typical: dict[str, float] = {}
             for kind in {kind for _, kind in self.rows}:
                 typical[kind] = max(float(np.median([t for key, t in found.items() if key[1] == kind])), 1e-12)
-            weight = {key: min(1.0, typical[key[1]] / max(t, 1e-300)) for key, t in found.items()}
+            weight = {key: trust * min(1.0, typical[key[1]] / max(t, 1e-300)) for key, t in found.items()}
             H, c = self._prior.copy(), np.zeros_like(c)
             for key, r in self.rows.items():
                 A = weight[key] * r.A
