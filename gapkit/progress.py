@@ -23,6 +23,7 @@ class StageLine:
     def __init__(self, steps: Iterable[Any] | None, desc: str, unit: str, total: float | None) -> None:
         self.steps, self.desc, self.unit, self.total = steps, desc, unit, total
         self.n: float = 0
+        self.initial: float = 0
         self._begin: float | None = time.monotonic()
 
     def __iter__(self) -> Iterator[Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,6 +19,7 @@ from gapkit.estimators.stored_parameters import restored, stored
 from gapkit.exceptions import DataError, ModelFileError, NumericsError, SettingsError
 from gapkit.fitting.fit import Fit, fit_potential, update_fit
 from gapkit.fitting.model_file import load_model, save_model
+from gapkit.fitting.screening import ScreenedLabel
 from gapkit.fitting.settings import FitSettings
 from gapkit.numerics.compilation import announce_compilation
 from gapkit.potential.calculator import GAPCalculator
@@ -93,6 +94,9 @@ class GAP(ErrorBars, BaseEstimator):
     folds
         Number of folds for held-out error. Frames that share ``info["trajectory"]`` stay together, the others are
         grouped by similarity.
+    screen
+        Whether labels that contradict those of all other frames are left out of the fit, with a warning that names them
+        (``gapkit.fitting.screening``); ``describe`` lists them.
     energy_key, forces_key, virial_key
         Names of the labels; default: ASE results, then ``energy``, ``forces``, ``virial`` or ``stress`` in info/arrays.
     n_jobs
@@ -122,6 +126,7 @@ class GAP(ErrorBars, BaseEstimator):
         sparse: Any = "auto",
         exact: bool | str = "auto",
         folds: int = 5,
+        screen: bool = True,
         energy_key: str | None = None,
         forces_key: str | None = None,
         virial_key: str | None = None,
@@ -135,6 +140,7 @@ class GAP(ErrorBars, BaseEstimator):
         self.sparse = sparse
         self.exact = exact
         self.folds = folds
+        self.screen = screen
         self.energy_key = energy_key
         self.forces_key = forces_key
         self.virial_key = virial_key
@@ -289,6 +295,7 @@ class GAP(ErrorBars, BaseEstimator):
         dropped = m.get("levels", {}).get("dropped_terms")
         if dropped:
             lines.append(f"dropped, because their signal vanished: {', '.join(dropped)}")
+        lines += screened_lines(m)
         lines += shape_lines(m.get("levels", {}).get("shapes") or [])
         lines.append(f"baseline: {type(p.baseline).__name__ if p.baseline is not None else 'none'}")
         return "\n".join([*lines, held_out_table(p)])
@@ -300,6 +307,12 @@ class GAP(ErrorBars, BaseEstimator):
             raise SettingsError("this model was loaded without its triangles and cannot be saved as updatable")
         fit = replace(self._fit or Fit(self.potential_, None, None, None), potential=self.potential_)
         save_model(path, fit, stored(self.get_params(deep=False)), updatable)
+
+
+def screened_lines(metadata: Mapping[str, Any]) -> list[str]:
+    """The labels that were left out of a fit because they contradict all others."""
+    labels = [ScreenedLabel(**table) for table in metadata.get("screened", [])]
+    return [f"left out of the fit, because it contradicts all others: {label}" for label in labels]
 
 
 def shape_lines(shapes: Sequence[Sequence[Any]]) -> list[str]:

@@ -45,10 +45,11 @@ class Errors:
             if spread is not None and spread.energy > 0:
                 self.energy_z.append((mean.energy - frame.energy) / spread.energy)
         if frame.forces is not None:
-            error = (mean.forces - frame.forces).ravel()
+            labels = frame.force_labels
+            error = (mean.forces - frame.forces).ravel()[labels]
             self.forces.append(error)
             if spread is not None and spread.forces is not None:
-                std = spread.forces.ravel()
+                std = spread.forces.ravel()[labels]
                 known = std > 0  # zero by symmetry, in a model that was fitted to no forces
                 self.forces_z.append(error[known] / std[known])
         if frame.virial is not None and mean.virial is not None:
@@ -180,10 +181,11 @@ def evaluate_frames(
             energy["predicted"].append(mean.energy / frame.n_atoms)
             energy["std"].append(np.nan if spread is None else spread.energy / frame.n_atoms)
         if frame.forces is not None:
-            forces["reference"].append(frame.forces.ravel())
-            forces["predicted"].append(mean.forces.ravel())
-            known = spread is not None and spread.forces is not None
-            forces["std"].append(spread.forces.ravel() if known else np.full(frame.forces.size, np.nan))
+            labels = frame.force_labels
+            forces["reference"].append(frame.forces.ravel()[labels])
+            forces["predicted"].append(mean.forces.ravel()[labels])
+            std = None if spread is None else spread.forces
+            forces["std"].append(np.full(labels.sum(), np.nan) if std is None else std.ravel()[labels])
     return Report(
         total.summary(),
         {name: errors.summary() for name, errors in sorted(types.items())},

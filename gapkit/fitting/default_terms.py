@@ -23,6 +23,8 @@ MOST_PER_SPECIES, MOST_SPARSE, LABELS_PER_POINT = 2500, 7500, 4
 EXACT_SPARSE = 2000
 #: resolution of the default SOAP (n_max, l_max, sigma in A), and where bonds are shorter than ``SHORT_BOND`` (A)
 COARSE, FINE, SHORT_BOND = (8, 6, 0.5), (8, 6, 0.4), 1.6
+#: a force component (eV/A) below this vanishes by symmetry
+FELT = 1e-6
 #: that of a fast fit, and its sparse points
 FAST, FAST_SPARSE = (6, 4, 0.5), 200
 
@@ -96,9 +98,11 @@ def starting_levels(
     sigma_E = 0.07 sigma_F and sigma_V = 2 sigma_F per square root of atoms. Noise is bounded below by 1 % of its
     start: forces that vanish by symmetry would drive it to zero.
     """
-    forces = [t.forces.ravel() for t in targets if t.forces is not None and not t.isolated]
+    forces = [t.forces.ravel()[t.force_labels] for t in targets if t.forces is not None and not t.isolated]
     energies = [t.energy / np.sqrt(t.n_atoms) for t in targets if t.energy is not None and not t.isolated]
-    sigma_f = 0.05 * float(np.sqrt(np.mean(np.concatenate(forces) ** 2))) if forces else 0.0
+    felt = np.concatenate([*forces, np.zeros(0)])
+    felt = felt[np.abs(felt) > FELT]  # those that vanish by symmetry say nothing of how well forces can be known
+    sigma_f = 0.05 * float(np.sqrt(np.mean(felt**2))) if len(felt) else 0.0
     if not sigma_f > 1e-6:
         sigma_f = max(0.5 * float(np.std(energies)) if energies else 0.1, 1e-3)
     start = {"energy": 0.07 * sigma_f, "forces": sigma_f, "virial": 2 * sigma_f}

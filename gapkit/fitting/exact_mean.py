@@ -93,7 +93,8 @@ class Labels:
             add(kind, np.array([0]), 1 / root, np.array([targets.energy / root]))
         if not targets.isolated and targets.forces is not None:
             kind = group_name("forces", targets.config_type, own_groups)
-            add(kind, np.arange(1, 1 + 3 * n), -1.0, targets.forces.ravel())
+            labels = np.flatnonzero(targets.force_labels)
+            add(kind, 1 + labels, -1.0, targets.forces.ravel()[labels])
         if not targets.isolated and targets.virial is not None:
             kind = group_name("virial", targets.config_type, own_groups)
             add(kind, np.arange(1 + 3 * n, 7 + 3 * n), -1 / root, targets.virial / root)
@@ -102,11 +103,11 @@ class Labels:
     @property
     def derivatives(self) -> bool:
         """Whether any of the labels is a derivative."""
-        return bool(self.rows.max() > 0)
+        return bool(self.rows.max(initial=0) > 0)
 
     def places(self, target: np.ndarray) -> np.ndarray:
         """The label that is the derivative by each ``target``; -1 where there is none."""
-        place = np.full(max(int(self.rows.max()), 1 + int(target.max(initial=0))) + 1, -1)
+        place = np.full(max(int(self.rows.max(initial=0)), 1 + int(target.max(initial=0))) + 1, -1)
         place[self.rows] = np.arange(len(self.rows))
         return place[1 + target]
 
@@ -125,8 +126,8 @@ class ExactMean:
         The sparse functionals, with features along the eigenvectors of Q where they are projected anyway: the points of
         ``extra`` are then the unit vectors.
     errors : dict
-        Per held-out frame its out-of-fold errors of energy (eV), forces (3n,) in eV/A, and virial (6,) in eV; None
-        where there is no label.
+        Per held-out frame its out-of-fold errors of energy (eV), forces (3n,) in eV/A, and virial (6,) in eV; None or
+        NaN where there is no label, or none that tells anything.
     noise_factor : float
         By which the levels' noise was multiplied.
     held_out : dict
@@ -374,12 +375,16 @@ class LabelCovariances:
         progress.close()
 
     def _errors(self, n: int, errors: np.ndarray) -> tuple[float | None, np.ndarray | None, np.ndarray | None]:
-        kinds, root = np.array([kind_of(g) for g in self.labels[n].groups]), np.sqrt(self.data.targets[n].n_atoms)
-        energy, forces, virial = (errors[kinds == kind] for kind in ("energy", "forces", "virial"))
+        n_atoms, rows = self.data.targets[n].n_atoms, self.labels[n].rows
+        every = np.full(7 + 3 * n_atoms, np.nan)
+        every[rows] = errors
+        every[0] *= np.sqrt(n_atoms)
+        every[1 + 3 * n_atoms :] *= np.sqrt(n_atoms)
+        energy, forces, virial = every[0], every[1 : 1 + 3 * n_atoms], every[1 + 3 * n_atoms :]
         return (
-            float(energy[0]) * root if len(energy) else None,
-            forces if len(forces) else None,
-            virial * root if len(virial) else None,
+            float(energy) if np.isfinite(energy) else None,
+            forces if np.isfinite(forces).any() else None,
+            virial if np.isfinite(virial).any() else None,
         )
 
     def _held_out(self, held: dict[int, np.ndarray]) -> dict[str, float]:

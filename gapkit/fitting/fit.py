@@ -37,13 +37,14 @@ def fit_potential(frames: Sequence[LabelledFrame], settings: FitSettings, progre
     with limited_threads(settings.n_jobs):
         work = stages.Work(thread_count(), partial(progress_bar, show=progress), progress)
         data = in_order(training_set(frames, settings.e0, settings.baseline))
-        made = stages.design(data, settings, work)
-        rows = stages.accumulate(data, made, settings, work)
-        found = stages.find(data, made, rows, settings, work)
+        checked = stages.screen(data, settings, work)
+        made = stages.design(checked.data, settings, work)
+        rows = stages.accumulate(checked.data, made, settings, work)
+        found, learned = stages.find(made, rows, settings, work), rows.data
         del rows  # those of a model whose terms all stay are those of ``found``; of another, they are not needed
-        solution = stages.solve(data, found, work)
-        judged = stages.judge(data, found, solution, settings, work)
-        potential = stages.assemble(data, found, solution, judged, settings, work)
+        solution = stages.solve(learned, found, work)
+        judged = stages.judge(learned, found, solution, settings, work)
+        potential = stages.assemble(checked, found, solution, judged, settings, work)
         return Fit(potential, found.triangles, found.levels, made.folds)
 
 

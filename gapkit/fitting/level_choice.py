@@ -29,6 +29,8 @@ ROUGH_COLUMNS, ROUGH_ITERATIONS, SEARCH_COLUMNS = 300, 20, 800
 #: most columns of the last stage, memory (bytes) of its Gram matrices, and how many times the columns of the second
 #: stage make it worth its cost: levels of a whole model are not those of a third of it (docs/ACCURACY.md)
 LAST_COLUMNS, LAST_BYTES, WORTH_LAST = 3000, 2e9, 1.5
+#: iterations that a search takes, about: what a progress bar says of the remaining time
+LEVEL_STEPS = 120
 #: frames whose energy rows are kept as they are
 ENERGY_SAMPLE = 4000
 #: a config_type gets a virial noise of its own where it has this many frames with virials; at most so many of them do
@@ -132,7 +134,7 @@ def find_levels(
     start = Levels(noise, start.signal)
     free_noise = tuple(g for g in triangles.groups if fixed[g] is None)
     free_signal = tuple(k for k, t in enumerate(terms) if t.signal is None)
-    progress = bar(desc="levels", unit="step")
+    progress = bar(total=LEVEL_STEPS, desc="noise levels", unit="step")
 
     def report(value: float) -> None:
         progress.set_postfix_str(f"objective {value:.4f}")
@@ -162,6 +164,7 @@ def find_levels(
         most = last_columns(triangles, tied)
         if min(most, basis.n_columns) > WORTH_LAST * SEARCH_COLUMNS:
             levels = search_levels(objective(most, levels, tied), lower, callback=report)
+    progress.total = progress.n
     progress.close()
     return LevelSearch(levels, rough, final, lower)
 

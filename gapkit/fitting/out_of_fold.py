@@ -13,6 +13,7 @@ from gapkit.fitting.mean import Mean
 from gapkit.fitting.training_set import TrainingSet
 from gapkit.models.basis import SparseBasis
 from gapkit.models.levels import kind_of
+from gapkit.models.observations import Targets, informative
 from gapkit.models.posterior import Posterior
 from gapkit.structures.structure import Structure
 from gapkit.uncertainty.calibration import Calibration
@@ -26,6 +27,20 @@ LABELS = 8000
 ENERGIES = 1000
 #: share of the sample in which the function's variance is within the part of a new label's that follows the posterior's
 WITHIN = 0.99
+
+
+def known_errors(errors: tuple, targets: Targets, prior: np.ndarray) -> tuple:
+    """Errors of energy, forces (3n,) and virial (6,) with NaN where there is no label, or none that tells anything.
+
+    ``prior`` (7 + 3n, terms): prior variances of the frame's energy and its derivatives, under unit kernels.
+    """
+    energy, forces, virial = errors
+    end = 1 + 3 * targets.n_atoms
+    if forces is not None:
+        forces = np.where(targets.force_labels & informative(prior[1:end]), forces, np.nan)
+    if virial is not None:
+        virial = np.where(informative(prior[end:] / targets.n_atoms**2), virial, np.nan)
+    return energy, forces, virial
 
 
 class OutOfFold:
@@ -81,8 +96,7 @@ class OutOfFold:
             errors = self.mean.errors_of(n, targets, posterior.mean(A))
             if errors is None:
                 continue
-            if not derivatives:
-                errors = errors[0], None, None
+            errors = known_errors(errors, targets, rows.prior) if derivatives else (errors[0], None, None)
             self.errors.append(FrameErrors.of(targets.n_atoms, VarianceParts.of_rows(posterior, A, rows), *errors))
         self._progress.update(len(mine))
         self._left -= len(mine)

@@ -22,7 +22,7 @@ def frame_errors(potential: Potential, frame: LabelledFrame, mean: Evaluation) -
         frame.n_atoms,
         potential.variance_parts(structure, frame.forces is not None or frame.virial is not None),
         None if frame.energy is None else mean.energy - frame.energy,
-        None if frame.forces is None else mean.forces - frame.forces,
+        None if frame.forces is None else np.where(frame.force_labels, (mean.forces - frame.forces).ravel(), np.nan),
         None if frame.virial is None or mean.virial is None else mean.virial - frame.virial,
     )
 

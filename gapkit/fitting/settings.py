@@ -46,6 +46,8 @@ class FitSettings:
     exact
         True, False or ``"auto"``.
     n_folds : int
+    screen : bool
+        Whether labels that contradict all others are left out.
     n_jobs : int or None
     random_state
         None, a seed or a generator.
@@ -58,6 +60,7 @@ class FitSettings:
     sparse: Mapping[str, Any] = field(default_factory=dict)
     exact: bool | str = "auto"
     n_folds: int = 5
+    screen: bool = True
     n_jobs: int | None = None
     random_state: Any = None
 
@@ -86,6 +89,7 @@ class FitSettings:
             sparse=_sparse(parameters["sparse"]),
             exact=_exact(parameters["exact"]),
             n_folds=int(folds),
+            screen=_screen(parameters["screen"]),
             n_jobs=n_jobs,
             random_state=_random_state(parameters["random_state"]),
         )
@@ -203,6 +207,13 @@ def _exact(exact: Any) -> bool | str:
     if isinstance(exact, bool | np.bool_) or (isinstance(exact, str) and exact == "auto"):
         return exact if isinstance(exact, str) else bool(exact)
     raise SettingsError(f"exact must be True, False or 'auto', not {exact!r}")
+
+
+def _screen(screen: Any) -> bool:
+    """True or False."""
+    if isinstance(screen, bool | np.bool_):
+        return bool(screen)
+    raise SettingsError(f"screen must be True or False, not {screen!r}")
 
 
 def _random_state(random_state: Any) -> Any:

@@ -19,6 +19,7 @@ from gapkit.fitting.out_of_fold import OutOfFold
 from gapkit.fitting.plan import plan_line
 from gapkit.fitting.pruning import account_without, without_terms
 from gapkit.fitting.rows import accumulate_rows
+from gapkit.fitting.screening import ScreenedLabel, screened
 from gapkit.fitting.settings import FitSettings
 from gapkit.fitting.shape_choice import Shape, choose_shape, worthwhile
 from gapkit.fitting.shells import warn_of_touched_shells
@@ -53,6 +54,14 @@ class Work:
 
 
 @dataclass(frozen=True)
+class Screened:
+    """The training set without labels that contradict all others, and those labels."""
+
+    data: TrainingSet
+    left_out: tuple[ScreenedLabel, ...] = ()
+
+
+@dataclass(frozen=True)
 class Design:
     """What the model is made of.
 
@@ -80,8 +89,10 @@ class Design:
 
 @dataclass(frozen=True)
 class Rows:
-    """What is kept of the rows of all labels: triangles, and the rows that the search for levels needs as they are."""
+    """What is kept of the rows of all labels: triangles, the rows that the search for levels needs as they are, and the
+    training set, where forces that are fixed by symmetry count as no labels."""
 
+    data: TrainingSet
     triangles: Triangles
     sample: EnergySample | KeptRows
 
@@ -113,6 +124,19 @@ class Judgement:
     out_of_fold: OutOfFold
 
 
+def screen(data: TrainingSet, settings: FitSettings, work: Work) -> Screened:
+    """Leave out labels that contradict all others, where that is asked for; a warning names them."""
+    if not settings.screen:
+        return Screened(data)
+    terms = choose_terms(settings.terms, data, settings.sparse, wants_exact(data, settings))
+    return Screened(*screened(data, terms, settings.e0, work.n_threads, work.bar))
+
+
+def wants_exact(data: TrainingSet, settings: FitSettings) -> bool:
+    """Whether the mean is to take every label as a functional."""
+    return settings.all_auto and within_reach(data) if settings.exact == "auto" else bool(settings.exact)
+
+
 def design(data: TrainingSet, settings: FitSettings, work: Work) -> Design:
     """Terms, sparse points and folds for a training set.
 
@@ -122,7 +146,7 @@ def design(data: TrainingSet, settings: FitSettings, work: Work) -> Design:
         Where an exact mean is asked for that the terms cannot have.
     """
     rng = np.random.default_rng(settings.random_state)
-    exact = settings.all_auto and within_reach(data) if settings.exact == "auto" else bool(settings.exact)
+    exact = wants_exact(data, settings)
     terms = choose_terms(settings.terms, data, settings.sparse, exact)
     if not isinstance(settings.terms, str):
         warn_of_touched_shells(terms, [frame.atoms for frame in data.frames])
@@ -144,15 +168,17 @@ def accumulate(data: TrainingSet, made: Design, settings: FitSettings, work: Wor
         report(plan)
     triangles = Triangles(made.basis.n_columns, len(made.terms))
     sample = kept_rows(settings.noise, made.basis, data)
-    accumulate_rows(triangles, data, made.basis, made.folds, made.own_groups, work.n_threads, work.bar, sample)
-    return Rows(triangles, sample)
+    learned = accumulate_rows(
+        triangles, data, made.basis, made.folds, made.own_groups, work.n_threads, work.bar, sample
+    )
+    return Rows(learned, triangles, sample)
 
 
-def find(data: TrainingSet, made: Design, rows: Rows, settings: FitSettings, work: Work) -> FoundLevels:
+def find(made: Design, rows: Rows, settings: FitSettings, work: Work) -> FoundLevels:
     """Noise and signal levels; terms whose signal vanished leave the model."""
     basis, terms, triangles = made.basis, made.terms, rows.triangles
     with blas_threads(work.n_threads):
-        levels, account = choose_levels(triangles, basis, data, terms, settings.noise, work.bar, rows.sample)
+        levels, account = choose_levels(triangles, basis, rows.data, terms, settings.noise, work.bar, rows.sample)
         gone, account = account["vanished"], account_without(account, terms)
         account["shapes"] = [[str(s), s.score] for s in made.shapes if np.isfinite(s.score)]
         if gone:
@@ -203,10 +229,10 @@ def judge(data: TrainingSet, found: FoundLevels, solution: Solution, settings: F
 
 
 def assemble(
-    data: TrainingSet, found: FoundLevels, solution: Solution, judged: Judgement, settings: FitSettings, work: Work
+    checked: Screened, found: FoundLevels, solution: Solution, judged: Judgement, settings: FitSettings, work: Work
 ) -> Potential:
     """The potential: what was found, a cheap form of its local variances, and the limits of its domain."""
-    made, mean, posterior = found.design, solution.mean, solution.posterior
+    data, made, mean, posterior = checked.data, found.design, solution.mean, solution.posterior
     basis = mean.basis_of(made.basis)
     sample = [Structure(atoms, basis.r_cut) for atoms in domain_sample(data)]
     few = basis.n_columns <= LARGEST_FORM
@@ -230,6 +256,7 @@ def assemble(
             **describe_training(data, basis, found.levels, judged.calibration, settings.n_folds),
             "levels": found.account | mean.account,
             "domain": training_domain(data.frames),
+            "screened": [label.as_dict() for label in checked.left_out],
         },
         n_jobs=settings.n_jobs,
         local_forms=forms,

@@ -77,7 +77,7 @@ def _targets(frame: LabelledFrame, reference: ReferenceEnergies, baseline: Any) 
         energy = None if energy is None else energy - base["energy"]
         forces = None if forces is None else forces - base["forces"]
         virial = None if virial is None else virial - base["virial"]
-    return Targets(energy, forces, virial, frame.n_atoms, frame.config_type, frame.is_isolated_atom)
+    return Targets(energy, forces, virial, frame.n_atoms, frame.config_type, frame.is_isolated_atom, frame.held)
 
 
 def assign_folds(data: TrainingSet, fingerprints: np.ndarray, n_folds: int) -> np.ndarray:

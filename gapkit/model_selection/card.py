@@ -12,7 +12,7 @@ from typing import Any
 import ase.data
 import numpy as np
 
-from gapkit.estimators.gap import GAP, shape_lines
+from gapkit.estimators.gap import GAP, screened_lines, shape_lines
 from gapkit.estimators.report import Report
 from gapkit.exceptions import SettingsError
 from gapkit.fitting.model_file import gapkit_version
@@ -75,7 +75,7 @@ def _data_lines(m: dict[str, Any]) -> tuple[str, ...]:
     ]
     theory = m.get("domain", {}).get("level_of_theory")
     lines.append(f"level of theory: {'; '.join(theory) if theory else 'not given'}")
-    return tuple(lines)
+    return (*lines, *screened_lines(m))
 
 
 def _baseline_lines(gap: GAP) -> tuple[str, ...]:

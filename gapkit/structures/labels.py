@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import compare_atoms
+from ase.constraints import FixAtoms, FixCartesian, FixScaled
 from ase.data import chemical_symbols
 from ase.geometry import minkowski_reduce
 
@@ -56,6 +57,9 @@ class LabelledFrame:
         ``atoms.info["trajectory"]`` as text, or None: frames that share it are not independent.
     index
         Position in the list that the frame came from.
+    held
+        Force components (N, 3) that are no labels, because a constraint holds them and the label is exactly zero; None:
+        none is held.
     """
 
     atoms: Atoms
@@ -65,11 +69,17 @@ class LabelledFrame:
     config_type: str | None
     trajectory: str | None
     index: int
+    held: np.ndarray | None = None
 
     @property
     def n_atoms(self) -> int:
         """Number of atoms."""
         return len(self.atoms)
+
+    @property
+    def force_labels(self) -> np.ndarray:
+        """Which force components (3N,) are labels, of a frame with forces."""
+        return np.ones(3 * self.n_atoms, dtype=bool) if self.held is None else ~self.held.ravel()
 
     @property
     def volume(self) -> float | None:
@@ -271,15 +281,17 @@ def labelled_frames(
         where = f"frame {index}"
         check_structure(atoms, where)
         config_type, trajectory = atoms.info.get("config_type"), atoms.info.get("trajectory")
+        forces, held = _free_forces(atoms, _forces(atoms, forces_key, where))
         labelled.append(
             LabelledFrame(
                 atoms=atoms.copy(),
                 energy=_energy(atoms, energy_key, where),
-                forces=_forces(atoms, forces_key, where),
+                forces=forces,
                 virial=_virial(atoms, virial_key, where),
                 config_type=None if config_type is None else str(config_type),
                 trajectory=None if trajectory is None else str(trajectory),
                 index=index,
+                held=held,
             )
         )
     if require_labels:
@@ -393,6 +405,24 @@ def _forces(atoms: Atoms, key: str | None, where: str) -> np.ndarray | None:
     if forces.shape != (len(atoms), 3):
         raise DataError(f"{where}: {key!r} has shape {forces.shape}; its atoms need ({len(atoms)}, 3)")
     return forces
+
+
+def _free_forces(atoms: Atoms, forces: np.ndarray | None) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Forces (N, 3), and which of their components are no labels: None where all are, no forces where none is.
+
+    ASE and many codes write zero where an atom is held (``FixAtoms``, ``FixCartesian``, ``FixScaled``), which says
+    nothing of the force on it.
+    """
+    holding = [c for c in atoms.constraints if isinstance(c, FixAtoms | FixCartesian | FixScaled)]
+    if forces is None or not holding:
+        return forces, None
+    moves = np.ones((len(atoms), 3))
+    for constraint in holding:
+        constraint.adjust_forces(atoms, moves)
+    held = (moves == 0.0) & (forces == 0.0)
+    if held.all():
+        return None, None
+    return forces, held if held.any() else None
 
 
 def _virial(atoms: Atoms, key: str | None, where: str) -> np.ndarray | None:

@@ -46,12 +46,16 @@ class FrameErrors:
         forces: np.ndarray | None,
         virial: np.ndarray | None,
     ) -> FrameErrors:
-        """Errors of a frame of ``n`` atoms, given in eV and eV/A (None where there is no label), with the parts of its
-        variances."""
+        """Errors of a frame of ``n`` atoms, given in eV and eV/A, with the parts of their variances.
+
+        None and NaN stand where there is no label."""
         kinds = {}
         for kind, error, scale in (("energy", energy, n**0.5), ("forces", forces, 1.0), ("virial", virial, n**0.5)):
             if error is not None:
-                kinds[kind] = (np.ravel(error) / scale, *parts.of_labels(kind, n))
+                labels = np.isfinite(np.ravel(error))
+                if labels.any():
+                    of_kind = parts.of_labels(kind, n)
+                    kinds[kind] = (np.ravel(error)[labels] / scale, *(part[labels] for part in of_kind))
         return cls(kinds)
 
 

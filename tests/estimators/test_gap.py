@@ -30,8 +30,8 @@ FIXED = {"energy": 0.01, "forces": 0.1, "virial": 0.1}
 def test_parameters_are_stored_as_given_and_cloned():
     gap = small_gap(noise=dict(FIXED), sparse={"n": 7}, baseline="zbl")
     assert set(gap.get_params()) == {
-        "terms", "baseline", "e0", "noise", "sparse", "exact", "folds", "energy_key", "forces_key", "virial_key",
-        "n_jobs", "random_state",
+        "terms", "baseline", "e0", "noise", "sparse", "exact", "folds", "screen", "energy_key", "forces_key",
+        "virial_key", "n_jobs", "random_state",
     }  # fmt: skip
     copy = clone(gap)
     assert copy is not gap
@@ -388,22 +388,20 @@ def test_report_prints_a_line_per_type_and_one_for_all(gap, held_out):
     assert len(str(gap.evaluate(held_out[:1])).splitlines()) == 3
 
 
-def test_labels_under_other_names(train, held_out):
+def test_labels_under_other_names(train, held_out, gap):
     def renamed(frames):
         out = []
         for a in frames:
+            (frame,) = labelled_frames([a], None, None, None, True)
             b = a.copy()
-            b.info["dft_energy"], b.arrays["dft_forces"] = a.get_potential_energy(), a.get_forces()
-            if a.pbc.any():
-                b.info["dft_virial"] = -a.get_stress() * a.get_volume()
+            b.info["dft_energy"], b.arrays["dft_forces"] = frame.energy, frame.forces
+            if frame.virial is not None:
+                b.info["dft_virial"] = frame.virial
             out.append(b)
         return out
 
     keys = {"energy_key": "dft_energy", "forces_key": "dft_forces", "virial_key": "dft_virial"}
-    # levels are given: virials from stresses differ in their last digit, which a search for levels would follow
-    levels = {"energy": 0.003, "forces": 0.05, "virial": 0.1}
-    gap = small_gap(noise=levels).fit(train)
-    named = small_gap(noise=levels, **keys).fit(renamed(train))
+    named = small_gap(**keys).fit(renamed(train))
     np.testing.assert_allclose(named.predict(held_out).energy, gap.predict(held_out).energy, rtol=0, atol=1e-8)
     assert named.evaluate(renamed(held_out)).summary == pytest.approx(gap.evaluate(held_out).summary, rel=1e-6)
 

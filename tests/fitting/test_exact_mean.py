@@ -352,7 +352,7 @@ def test_error_bars_follow_the_errors_of_the_mean():
 
 @pytest.fixture(scope="module")
 def thermal():
-    """A fit of thermal methanol, and the hydroxyl bond pulled apart: up to 0.6 A the error is that of thermal frames."""
+    """A fit of thermal methanol, and its O-H bond pulled apart: up to 0.6 A the error is that of thermal frames."""
     train = molecules(60, 8)
     soap = gapkit.SOAP(r_cut=3.5, n_max=6, l_max=4, sigma=0.4)
     terms = [model().terms[0], gapkit.Term(soap, gapkit.DotProduct(2), n_sparse=150, signal=10.0)]

@@ -1,0 +1,357 @@
+"""Labels that contradict all others, found before the fit and left out of it.
+
+One wrong label of a few dozen frames decides noise levels, error bars and reference energies of all. Every frame is
+therefore judged by a small model of the other frames. A label kind of a frame is suspicious where its error, over its
+posterior standard deviation, is many times that of a typical frame. The frames that are set aside are found worst
+first, and judged again until nothing changes, since a bad frame spoils the errors of its neighbours.
+
+A suspicious frame need not be a bad one: the only frame under high pressure is unlike all others too. But its labels
+bear each other out. Given the forces on half of its atoms, those on the other half are predicted far better, and so are
+its virial and energy. A wrong label makes the errors of the frame's other labels larger. Labels that are neither as
+expected nor borne out are left out of the fit, and a warning names them.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from gapkit.exceptions import GapkitWarning, NumericsError
+from gapkit.fitting.candidates import choose_sparse_points, gather_pool
+from gapkit.fitting.corroboration import Corroboration
+from gapkit.fitting.default_terms import starting_levels
+from gapkit.fitting.training_set import TrainingSet
+from gapkit.models.basis import SparseBasis
+from gapkit.models.left_out import Key, KindErrors, KindRows, LeftOutFrames
+from gapkit.models.levels import Levels
+from gapkit.models.observations import Observations, observations
+from gapkit.models.terms import Term
+from gapkit.numerics.threads import blas_threads, map_blocks
+from gapkit.structures.labels import LabelledFrame
+from gapkit.structures.reference_energies import reference_energies
+from gapkit.structures.structure import Structure
+
+#: label kinds, in the order in which a suspicious frame's are borne out: forces are many, and tell the most
+KINDS = ("forces", "energy", "virial")
+#: fewest frames with a label of a kind: with fewer there is no typical error
+FEWEST_FRAMES = 10
+#: sparse points of the model that judges, and force labels that it keeps, about
+SPARSE, FORCE_LABELS = 300, 60_000
+#: signal over noise is this many times larger than at the start of the search for levels: a stiff model cannot tell
+#: labels that bear each other out
+LOOSER = 10.0
+#: error, over that of a typical frame, beyond which a label kind of a frame is suspicious: sqrt(3 n) for n frames,
+#: where one of them doubles the root-mean-square error of all, but at least and at most this
+LEAST = 8.0
+MOST = {"forces": 15.0, "energy": 30.0, "virial": 15.0}
+#: and this many times that for a frame with nothing but an energy, which no other label can bear out
+ALONE = 2.0
+#: a large error is not rare where this share of the frames has it: the typical error is then at least this quantile
+#: over ``TAIL``; and a config_type of so many frames has a typical error of its own
+COMMON, TAIL, OWN_TYPE = 0.85, 2.5, 5
+#: frames at this share of the worst error, or more, are set aside together
+TOGETHER = 0.3
+#: rounds of judging, at most, and of the robust fit that says where to begin
+ROUNDS, START_ROUNDS = 8, 10
+#: prior standard deviation (eV) of the energy per atom of each species, which a wrong energy would shift
+COMPOSITION = 10.0
+#: labels that the warning spells out
+SPELLED_OUT = 8
+
+
+@dataclass(frozen=True)
+class ScreenedLabel:
+    """A label kind of one frame that was left out of the fit.
+
+    Attributes
+    ----------
+    frame : int
+        Position in the list that the user gave.
+    kind : str
+        ``energy``, ``forces`` or ``virial``.
+    label, expected : float
+        The label with the largest error, and what the other frames make of it: eV, or eV/A.
+    place : str
+        Which of the labels that is.
+    z : float
+        Root-mean-square error, over the posterior standard deviation, in units of that of a typical frame.
+    """
+
+    frame: int
+    kind: str
+    label: float
+    expected: float
+    place: str
+    z: float
+
+    def __str__(self) -> str:
+        unit = "eV/A" if self.kind == "forces" else "eV"
+        of = f" ({self.place})" if self.place else ""
+        return (
+            f"frame {self.frame}, {self.kind}{of}: {self.label:.6g} {unit}, expected {self.expected:.6g} {unit}, "
+            f"{self.z:.0f} times the error of a typical frame"
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return asdict(self)
+
+
+def screened(
+    data: TrainingSet, terms: Sequence[Term], e0: Any, n_threads: int, bar: Callable[..., Any]
+) -> tuple[TrainingSet, tuple[ScreenedLabel, ...]]:
+    """The training set without labels that contradict all others, and those labels; a warning names them.
+
+    Parameters
+    ----------
+    data
+        Training set in its order.
+    terms
+        Terms of the fit; the model that judges has fewer sparse points.
+    e0
+        As ``gapkit.GAP``: reference energies are found again where an energy is left out.
+    n_threads
+        Threads.
+    bar
+        Makes a progress bar.
+    """
+    judged = [k for k, t in enumerate(data.targets) if not t.isolated]
+    if len(judged) < FEWEST_FRAMES:
+        return data, ()
+    try:
+        with blas_threads(n_threads):
+            found = _Screening(data, judged, terms, n_threads, bar).contradictions()
+    except (NumericsError, np.linalg.LinAlgError):
+        return data, ()  # equations without a solution judge nobody
+    if not found:
+        return data, ()
+    named = tuple(sorted(found.values(), key=lambda label: (label.frame, label.kind)))
+    lines = [str(label) for label in named[:SPELLED_OUT]]
+    if len(named) > SPELLED_OUT:
+        lines.append(f"and {len(named) - SPELLED_OUT} more")
+    warnings.warn(
+        "labels that contradict those of all other frames were left out of the fit: "
+        + "; ".join(lines)
+        + ". Correct or remove them; if they are right, add frames like them, or give screen=False",
+        GapkitWarning,
+        stacklevel=5,
+    )
+    return without_labels(data, list(found), e0), named
+
+
+def without_labels(data: TrainingSet, keys: Sequence[Key], e0: Any) -> TrainingSet:
+    """The training set without the label kinds ``keys`` (place in the set, kind); a frame without labels is left out.
+
+    Reference energies by least squares are found again without them.
+    """
+    frames, targets = list(data.frames), list(data.targets)
+    for k, kind in keys:
+        frames[k] = _without(frames[k], kind)
+        none: dict[str, Any] = {kind: None}
+        targets[k] = replace(targets[k], **none)
+    kept = [k for k, t in enumerate(targets) if t.n_rows]
+    reference = data.reference
+    if any(kind == "energy" for _, kind in keys):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", GapkitWarning)  # what there is to say was said of the whole set
+            again = reference_energies(frames, data.species, e0)
+        reference = replace(reference, values=reference.values | again.values, source=reference.source | again.source)
+    for k in kept:
+        energy, numbers = targets[k].energy, frames[k].atoms.numbers
+        if energy is not None:
+            shift = data.reference.of(numbers) - reference.of(numbers)
+            targets[k] = replace(targets[k], energy=energy + shift)
+    return replace(
+        data, frames=tuple(frames[k] for k in kept), targets=tuple(targets[k] for k in kept), reference=reference
+    )
+
+
+def _without(frame: LabelledFrame, kind: str) -> LabelledFrame:
+    changes: dict[str, Any] = {kind: None}
+    return replace(frame, **changes)
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """Places (n,) of the labels that the rows of a frame and label kind stand for, and the unit of their errors."""
+
+    places: np.ndarray
+    scale: float
+
+
+class _Screening:
+    """The judgement of one training set."""
+
+    def __init__(
+        self, data: TrainingSet, judged: Sequence[int], terms: Sequence[Term], n_threads: int, bar: Callable[..., Any]
+    ) -> None:
+        self.data = data
+        terms = [replace(t, n_sparse=min(t.n_sparse, SPARSE), selection="greedy") for t in terms]
+        rng = np.random.default_rng(0)
+        pool = gather_pool(data, terms, rng, _silent(bar))
+        basis = choose_sparse_points(pool, terms, rng, _silent(bar))
+        levels = _robust_levels(data, judged, terms)
+        self.noise = levels.noise
+        self.kinds: dict[Key, _Kind] = {}
+        rows = self._rows(basis, judged, n_threads, bar)
+        precision = np.concatenate(
+            [levels.signal[basis.column_terms()] ** -2.0, np.full(len(data.species), COMPOSITION**-2.0)]
+        )
+        self.model = LeftOutFrames(rows, precision)
+        self.of_kind = {kind: [k for k in judged if (k, kind) in rows] for kind in KINDS}
+
+    def _rows(
+        self, basis: SparseBasis, judged: Sequence[int], n_threads: int, bar: Callable[..., Any]
+    ) -> dict[Key, KindRows]:
+        """Whitened rows of all frames over their noise; energies know the composition too."""
+        data = self.data
+        forces = sum(t.forces.size for t in data.targets if t.forces is not None)
+        every = max(1, -(-forces // FORCE_LABELS))
+        progress = bar(total=len(judged), desc="screening", unit="frame")
+
+        def of_frame(k: int) -> list[tuple[Key, _Kind, KindRows]]:
+            targets = data.targets[k]
+            rows = basis.rows(Structure(data.frames[k].atoms, basis.r_cut), derivatives=targets.derivatives)
+            made = [self._kept(k, o, every) for o in observations(targets, rows)]
+            progress.update()
+            return [(key, kind, KindRows(self._whitened(basis, k, key[1], K), y)) for key, kind, K, y in made if len(y)]
+
+        rows = {}
+        for per_frame in map_blocks(of_frame, judged, n_threads):
+            for key, kind, kept in per_frame:
+                self.kinds[key], rows[key] = kind, kept
+        progress.close()
+        return rows
+
+    def _kept(self, k: int, o: Observations, every: int) -> tuple[Key, _Kind, np.ndarray, np.ndarray]:
+        """Rows of one label kind that are judged: of large sets the forces on each ``every``-th atom."""
+        n = self.data.targets[k].n_atoms
+        places = np.zeros(1, dtype=np.int64) if o.places is None else o.places
+        kept = np.ones(len(places), dtype=bool)
+        if o.group == "forces" and every > 1:
+            kept = places // 3 % max(1, min(every, n // 4)) == 0
+        sigma = self.noise[o.group]
+        return (k, o.group), _Kind(places[kept], sigma * o.scale), o.K[kept] / sigma, o.y[kept] / sigma
+
+    def _whitened(self, basis: SparseBasis, k: int, kind: str, K: np.ndarray) -> np.ndarray:
+        A = np.zeros((len(K), basis.n_columns + len(self.data.species)))
+        A[:, : basis.n_columns] = basis.whiten(K)
+        if kind == "energy":
+            numbers = self.data.frames[k].atoms.numbers
+            count = np.array([np.count_nonzero(numbers == z) for z in self.data.species])
+            A[0, basis.n_columns :] = count / (np.sqrt(len(numbers)) * self.noise[kind])
+        return A
+
+    def contradictions(self) -> dict[Key, ScreenedLabel]:
+        """Labels to leave out, by frame and label kind."""
+        aside, scores, errors = self._set_aside()
+        suspicious: dict[int, list[str]] = {}
+        for (k, kind), z in scores.items():
+            if z > self.limit(kind) * (ALONE if self.model.kinds[k] == ["energy"] else 1.0):
+                suspicious.setdefault(k, []).append(kind)
+        energies = np.array([self.model.rows[k, "energy"].y[0] for k in self.of_kind["energy"]])
+        middle = float(np.median(energies)) if len(energies) else 0.0
+        spread = float(np.median(np.abs(energies - middle))) if len(energies) else 0.0
+        found = {}
+        for k, kinds in suspicious.items():
+            mine = {kind: errors[k, kind].error for kind in self.model.kinds[k]}
+            allowed = {kind: _rms(e) * self.limit(kind) / max(scores[k, kind], 1e-12) for kind, e in mine.items()}
+            atoms = self.kinds[k, "forces"].places // 3 if "forces" in mine else np.zeros(0, dtype=np.int64)
+            deviations = {kind: float(np.sqrt(1.0 + errors[k, kind].variance.mean())) for kind in mine}
+            sizes = {kind: _rms(self.model.rows[k, kind].y) for kind in mine}
+            if "energy" in mine:
+                sizes["energy"] = max(spread, abs(float(self.model.rows[k, "energy"].y[0] - middle)))
+            frame = Corroboration(self.model, k, aside, mine, allowed, deviations, sizes, atoms)
+            for kind in frame.not_borne_out(kinds):
+                found[k, kind] = self._screened(k, kind, mine[kind], scores[k, kind])
+        return found
+
+    def limit(self, kind: str) -> float:
+        """Score beyond which a label kind is suspicious; infinite where there are too few frames with it."""
+        n = len(self.of_kind[kind])
+        return float(np.clip(np.sqrt(3 * n), LEAST, MOST[kind])) if n >= FEWEST_FRAMES else np.inf
+
+    def _set_aside(self) -> tuple[set[Key], dict[Key, float], dict[Key, KindErrors]]:
+        """Label kinds without a part in the posterior, worst first until nothing changes; scores and errors then."""
+        aside = self._start()
+        for _ in range(ROUNDS):
+            errors = self.model.errors(aside)
+            scores = self._scores(errors)
+            beyond = {key: z for key, z in scores.items() if z > LEAST and np.isfinite(self.limit(key[1]))}
+            fresh = {key: z for key, z in beyond.items() if key not in aside}
+            worst = max(fresh.values(), default=0.0)
+            now = (aside & set(beyond)) | {key for key, z in fresh.items() if z >= TOGETHER * worst}
+            if now == aside:
+                break
+            aside = now
+        return aside, scores, errors
+
+    def _start(self) -> set[Key]:
+        """Label kinds that a robust fit cannot explain: were they in the first posterior, all would look bad."""
+        residuals = self.model.residuals(START_ROUNDS, LOOSER**-2)
+        aside = set()
+        for kind, frames in self.of_kind.items():
+            if np.isfinite(self.limit(kind)):
+                t = np.array([residuals[k, kind] for k in frames])
+                aside |= {(frames[n], kind) for n in np.flatnonzero(t > LEAST * _typical(t))}
+        return aside
+
+    def _scores(self, errors: Mapping[Key, KindErrors]) -> dict[Key, float]:
+        """Standardised error of every frame and label kind over that of a typical frame."""
+        scores = {}
+        for kind, frames in self.of_kind.items():
+            if not frames:
+                continue
+            t = np.array([errors[k, kind].standardised for k in frames])
+            typical = _typical(t)
+            types = np.array([str(self.data.targets[k].config_type) for k in frames])
+            for name in np.unique(types):
+                mine = np.flatnonzero(types == name)
+                own = float(np.median(t[mine])) if len(mine) >= OWN_TYPE else 0.0
+                scores.update({(frames[n], kind): float(t[n]) / max(typical, own) for n in mine})
+        return scores
+
+    def _screened(self, k: int, kind: str, error: np.ndarray, z: float) -> ScreenedLabel:
+        """The label kind as users know it, by the label with the largest error."""
+        frame, about = self.data.frames[k], self.kinds[k, kind]
+        worst = int(np.argmax(np.abs(error)))
+        place = int(about.places[worst])
+        if kind == "energy":
+            label, where = float(frame.energy or 0.0), ""
+        elif kind == "forces":
+            assert frame.forces is not None
+            label, where = float(frame.forces.ravel()[place]), f"atom {place // 3}, {'xyz'[place % 3]}"
+        else:
+            assert frame.virial is not None
+            label, where = float(frame.virial[place]), ("xx", "yy", "zz", "yz", "xz", "xy")[place]
+        return ScreenedLabel(frame.index, kind, label, label - float(error[worst]) * about.scale, where, z)
+
+
+def _robust_levels(data: TrainingSet, judged: Sequence[int], terms: Sequence[Term]) -> Levels:
+    """Levels to judge by: those that the search starts from, by a frame of median forces, with less noise."""
+    sizes = [(_rms(t.forces), k) for k in judged if (t := data.targets[k]).forces is not None]
+    if sizes:
+        typical = [data.targets[sorted(sizes)[len(sizes) // 2][1]]]
+    else:
+        spread = sorted(judged, key=lambda k: (data.targets[k].energy or 0.0) / data.targets[k].n_atoms)
+        typical = [data.targets[k] for k in spread[len(spread) // 10 : len(spread) - len(spread) // 10]]
+    levels, _ = starting_levels(typical, terms, KINDS)
+    return replace(levels, noise={kind: sigma / LOOSER for kind, sigma in levels.noise.items()})
+
+
+def _typical(t: np.ndarray) -> float:
+    """Error of a typical frame, of errors (n,)."""
+    return max(float(np.median(t)), float(np.quantile(t, COMMON)) / TAIL, 1e-12)
+
+
+def _rms(values: Any) -> float:
+    return float(np.sqrt(np.mean(np.square(values))))
+
+
+def _silent(bar: Callable[..., Any]) -> Callable[..., Any]:
+    """The bar without output: the stages of a small fit are no news."""
+    return lambda *args, **settings: bar(*args, **{**settings, "show": False})
