@@ -105,8 +105,8 @@ def _labels(frame: LabelledFrame) -> list[Any]:
     return [frame.energy if frame.energy is not None else np.nan, frame.forces, frame.virial]
 
 
-#: decimals that are kept of what frames are ordered by: last digits must not permute them
-ORDER_DECIMALS = 6
+#: significant digits that are kept of what frames are ordered by: the last ones must not permute them
+ORDER_DIGITS = 9
 
 
 def _place(frame: LabelledFrame) -> tuple:
@@ -116,8 +116,9 @@ def _place(frame: LabelledFrame) -> tuple:
     extent = float(np.sum(spread**2) + np.sum(atoms.cell.array**2))
     skew = float(np.sum((spread @ (1.0, 0.7, 0.4)) ** 3))
     energy = frame.energy if frame.energy is not None else 0.0
-    forces = float(np.sum(frame.forces**2)) if frame.forces is not None else 0.0
-    coarse = tuple(round(value, ORDER_DECIMALS) for value in (extent, skew, energy, forces))
+    with np.errstate(over="ignore"):  # forces that no fit can take are refused later, by name
+        forces = float(np.sum(frame.forces**2)) if frame.forces is not None else 0.0
+    coarse = tuple(float(f"{value:.{ORDER_DIGITS}g}") for value in (extent, skew, energy, forces))
     names = (str(frame.config_type), str(frame.trajectory), bool(atoms.pbc.any()))
     return (len(atoms), tuple(sorted(atoms.numbers.tolist())), *coarse, *names, extent, skew)
 

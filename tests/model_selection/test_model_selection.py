@@ -90,7 +90,7 @@ def test_learning_curve_falls_and_never_fits_to_its_test_frames(frames, monkeypa
     fit = GAP.fit
     monkeypatch.setattr(GAP, "fit", lambda self, X, **k: (fitted.append([id(a) for a in X]), fit(self, X, **k))[1])
     test = copper_frames(6, seed=6)
-    curve = model_selection.learning_curve(small_gap(noise=FIXED, folds=1), frames, [4, 16], test=test)
+    curve = model_selection.learning_curve(small_gap(noise=FIXED, folds=1, sparse=60), frames, [4, 16], test=test)
     assert curve.size.tolist() == [4, 16]
     assert curve.force[1] < curve.force[0]
     assert curve.slope() == pytest.approx(np.log(curve.force[1] / curve.force[0]) / np.log(4))

@@ -16,6 +16,7 @@ from gapkit.testing.finite_differences import central_difference, settled_differ
 from tests.testing import toys
 
 
+@pytest.mark.filterwarnings("ignore::gapkit.exceptions.OutOfDomainWarning")  # the frames of the check are its own
 @pytest.mark.parametrize(("uncertainty", "skin"), [(None, 0.7), ("local", 0.0), ("full", 0.3)])
 def test_a_fitted_model_passes(gap, uncertainty, skin):
     report = check_calculator(gap.calculator(uncertainty, skin=skin))

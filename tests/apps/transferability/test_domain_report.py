@@ -93,8 +93,9 @@ def test_a_training_environment_is_at_distance_zero():
     np.testing.assert_allclose(r.distance[known], 0.0, atol=5e-8)
     np.testing.assert_array_equal(r.training.frame[r.place[known]], r.new.frame[known])
     np.testing.assert_array_equal(r.training.atom[r.place[known]], r.new.atom[known])
-    # variances are differences from a prior variance of order 1 eV^2: known to 1e-13 of that
-    np.testing.assert_allclose(r.std[known] ** 2, r.training.std[r.place[known]] ** 2, atol=1e-13)
+    # variances are differences from a prior variance: known to 1e-13 of that
+    prior = float(np.sum(model().potential_.posterior.signal ** 2))
+    np.testing.assert_allclose(r.std[known] ** 2, r.training.std[r.place[known]] ** 2, atol=1e-13 * prior)
     assert r.std[known].min() > 1e-5
     assert r.nearest_to(11) == (1, 3, "diamond")
     assert r.distance[~known].min() > 0.05
