@@ -107,20 +107,24 @@ def _labels(frame: LabelledFrame) -> list[Any]:
 
 #: significant digits that are kept of what frames are ordered by: the last ones must not permute them
 ORDER_DIGITS = 9
+#: a quadratic form that tells axes and planes apart
+ORIENTED = np.array([[1.0, 0.3, 0.2], [0.3, 0.7, 0.1], [0.2, 0.1, 0.4]])
 
 
 def _place(frame: LabelledFrame) -> tuple:
     """Key of a frame's place in the order of a fit: what it is made of, its size, its labels; last digits come last."""
-    atoms = frame.atoms
+    atoms, cell = frame.atoms, frame.atoms.cell.array
     spread = atoms.positions - atoms.positions.mean(axis=0)
-    extent = float(np.sum(spread**2) + np.sum(atoms.cell.array**2))
+    extent = float(np.sum(spread**2) + np.sum(cell**2))
+    # equal crystals that are strained along different axes have equal sizes and energies
+    turned = float(np.sum((spread @ ORIENTED) * spread) + np.sum((cell @ ORIENTED) * cell))
     skew = float(np.sum((spread @ (1.0, 0.7, 0.4)) ** 3))
     energy = frame.energy if frame.energy is not None else 0.0
     with np.errstate(over="ignore"):  # forces that no fit can take are refused later, by name
         forces = float(np.sum(frame.forces**2)) if frame.forces is not None else 0.0
-    coarse = tuple(float(f"{value:.{ORDER_DIGITS}g}") for value in (extent, skew, energy, forces))
+    coarse = tuple(float(f"{value:.{ORDER_DIGITS}g}") for value in (extent, turned, skew, energy, forces))
     names = (str(frame.config_type), str(frame.trajectory), bool(atoms.pbc.any()))
-    return (len(atoms), tuple(sorted(atoms.numbers.tolist())), *coarse, *names, extent, skew)
+    return (len(atoms), tuple(sorted(atoms.numbers.tolist())), *coarse, *names, extent, turned, skew)
 
 
 def in_order(data: TrainingSet) -> TrainingSet:

@@ -6,6 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+#: differences of coordinates below this share of the largest are rounding: frames and gaps are equal
+EQUAL = 1e-6
+
 
 def cluster_folds(
     fingerprints: np.ndarray, strata: Sequence[str], trajectories: Sequence[str | None], n_folds: int
@@ -47,7 +50,7 @@ def cluster_folds(
     # per stratum and fold, frames dealt so far: balance each stratum first, then the whole
     strata_index = {s: k for k, s in enumerate(sorted(set(labels)))}
     dealt = np.zeros((len(strata_index), n_folds))
-    order = sorted(groups, key=lambda g: (-len(g), tuple(np.round(fingerprints[g].mean(axis=0)[:8], 9))))
+    order = sorted(groups, key=lambda g: (-len(g), tuple(float(f"{x:.7g}") for x in fingerprints[g].mean(axis=0)[:8])))
     for group in order:
         row = strata_index[labels[group[0]]]
         load = dealt[row] + 1e-3 * dealt.sum(axis=0)
@@ -61,18 +64,32 @@ def cluster_folds(
 def _bisect(fingerprints: np.ndarray, members: np.ndarray, largest: int) -> list[np.ndarray]:
     """Leaves of at most ``largest`` members, by bisection along the leading principal direction.
 
-    Each cut goes through the widest gap of the middle half, so that near-copies are not separated.
+    Each cut goes through the widest gap of the middle half, so that near-copies are not separated; of gaps that rounding
+    alone tells apart it is the one nearest to the middle.
     """
     if len(members) <= largest:
         return [members]
     centred = fingerprints[members] - fingerprints[members].mean(axis=0)
     _, _, directions = np.linalg.svd(centred, full_matrices=False)
     coordinate = centred @ directions[0]
-    # the sign of a singular vector is arbitrary: fix it by the skew of the coordinates
-    if np.sum(coordinate**3) < 0:
+    # the sign of a singular vector is arbitrary: the member farthest out is on the positive side, the first of equals
+    far = np.abs(coordinate)
+    if coordinate[np.argmax(far > (1 - EQUAL) * far.max())] < 0:
         coordinate = -coordinate
-    ranked = np.argsort(coordinate, kind="stable")
+    ranked = np.argsort(_stepwise(coordinate), kind="stable")
     order = members[ranked]
     low, high = max(1, len(order) // 4), max(2, len(order) - len(order) // 4)
-    half = low + int(np.argmax(np.diff(coordinate[ranked])[low - 1 : high - 1]))
+    gaps = np.diff(coordinate[ranked])[low - 1 : high - 1]
+    middle = np.abs(np.arange(low, high) - 0.5 * len(order))
+    widest = gaps >= gaps.max() - EQUAL * far.max()
+    half = low + int(np.flatnonzero(widest)[np.argmin(middle[widest])])
     return _bisect(fingerprints, order[:half], largest) + _bisect(fingerprints, order[half:], largest)
+
+
+def _stepwise(coordinate: np.ndarray) -> np.ndarray:
+    """Ranks (n,) of coordinates, where those that differ by rounding share one and keep the order of the members."""
+    ranked = np.argsort(coordinate, kind="stable")
+    steps = np.diff(coordinate[ranked]) > EQUAL * np.abs(coordinate).max()
+    ranks = np.empty(len(coordinate), dtype=np.int64)
+    ranks[ranked] = np.concatenate([[0], np.cumsum(steps)])
+    return ranks
