@@ -105,8 +105,9 @@ def _labels(frame: LabelledFrame) -> list[Any]:
     return [frame.energy if frame.energy is not None else np.nan, frame.forces, frame.virial]
 
 
-#: significant digits that are kept of what frames are ordered by: the last ones must not permute them
-ORDER_DIGITS = 9
+#: significant digits that are kept of what frames are ordered by: the last ones must not permute them; and a factor
+#: that takes the round numbers of made frames off the edge where digits are rounded up or down
+ORDER_DIGITS, OFF_EDGE = 7, np.pi
 #: a quadratic form that tells axes and planes apart
 ORIENTED = np.array([[1.0, 0.3, 0.2], [0.3, 0.7, 0.1], [0.2, 0.1, 0.4]])
 
@@ -122,7 +123,7 @@ def _place(frame: LabelledFrame) -> tuple:
     energy = frame.energy if frame.energy is not None else 0.0
     with np.errstate(over="ignore"):  # forces that no fit can take are refused later, by name
         forces = float(np.sum(frame.forces**2)) if frame.forces is not None else 0.0
-    coarse = tuple(float(f"{value:.{ORDER_DIGITS}g}") for value in (extent, turned, skew, energy, forces))
+    coarse = tuple(float(f"{OFF_EDGE * value:.{ORDER_DIGITS}g}") for value in (extent, turned, skew, energy, forces))
     names = (str(frame.config_type), str(frame.trajectory), bool(atoms.pbc.any()))
     return (len(atoms), tuple(sorted(atoms.numbers.tolist())), *coarse, *names, extent, turned, skew)
 
