@@ -64,8 +64,8 @@ def cluster_folds(
 def _bisect(fingerprints: np.ndarray, members: np.ndarray, largest: int) -> list[np.ndarray]:
     """Leaves of at most ``largest`` members, by bisection along the leading principal direction.
 
-    Each cut goes through the widest gap of the middle half, so that near-copies are not separated. Of gaps that rounding
-    alone tells apart it is the one nearest to the middle.
+    Each cut goes through the widest gap of the middle half, so that near-copies are not separated. Of gaps that are
+    equal but for rounding it is the one nearest to the middle.
     """
     if len(members) <= largest:
         return [members]
