@@ -86,6 +86,33 @@ def test_search_lowers_the_objective_and_respects_bounds_and_fixed_levels(model)
     assert only.noise["forces"] != START.noise["forces"]
 
 
+def test_tied_groups_move_as_one(model):
+    """Energies tied to virials: the value is that of the levels apart, the slope the sum of both slopes."""
+    apart = objective(model, energies=energy_rows(model), kinds=("forces",))
+    tied = HeldOutError(
+        model.triangles, model.terms, START, ("forces", "virial"), (0, 1, 2), ("forces",), tied={"energy": "virial"}
+    )
+    x = tied.start_point + np.random.default_rng(1).normal(scale=0.5, size=5)
+    levels = tied.levels(x)
+    assert levels.noise["energy"] / levels.noise["virial"] == pytest.approx(START.noise["energy"] / START.noise["virial"])
+    value, noise, signal = tied.evaluate(levels)
+    expected, by_noise, by_signal = apart.evaluate(levels)
+    assert value == pytest.approx(expected, rel=1e-9)
+    assert noise["virial"] == pytest.approx(by_noise["virial"] + by_noise["energy"], rel=1e-6)
+    assert noise["forces"] == pytest.approx(by_noise["forces"], rel=1e-6)
+    np.testing.assert_allclose(signal, by_signal, rtol=1e-6, atol=1e-9)
+
+
+def test_a_search_ends_at_the_minimum_wherever_it_began(model):
+    lower = dict.fromkeys(FREE, 1e-3)
+    f = objective(model, energies=energy_rows(model))
+    elsewhere = Levels({g: s * 1.7 for g, s in START.noise.items()}, START.signal * np.array([0.6, 1.5, 0.8]))
+    one, other = search_levels(f, lower), search_levels(f, lower, [elsewhere])
+    assert other.objective == pytest.approx(one.objective, abs=1e-9)
+    np.testing.assert_allclose([other.noise[g] for g in FREE], [one.noise[g] for g in FREE], rtol=1e-3)
+    np.testing.assert_allclose(other.signal, one.signal, rtol=1e-3)
+
+
 def test_the_mean_does_not_depend_on_the_common_scale(model):
     base = Posterior.solve(model.triangles, START.noise, START.signal, model.terms)
     scaled = Posterior.solve(model.triangles, {g: 3 * s for g, s in START.noise.items()}, 3 * START.signal, model.terms)
