@@ -26,7 +26,7 @@ from gapkit.models.levels import LevelObjective, Levels, kind_of
 from gapkit.models.triangles import Key
 
 #: an absolute error is rounded off below this share of the spread of the energies per atom
-ROUNDED = 3e-2
+ROUNDED = 3e-3
 
 
 def rounding_of(energies: np.ndarray) -> float:

@@ -57,7 +57,7 @@ def test_energies_count_by_mean_absolute_error_where_their_rows_are_at_hand(mode
     expected = np.log(absolute / len(rows.y)) + 0.5 * np.log(squared / n_forces)
     f = objective(model, energies=rows)
     assert f(f.start_point)[0] == pytest.approx(expected, abs=1e-7)
-    assert rows.rounding == pytest.approx(0.03 * np.std(rows.y))
+    assert rows.rounding == pytest.approx(0.003 * np.std(rows.y))
 
 
 @pytest.mark.parametrize("kinds", [("energy", "forces"), ("forces",), ("virial",), None])
