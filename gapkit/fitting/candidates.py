@@ -14,9 +14,9 @@ from gapkit.exceptions import SettingsError
 from gapkit.fitting.default_terms import default_terms
 from gapkit.fitting.training_set import TrainingSet
 from gapkit.kernels import Kernel
-from gapkit.models.basis import SparseBasis
+from gapkit.models.basis import POTENTIAL_JITTER, SparseBasis
 from gapkit.models.projection import principal_directions
-from gapkit.models.sparse_points import pivoted_cholesky, selection
+from gapkit.models.sparse_points import GreedyVariance, pivoted_cholesky, selection
 from gapkit.models.terms import Term
 from gapkit.structures.labels import check_distances
 from gapkit.structures.structure import Structure
@@ -157,6 +157,9 @@ def _choose(strata: Mapping[str, Reservoir], term: Term, n: int, rng: np.random.
     leaves out what two strata have in common.
     """
     choose = selection(term.selection)
+    if term.descriptor.of_pairs and isinstance(choose, GreedyVariance):
+        # distances have few directions: below the least jitter points say nothing new, and rounding would choose them
+        choose = replace(choose, tolerance=max(choose.tolerance, POTENTIAL_JITTER))
     if len(strata) == 1:
         (only,) = (r.features() for r in strata.values())
         return only[choose(only, term.kernel, n, rng)]

@@ -156,7 +156,7 @@ def find_levels(
         return made
 
     rough = objective(ROUGH_COLUMNS)
-    levels = search_levels(rough, lower, _starts(start, rough), ROUGH_ITERATIONS, report)
+    levels = search_levels(rough, lower, several_starts(start, rough), ROUGH_ITERATIONS, report)
     final = objective(SEARCH_COLUMNS)
     levels = search_levels(final, lower, [levels], callback=report)
     if isinstance(final, HeldOutError):
@@ -221,7 +221,7 @@ def choose_levels(
     return levels, account
 
 
-def _starts(start: Levels, objective: LevelObjective) -> list[Levels]:
+def several_starts(start: Levels, objective: LevelObjective) -> list[Levels]:
     """The start, one with energies and virials trusted less, and one of smoother functions; only free levels move."""
     looser = {
         g: s * (5.0 if g in objective.free_noise and kind_of(g) != "forces" else 1.0) for g, s in start.noise.items()

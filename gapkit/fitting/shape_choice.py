@@ -18,7 +18,7 @@ import numpy as np
 from gapkit.descriptors import SOAP
 from gapkit.exceptions import NumericsError
 from gapkit.fitting.candidates import choose_sparse_points, gather_pool
-from gapkit.fitting.level_choice import EnergySample, LevelSearch, find_levels, own_groups
+from gapkit.fitting.level_choice import EnergySample, LevelSearch, find_levels, own_groups, several_starts
 from gapkit.fitting.noise_settings import NoiseSettings
 from gapkit.fitting.rows import accumulate_rows
 from gapkit.fitting.shells import REACH, Shells
@@ -53,7 +53,7 @@ WORTH, WORTH_LONGER = 0.03, 0.06
 LOST = 0.03
 #: columns and iterations of a level search that starts from the levels of another shape, and iterations of its last
 #: stage: differences that count are far larger than what more of them would change
-ROUGH, ROUGH_ITERATIONS, LAST_ITERATIONS = 250, 20, 30
+ROUGH, ROUGH_ITERATIONS, LAST_ITERATIONS = 250, 20, 60
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,8 @@ class Comparison:
 def _search_from(search: LevelSearch, triangles: Triangles, basis: SparseBasis, sample: EnergySample) -> LevelSearch:
     """The search for the levels of a shape from those of another one."""
     rough = _objective(search, triangles, basis, sample, min(ROUGH, basis.n_columns))
-    levels = search_levels(rough, search.lower, [search.levels, search.rough.start], ROUGH_ITERATIONS)
+    starts = [search.levels, *several_starts(search.rough.start, rough)]
+    levels = search_levels(rough, search.lower, starts, ROUGH_ITERATIONS)
     whole = _objective(search, triangles, basis, sample, basis.n_columns)
     return replace(search, levels=search_levels(whole, search.lower, [levels], LAST_ITERATIONS))
 

@@ -103,14 +103,13 @@ class GreedyVariance:
     ----------
     tolerance : float
         No more points are taken once the largest prior variance that the chosen leave falls below this share of the
-        largest prior variance: a stated residual instead of a number. Below the least jitter (1e-8) points say nothing
-        new, and rounding would choose them.
+        largest prior variance: a stated residual instead of a number.
     largest : int
         Of more candidates than this only those count that 300 points leave the largest variance: the crowded middle
         of a large pool is thinned, rare environments all stay.
     """
 
-    tolerance: float = 1e-8
+    tolerance: float = 1e-10
     largest: int = 9000
 
     def __call__(self, candidates, kernel, n, rng):
@@ -196,7 +195,7 @@ def selection(name: str | Selection) -> Selection:
     Examples
     --------
     >>> selection("greedy")
-    GreedyVariance(tolerance=1e-08, largest=9000)
+    GreedyVariance(tolerance=1e-10, largest=9000)
     """
     if not isinstance(name, str):
         return name

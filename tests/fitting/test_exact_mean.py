@@ -24,6 +24,7 @@ from gapkit.potential.joint import joint_energies
 from gapkit.potential.samples import sampled_energies
 from gapkit.structures.labels import labelled_frames
 from gapkit.structures.structure import Structure
+from gapkit.uncertainty.label_errors import StatedErrors
 from tests.conftest import label
 from tests.numerical import central_difference, displaced
 
@@ -316,15 +317,14 @@ def test_only_projected_features_are_rotated(gap):
 
 
 def test_a_file_keeps_the_variance_of_the_function(frames, gap, tmp_path):
-    """Joint covariances of the function of an exact mean are scaled to its error models; of a sparse mean they are
-    not."""
+    """Joint covariances of the function of an exact mean are scaled to its error models."""
     gap.save(tmp_path / "m.gapkit")
     found = gapkit.load(tmp_path / "m.gapkit").joint_energies(frames[:3], noise=False)
     expected = gap.joint_energies(frames[:3], noise=False)
     np.testing.assert_array_equal(found.covariance, expected.covariance)
     p = gap.potential_
-    sparse = replace(p, errors=replace(p.errors, exact=False))
-    assert np.all(np.abs(joint_energies(sparse, frames[:3], noise=False).std / expected.std - 1) > 5e-3)
+    levels = replace(p, errors=StatedErrors(p.calibration))
+    assert np.all(np.abs(joint_energies(levels, frames[:3], noise=False).std / expected.std - 1) > 5e-3)
 
 
 def test_an_update_with_what_is_known_already_changes_little_and_with_news_much(frames):

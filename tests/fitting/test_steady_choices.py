@@ -7,10 +7,10 @@ from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 
 import gapkit
+from gapkit.fitting.candidates import Reservoir, _choose
 from gapkit.fitting.training_set import in_order, training_set
 from gapkit.model_selection.last_digits import noisy_copies
 from gapkit.models.folds import cluster_folds
-from gapkit.models.sparse_points import pivoted_cholesky, selection
 from gapkit.structures.labels import labelled_frames
 from tests.conftest import copper_frames
 
@@ -67,11 +67,15 @@ def test_noise_moves_no_frame_to_another_fold(seed):
 @pytest.mark.parametrize("seed", range(3))
 def test_noise_chooses_no_points(seed):
     """Distances of pairs: a smooth kernel has no more than two dozen directions above rounding."""
-    kernel = gapkit.SquaredExponential(0.6)
+    term = gapkit.Term(gapkit.PairDistance(r_cut=6.0), gapkit.SquaredExponential(0.6), n_sparse=30)
     x = np.random.default_rng(1).uniform(2.0, 6.0, size=(4000, 1))
     noisy = x * (1 + 1e-12 * np.random.default_rng(seed).normal(size=x.shape))
-    choose = selection("greedy")
-    before, after = (choose(points, kernel, 30, np.random.default_rng(0)) for points in (x, noisy))
-    np.testing.assert_array_equal(before, after)
+    before, after = (chosen(points, term) for points in (x, noisy))
+    np.testing.assert_allclose(after, before, rtol=1e-9)
     assert 10 < len(before) < 30
-    assert pivoted_cholesky(x, kernel, 30)[0].tolist() != before.tolist()  # more of them by a lower tolerance
+
+
+def chosen(points, term):
+    reservoir = Reservoir(len(points), np.random.default_rng(0))
+    reservoir.add(points)
+    return _choose({"": reservoir}, term, term.n_sparse, np.random.default_rng(0))

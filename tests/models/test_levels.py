@@ -94,7 +94,9 @@ def test_tied_groups_move_as_one(model):
     )
     x = tied.start_point + np.random.default_rng(1).normal(scale=0.5, size=5)
     levels = tied.levels(x)
-    assert levels.noise["energy"] / levels.noise["virial"] == pytest.approx(START.noise["energy"] / START.noise["virial"])
+    assert levels.noise["energy"] / levels.noise["virial"] == pytest.approx(
+        START.noise["energy"] / START.noise["virial"]
+    )
     value, noise, signal = tied.evaluate(levels)
     expected, by_noise, by_signal = apart.evaluate(levels)
     assert value == pytest.approx(expected, rel=1e-9)
