@@ -78,8 +78,9 @@ def joint_energies(potential: Potential, frames: Sequence[ase.Atoms], noise: boo
     r"""Energies of ``frames`` with their joint error.
 
     The function's covariance is :math:`a \rho + \lambda^2 \omega`, each factor that of the frame's energy group, with
-    the prior's cross kernel in rho; that of an exact mean has the variances of its error model. A new label's error is
-    mostly what the model cannot express of a frame; two frames share it only where they are nearly the same. With T the
+    the prior's cross kernel in rho, as samples of the function have it (``predict`` says less of a frame where its
+    error model does); that of an exact mean has the variances of its error model. A new label's error is mostly what
+    the model cannot express of a frame; two frames share it only where they are nearly the same. With T the
     standard deviations of new labels and C the function's covariance it is taken as
     :math:`T_i T_j (C_{ij}/\sqrt{C_{ii} C_{jj}})^{15}`, so that the difference of a frame with itself has no error and
     that of two snapshots nearly the sum of both variances.
@@ -122,7 +123,7 @@ def _variance_ratios(
     potential: Potential, structures: Sequence[Structure], config_types: Sequence[str | None]
 ) -> np.ndarray:
     """Factor on the stated variance of every frame's energy (``LabelErrors.variance_ratio``)."""
-    if not potential.errors.has_model("energy"):
+    if not potential.extra:
         return np.ones(len(structures))
     parts = [potential.variance_parts(s, derivatives=False).of_labels("energy", s.n_atoms) for s in structures]
     return np.concatenate(

@@ -173,10 +173,9 @@ class FittedErrors:
         return rise if self.exact else np.minimum(rise, stated)
 
     def variance_ratio(self, kind: str, parts: VarianceParts, config_type: str | None = None) -> np.ndarray:
-        """See :class:`LabelErrors`; at most one, but for an exact mean."""
-        if not self.has_model(kind):
+        """See :class:`LabelErrors`; ones but for an exact mean."""
+        if not self.exact or not self.has_model(kind):
             return np.ones_like(parts.weights)
         latent = self.calibration.of(kind, config_type).latent(parts.residual, parts.weights)
         rise = self.recalibration.models[kind].rise(*parts)
-        ratio = np.divide(rise, latent, out=np.ones_like(latent), where=latent > 0)
-        return ratio if self.exact else np.minimum(ratio, 1.0)
+        return np.divide(rise, latent, out=np.ones_like(latent), where=latent > 0)
