@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from tqdm import tqdm
@@ -81,6 +81,11 @@ def progress_bar(
     if show and not (sys.stderr.isatty() or "ipykernel" in sys.modules):
         return StageLine(steps, desc, unit, total)
     return tqdm(steps, desc=desc, unit=unit, total=total, disable=not show, leave=False)
+
+
+def quiet(bar: Callable[..., Any]) -> Callable[..., Any]:
+    """What makes bars as ``bar`` does, without output: the stages of a small fit inside another are no news."""
+    return lambda *args, **settings: bar(*args, **{**settings, "show": False})
 
 
 def report(text: str) -> None:

@@ -29,7 +29,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from gapkit.fitting.mean import LabelErrors
+from gapkit.fitting.mean import ErrorsByKind
 from gapkit.fitting.training_set import TrainingSet
 from gapkit.kernels import DotProduct
 from gapkit.models.basis import SparseBasis
@@ -157,7 +157,7 @@ class ExactMean:
         """See :class:`gapkit.fitting.mean.Mean`."""
         return n in self.errors
 
-    def errors_of(self, n: int, targets: Targets, sparse: np.ndarray) -> LabelErrors | None:
+    def errors_of(self, n: int, targets: Targets, sparse: np.ndarray) -> ErrorsByKind | None:
         """See :class:`gapkit.fitting.mean.Mean`."""
         return self.errors.get(n)
 

@@ -14,7 +14,7 @@ from gapkit.models.observations import Targets
 from gapkit.uncertainty.calibration import RESIDUAL_SHARE
 
 #: errors of one frame's energy (eV), forces (3n,) in eV/A, and virial (6,) in eV; None where there is no label
-LabelErrors = tuple[float | None, np.ndarray | None, np.ndarray | None]
+ErrorsByKind = tuple[float | None, np.ndarray | None, np.ndarray | None]
 
 
 class Mean(Protocol):
@@ -55,7 +55,7 @@ class Mean(Protocol):
     def judges(self, n: int) -> bool:
         """Whether held-out frame ``n`` has out-of-fold errors."""
 
-    def errors_of(self, n: int, targets: Targets, sparse: np.ndarray) -> LabelErrors | None:
+    def errors_of(self, n: int, targets: Targets, sparse: np.ndarray) -> ErrorsByKind | None:
         """Out-of-fold errors, prediction minus label, of frame ``n``; None where the frame was not judged.
 
         ``sparse`` (1,) or (3n + 7,): the mean of the sparse posterior that has not seen the frame, of its energy and of
@@ -90,7 +90,7 @@ class SparseMean:
         """See :class:`Mean`."""
         return True
 
-    def errors_of(self, n: int, targets: Targets, sparse: np.ndarray) -> LabelErrors:
+    def errors_of(self, n: int, targets: Targets, sparse: np.ndarray) -> ErrorsByKind:
         """See :class:`Mean`."""
         end = 1 + 3 * targets.n_atoms
         energy, forces, virial = targets.energy, targets.forces, targets.virial

@@ -31,6 +31,7 @@ from gapkit.models.levels import Levels
 from gapkit.models.observations import Observations, observations
 from gapkit.models.terms import Term
 from gapkit.numerics.threads import blas_threads, map_blocks
+from gapkit.progress import quiet
 from gapkit.structures.labels import LabelledFrame
 from gapkit.structures.reference_energies import reference_energies
 from gapkit.structures.structure import Structure
@@ -192,8 +193,8 @@ class _Screening:
         self.data = data
         terms = [replace(t, n_sparse=min(t.n_sparse, SPARSE), selection="greedy") for t in terms]
         rng = np.random.default_rng(0)
-        pool = gather_pool(data, terms, rng, _silent(bar))
-        basis = choose_sparse_points(pool, terms, rng, _silent(bar))
+        pool = gather_pool(data, terms, rng, quiet(bar))
+        basis = choose_sparse_points(pool, terms, rng, quiet(bar))
         levels = _robust_levels(data, judged, terms)
         self.noise = levels.noise
         self.kinds: dict[Key, _Kind] = {}
@@ -350,8 +351,3 @@ def _typical(t: np.ndarray) -> float:
 
 def _rms(values: Any) -> float:
     return float(np.sqrt(np.mean(np.square(values))))
-
-
-def _silent(bar: Callable[..., Any]) -> Callable[..., Any]:
-    """The bar without output: the stages of a small fit are no news."""
-    return lambda *args, **settings: bar(*args, **{**settings, "show": False})

@@ -29,6 +29,7 @@ from gapkit.models.level_search import search_levels
 from gapkit.models.terms import Term
 from gapkit.models.triangles import Triangles
 from gapkit.numerics.threads import blas_threads
+from gapkit.progress import quiet
 from gapkit.structures.neighbours import neighbours
 
 #: atoms and sparse points of the comparison, about: with fewer points shorter cutoffs look better than they are
@@ -97,7 +98,7 @@ def choose_shape(
     bar: Callable[..., Any],
 ) -> tuple[tuple[Term, ...], list[Shape]]:
     """The terms with the best shape of SOAP for these frames, and what was tried (first the default)."""
-    comparison = Comparison(pilot(data), given, n_folds, n_threads, _quiet(bar))
+    comparison = Comparison(pilot(data), given, n_folds, n_threads, quiet(bar))
     shells = Shells.of([f.atoms for f in comparison.data.frames], LONGEST_TRIED + REACH)
     progress = bar(total=1 + max(len(OUTWARDS), len(INWARDS)), desc="cutoff and resolution", unit="fit")
 
@@ -207,11 +208,6 @@ def within_bounds(terms: Sequence[Term], data: TrainingSet) -> bool:
         return False
     pairs = [neighbours(f.atoms, r_cut) for f in data.frames[:: max(1, len(data.frames) // 20)]]
     return sum(len(p.distances) for p in pairs) <= MOST_NEIGHBOURS * sum(p.n_atoms for p in pairs)
-
-
-def _quiet(bar: Callable[..., Any]) -> Callable[..., Any]:
-    """The bar without output: one line for each small fit would be many."""
-    return lambda *args, **settings: bar(*args, **{**settings, "show": False})
 
 
 def reshaped(terms: Sequence[Term], shape: tuple[float, int, float], shells: Shells | None = None) -> tuple[Term, ...]:

@@ -37,7 +37,7 @@ from gapkit.potential.potential import Potential
 from gapkit.potential.spreads import Spreads
 from gapkit.progress import report
 from gapkit.structures.structure import Structure
-from gapkit.uncertainty.calibration import Calibration, calibrate
+from gapkit.uncertainty.calibration import calibrate
 from gapkit.uncertainty.label_errors import FittedErrors, LabelErrors, StatedErrors
 
 #: beyond this many sparse points the cheap form of local variances would cost more than the fit
@@ -119,7 +119,6 @@ class Solution:
 class Judgement:
     """What the folds say of the errors: a strategy for error bars, and the errors that stand behind it."""
 
-    calibration: Calibration
     errors: LabelErrors
     out_of_fold: OutOfFold
 
@@ -221,11 +220,11 @@ def judge(data: TrainingSet, found: FoundLevels, solution: Solution, settings: F
         )
     calibration = calibrate(found.levels, mean.held_out_of(sums.statistics()), mean.residual_share)
     if not out_of_fold.errors:
-        return Judgement(calibration, StatedErrors(calibration), out_of_fold)
+        return Judgement(StatedErrors(calibration), out_of_fold)
     recalibration = out_of_fold.recalibration()
     calibration = out_of_fold.consistent(calibration, recalibration)
     errors = FittedErrors(calibration, recalibration, exact=bool(mean.extra))
-    return Judgement(calibration, errors, out_of_fold)
+    return Judgement(errors, out_of_fold)
 
 
 def assemble(
@@ -236,10 +235,10 @@ def assemble(
     basis = mean.basis_of(made.basis)
     sample = [Structure(atoms, basis.r_cut) for atoms in domain_sample(data)]
     few = basis.n_columns <= LARGEST_FORM
-    forms = choose_forms(basis, posterior, judged.calibration, sample, work.bar) if few else {}
+    forms = choose_forms(basis, posterior, judged.errors.calibration, sample, work.bar) if few else {}
     spreads = Spreads(basis, posterior, judged.errors, settings.n_jobs)
     predictors = basis.predictors(mean.alpha, mean.extra)
-    cheap = LocalVariance(basis, mean.alpha, posterior.signal, judged.calibration, predictors, forms)
+    cheap = LocalVariance(basis, mean.alpha, posterior.signal, judged.errors.calibration, predictors, forms)
     return Potential(
         terms=made.terms,
         basis=basis,
@@ -253,7 +252,7 @@ def assemble(
         domain=measured_domain(data, judged.out_of_fold, sample, spreads, cheap, work.bar),
         noise_levels=dict(found.levels.noise),
         metadata={
-            **describe_training(data, basis, found.levels, judged.calibration, settings.n_folds),
+            **describe_training(data, basis, found.levels, judged.errors.calibration, settings.n_folds),
             "levels": found.account | mean.account,
             "domain": training_domain(data.frames),
             "screened": [label.as_dict() for label in checked.left_out],
