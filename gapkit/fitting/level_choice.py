@@ -28,7 +28,7 @@ from gapkit.models.triangles import Triangles
 ROUGH_COLUMNS, ROUGH_ITERATIONS, SEARCH_COLUMNS = 300, 20, 800
 #: most columns of the last stage, memory (bytes) of its Gram matrices, and how many times the columns of the second
 #: stage make it worth its cost: levels of a whole model are not those of a third of it (docs/ACCURACY.md)
-LAST_COLUMNS, LAST_BYTES, WORTH_LAST = 3000, 2e9, 1.5
+LAST_COLUMNS, LAST_BYTES, WORTH_LAST = 3000, 1e9, 1.5
 #: iterations that a search takes, about: what a progress bar says of the remaining time
 LEVEL_STEPS = 120
 #: frames whose energy rows are kept as they are
@@ -183,9 +183,9 @@ def tied_groups(free_noise: Sequence[str], objective: HeldOutError) -> dict[str,
 
 def last_columns(triangles: Triangles, tied: Mapping[str, str]) -> int:
     """Columns of the last stage: as many as the Gram matrices of its groups and folds leave memory for."""
-    keys = {(tied.get(group, group), fold) for group, fold in triangles.items}
-    matrices = len(keys) + len({group for group, _ in keys})
-    return min(LAST_COLUMNS, int(np.sqrt(LAST_BYTES / (8 * max(matrices, 1)))))
+    groups = {tied.get(group, group) for group, _ in triangles.items}
+    matrices = len(groups) * (len(triangles.folds) + 1)  # of each half is kept
+    return min(LAST_COLUMNS, int(np.sqrt(LAST_BYTES / (4 * max(matrices, 1)))))
 
 
 def choose_levels(

@@ -58,5 +58,5 @@ def planned_memory(rows: int, m: int, triangles: int) -> float:
 def search_memory(rows: int, m: int, groups: int, n_folds: int) -> float:
     """Memory (GB), about, of the last stage of the level search: triangles, Gram matrices, factors."""
     searched = min(m, LAST_COLUMNS)
-    grams = min(LAST_BYTES, 8.0 * groups * (n_folds + 1) * searched**2)
+    grams = min(LAST_BYTES, 4.0 * groups * (n_folds + 1) * searched**2)
     return 1e-9 * (8.0 * m * min(rows, groups * n_folds * m) + grams + 8.0 * (n_folds + 3) * searched**2) + 0.3

@@ -49,7 +49,7 @@ LONGEST_TRIED, MOST_NEIGHBOURS = 10.0, 300
 FINEST = 12
 #: least improvement of the objective (the log of energy error times force error) for another shape than the one before,
 #: and for a longer cutoff, whose predictions cost more
-WORTH, WORTH_LONGER = 0.03, 0.06
+WORTH, WORTH_LONGER = 0.03, 0.15
 #: how much worse a shape is than the best when shapes beyond it are not tried
 LOST = 0.03
 #: columns and iterations of a level search that starts from the levels of another shape, and iterations of its last

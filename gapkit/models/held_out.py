@@ -5,12 +5,12 @@ With Gram matrices :math:`G_{gf} = R_{gf}^T R_{gf}` of group g and fold f, leavi
 .. math:: H_f u_f = \sum_g s_g (c_g - c_{gf}), \qquad H_f = \mathrm{diag}(\delta^{-2}) + \sum_g s_g (G_g - G_{gf}),
           \quad s_g = \sigma_g^{-2}
 
-and the squared error on the rows of that fold is :math:`u^T G_{gf} u - 2 u^T c_{gf} + y^T y_{gf}`. The objective is
+and the squared error on the rows of that fold is :math:`\|R_{gf}\,[u; -1]\|^2`. The objective is
 :math:`\log L_{energy} + \log L_{forces}` over all folds: L of forces the root-mean-square error; L of energies the mean
 absolute error per atom, :math:`L = \langle \sqrt{e^2 + \epsilon^2} \rangle`, where the energy rows are at hand, else
 the root-mean-square error too. Squares would let the few frames that lie far from all others (surfaces among crystals)
-decide the levels of all. Its gradient takes one more solve per fold: with :math:`v = H^{-1} \partial J/\partial u`,
-:math:`\partial J/\partial \log s_g = -v \cdot s_g (G_g u - c_g)` and
+decide the levels of all. Its gradient takes one more solve per fold: with :math:`v = H_f^{-1} \partial J/\partial u`,
+:math:`\partial J/\partial \log s_g = -v \cdot s_g \sum_{h \neq f} R_{gh}^T R_{gh}\,[u; -1]` (the rows of A alone) and
 :math:`\partial J/\partial \log \delta_t = 2 v_t \cdot \delta_t^{-2} u_t`.
 """
 
@@ -24,6 +24,7 @@ import scipy.linalg
 
 from gapkit.models.levels import LevelObjective, Levels, kind_of
 from gapkit.models.triangles import Key
+from gapkit.numerics import packed
 
 #: an absolute error is rounded off below this share of the spread of the energies per atom
 ROUNDED = 3e-3
@@ -69,12 +70,12 @@ class EnergyRows:
         return rounding_of(self.y)
 
 
-def _weighted_sum(weights: dict[str, float], matrices: dict[str, np.ndarray]) -> np.ndarray:
-    """Sum of weights times matrices, in one array."""
-    total = np.zeros_like(next(iter(matrices.values())))
-    for name, matrix in matrices.items():
-        total = scipy.linalg.blas.daxpy(matrix.ravel(), total.ravel(), a=weights[name]).reshape(matrix.shape)
-    return total
+@dataclass(frozen=True)
+class Others:
+    """What the rows of a group say together where a fold is left out: A^T A, packed, and A^T y (m,)."""
+
+    gram: np.ndarray
+    product: np.ndarray
 
 
 @dataclass
@@ -92,72 +93,99 @@ class HeldOutError(LevelObjective):
     kinds: tuple[str, ...] | None = None
     energies: EnergyRows | None = None
     scale_free: ClassVar[bool] = True
-    _gram: dict = field(init=False)
-    _total: dict = field(init=False)
-    _count: dict = field(init=False)
+    _others: dict[Key, Others] = field(init=False)
+    _count: dict[str, int] = field(init=False)
+    _diagonal: np.ndarray = field(init=False)
 
     def __post_init__(self) -> None:
         there = {kind_of(g) for g, f in self.triangles.items if f >= 0}
         if self.kinds is None:
             self.kinds = tuple(k for k in ("energy", "forces") if k in there) or tuple({"virial"} & there)
-        self._gram, self._total = self._merged_grams(), {}
-        for (group, _), G in self._gram.items():
-            self._total[group] = self._total[group] + G if group in self._total else G
+        self._others = self._of_other_folds()
+        self._diagonal = packed.diagonal(self.triangles.n_columns)
         self._count = dict.fromkeys(self.kinds, 0)
         for (group, f), t in self.triangles.items.items():
             if f >= 0 and kind_of(group) in self._count:
                 self._count[kind_of(group)] += t.n_rows
 
-    def _merged_grams(self) -> dict[Key, np.ndarray]:
-        """Gram matrices of every group and fold, those of tied groups added to their leader's.
+    def _of_other_folds(self) -> dict[Key, Others]:
+        """For every group and fold what the rows of all other folds say; rows of tied groups count as their leader's.
 
-        Matrices of a whole model are large, and a sum of groups costs as much as one of them to read.
+        Matrices of a whole model are large: half of each is kept, and one for all folds where a group has no rows in
+        them.
         """
-        grams: dict[Key, np.ndarray] = {}
+        own: dict[str, dict[int, Others]] = {}
         for (group, fold), G in self.triangles.each_gram():
-            key = self.tied.get(group, group), fold
             G *= self.ratio(group) ** -2.0
-            if key in grams:
-                grams[key] += G
-            else:
-                grams[key] = G
-        return grams
+            gram, product = packed.pack(G[:-1, :-1]), G[:-1, -1].copy()
+            folds = own.setdefault(self.tied.get(group, group), {})
+            if fold in folds:
+                gram += folds[fold].gram
+                product += folds[fold].product
+            folds[fold] = Others(gram, product)
+        others: dict[Key, Others] = {}
+        for group, folds in own.items():
+            gram, product = sum(o.gram for o in folds.values()), sum(o.product for o in folds.values())
+            for fold in self.triangles.folds:
+                mine = folds.pop(fold, None)
+                if mine is None:
+                    others[group, fold] = Others(gram, product)
+                else:
+                    others[group, fold] = Others(np.subtract(gram, mine.gram, out=mine.gram), product - mine.product)
+        return others
 
     def evaluate(self, levels: Levels) -> tuple[float, dict[str, float], np.ndarray]:
         """Value and slopes."""
         inverse_signal2 = levels.signal[self.column_terms] ** -2.0
-        s = {g: levels.noise[g] ** -2.0 for g in self._total}
-        sums = dict.fromkeys(self._count, 0.0)
-        whole = _weighted_sum(s, self._total)
-        solved = []
+        sums, solved = dict.fromkeys(self._count, 0.0), []
         for fold in self.triangles.folds:
-            held = {k[0]: G for k, G in self._gram.items() if k[1] == fold}
-            both = whole - _weighted_sum(s, held)
-            H, c = both[:-1, :-1], both[:-1, -1].copy()
-            H[np.diag_indices_from(H)] += inverse_signal2
-            factor = scipy.linalg.cho_factor(H, lower=True, overwrite_a=True, check_finite=False)
-            u = scipy.linalg.cho_solve(factor, c, check_finite=False)
+            factor, c = self._without(fold, levels, inverse_signal2)
+            u = packed.solve(factor, c)
             slopes = {}
             for kind in sums:
-                add, slopes[kind] = self._loss(kind, fold, held, u)
+                add, slopes[kind] = self._loss(kind, fold, u)
                 sums[kind] += add
-            solved.append((held, factor, u, slopes))
+            solved.append((factor, u, slopes))
         value, weight = 0.0, {}
         for kind, total in sums.items():
             n, power = self._size(kind)
             add, weight[kind] = log_of_mean(total, n, power)
             value += add
-        noise_slopes = dict.fromkeys(self._total, 0.0)
+        noise_slopes = dict.fromkeys(levels.noise, 0.0)
         signal_slopes = np.zeros(len(levels.signal))
-        extended = np.column_stack([np.append(u, -1.0) for _, _, u, _ in solved])
-        products = {g: self._total[g] @ extended for g in self.free_noise}  # of all folds in one pass
-        for k, (held, factor, u, slopes) in enumerate(solved):
-            v = scipy.linalg.cho_solve(factor, sum(weight[k] * slopes[k] for k in slopes), check_finite=False)
-            for g in self.free_noise:
-                product = products[g][:, k] - (held[g] @ extended[:, k] if g in held else 0.0)
-                noise_slopes[g] += 2 * s[g] * float(v @ product[:-1])  # d log s = -2 d log sigma
+        misfits = self._misfits(np.column_stack([u for _, u, _ in solved]))
+        for k, (factor, u, slopes) in enumerate(solved):
+            v = packed.solve(factor, sum(weight[kind] * slopes[kind] for kind in slopes))
+            for g, misfit in misfits.items():
+                noise_slopes[g] += 2 * levels.noise[g] ** -2.0 * float(v @ misfit[:, k])  # d log s = -2 d log sigma
             signal_slopes += 2 * np.bincount(self.column_terms, v * inverse_signal2 * u, minlength=len(signal_slopes))
         return float(value), noise_slopes, signal_slopes
+
+    def _without(self, fold: int, levels: Levels, inverse_signal2: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The factor of H, packed, and the right side (m,), of the fit to all folds but one."""
+        H, c = np.zeros(packed.length(len(inverse_signal2))), np.zeros(len(inverse_signal2))
+        for (group, f), others in self._others.items():
+            if f == fold:
+                s = levels.noise[group] ** -2.0
+                H = scipy.linalg.blas.daxpy(others.gram, H, a=s)
+                c += s * others.product
+        H[self._diagonal] += inverse_signal2
+        return packed.factorised(H, len(c)), c
+
+    def _misfits(self, weights: np.ndarray) -> dict[str, np.ndarray]:
+        """Per free group A^T (A u - y) (m, folds) of the rows outside each fold, for its weights u (m, folds)."""
+        extended = np.vstack([weights, np.full((1, weights.shape[1]), -1.0)])
+        place = {fold: k for k, fold in enumerate(self.triangles.folds)}
+        misfits = {g: np.zeros_like(weights) for g in self.free_noise}
+        for (group, fold), triangle in self.triangles.items.items():
+            leader = self.tied.get(group, group)
+            if leader in misfits:
+                R = triangle.reduce()
+                product = self.ratio(group) ** -2.0 * (R[:, :-1].T @ (R @ extended))
+                if fold in place:
+                    product[:, place[fold]] = 0.0
+                misfits[leader] += product
+        return misfits
 
     def _size(self, kind: str) -> tuple[int, float]:
         """Number of labels in a kind's sum, and the power that makes its mean an error."""
@@ -165,17 +193,18 @@ class HeldOutError(LevelObjective):
             return max(int(np.sum(self.energies.fold >= 0)), 1), 1.0
         return max(self._count[kind], 1), 0.5
 
-    def _loss(self, kind: str, fold: int, held: dict[str, np.ndarray], u: np.ndarray) -> tuple[float, np.ndarray]:
+    def _loss(self, kind: str, fold: int, u: np.ndarray) -> tuple[float, np.ndarray]:
         """A fold's sum of absolute or squared errors of one kind, and its slope by u (m,)."""
         if kind == "energy" and self.energies is not None:
             mine = self.energies.fold == fold
             A, error = self.energies.A[mine], self.energies.A[mine] @ u - self.energies.y[mine]
             loss, by_error = rounded_absolute(error, self.energies.rounding)
             return loss, A.T @ by_error
-        total, slope, extended = 0.0, np.zeros_like(u), np.append(u, -1.0)
-        for g, G in held.items():
-            if kind_of(g) == kind:
-                product = G @ extended
-                total += float(extended @ product)
-                slope += 2 * product[:-1]
+        total, slope = 0.0, np.zeros_like(u)
+        for (group, f), triangle in self.triangles.items.items():
+            if f == fold and kind_of(group) == kind:
+                R = triangle.reduce()
+                error = R[:, :-1] @ u - R[:, -1]
+                total += float(error @ error)
+                slope += 2 * R[:, :-1].T @ error
         return total, slope

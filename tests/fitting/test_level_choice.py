@@ -161,14 +161,15 @@ def test_the_last_stage_searches_on_the_whole_model(train, monkeypatch):
     assert [c[:2] for c in calls[:3]] == [(6, 6), (12, 12), (m, m)] and m > 24
     assert calls[2][2] > 1e-3  # levels of a part are not the best ones of the whole
     assert gap._fit.levels.objective == pytest.approx(gap.potential_.metadata["objective"])
-    monkeypatch.setattr(level_choice, "LAST_BYTES", 8 * 20**2 * 10)  # no memory for all columns, nor for twice as many
+    monkeypatch.setattr(level_choice, "LAST_BYTES", 4 * 20**2 * 10)  # no memory for all columns, nor for twice as many
     calls.clear()
     small_gap().fit(train)
     assert max(c[0] for c in calls) == 12
 
 
-def test_columns_of_the_last_stage_fit_the_memory():
+def test_columns_of_the_last_stage_fit_the_memory(monkeypatch):
     triangles = systems.small_model(9).triangles
-    n = last_columns(triangles, {})
-    matrices = len(triangles.items) + len(triangles.groups)
-    assert n <= level_choice.LAST_COLUMNS and 8 * matrices * n**2 <= level_choice.LAST_BYTES
+    assert last_columns(triangles, {}) == level_choice.LAST_COLUMNS
+    monkeypatch.setattr(level_choice, "LAST_BYTES", 1e6)
+    kept = 4 * len(triangles.groups) * len(triangles.folds) * last_columns(triangles, {}) ** 2
+    assert 0.5e6 < kept <= 1e6

@@ -143,7 +143,7 @@ LONGER = ((1.25, 0, 1.0), (1.5, 0, 1.0), (2.0, 0, 1.0))
 
 def test_the_search_goes_outwards_for_as_long_as_a_longer_cutoff_pays(monkeypatch, train):
     data = data_of(train)
-    asked = with_scores(monkeypatch, {2.8: -5.0, 3.5: -5.2, 4.2: -5.3, 5.6: -5.31})
+    asked = with_scores(monkeypatch, {2.8: -5.0, 3.5: -5.3, 4.2: -5.5, 5.6: -5.6})
     chosen, tried = choose(monkeypatch, (GOOD,), data, terms_for(data), LONGER)
     assert settings(chosen[1]) == (4.2, 2, 1, 0.9)
     assert [s[0] for s in asked] == [2.8, 3.5, 4.2, 5.6] == [t.soap.r_cut for t in tried]
