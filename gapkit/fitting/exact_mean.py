@@ -29,11 +29,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from gapkit.exceptions import NumericsError
 from gapkit.fitting.mean import ErrorsByKind
 from gapkit.fitting.training_set import TrainingSet
 from gapkit.kernels import DotProduct
 from gapkit.models.basis import SparseBasis
-from gapkit.models.exact_gp import error_slope, first_minimum, solve_exact
+from gapkit.models.exact_gp import held_out_objective, minimum_downwards, solve_exact
 from gapkit.models.levels import HeldOutStatistics, Levels, kind_of
 from gapkit.models.observations import ISOLATED, Targets, group_name
 from gapkit.models.terms import Term
@@ -45,15 +46,16 @@ from gapkit.uncertainty.calibration import EXACT_SHARE
 
 #: most labels, and most multiplications and additions, of a fit that chooses the exact mean by itself
 MOST_LABELS, MOST_FLOPS = 30_000, 1e14
-#: the factor on all noise levels is searched on so many labels, about
-SEARCH_LABELS = 3000
+#: the factor on all noise levels is searched on so many labels at most, about: fewer labels want more noise, and on a
+#: third of 300 ethanols the factor came out five times too large. Up to ``EVERY_FOLD`` of them every fold is judged
+SEARCH_LABELS, EVERY_FOLD = 9000, 3000
 #: directions of projected features, about, in estimates of cost
 DIRECTIONS = 700
 #: frames described between two steps of the progress bar
 BATCH = 32
 #: least factor on the noise levels (a sparse model's noise also holds what its sparse points cannot express), the step
 #: of its logarithm in which a minimum is looked for, and solutions for it, about
-LEAST_FACTOR, FACTOR_STEP, FACTOR_TRIALS = 1 / 32, float(np.log(2.0)), 10
+LEAST_FACTOR, FACTOR_STEP, FACTOR_TRIALS = 1 / 32, float(np.log(2.0)), 5
 
 
 @dataclass(frozen=True)
@@ -279,44 +281,52 @@ class LabelCovariances:
         return K
 
     def _targets(self, frames, levels, factor, folds):
-        """Labels, noise variances, folds, and the rate of the variances by the logarithm of the factor."""
+        """Labels, noise variances, and folds."""
         y = np.concatenate([self.labels[n].y for n in frames])
         groups = [g for n in frames for g in self.labels[n].groups]
         follows = np.array([g != ISOLATED for g in groups])
         variance = np.array([levels.noise[g] ** 2 for g in groups]) * np.where(follows, factor**2, 1.0)
         fold = np.concatenate([np.full(len(self.labels[n].y), folds[n]) for n in frames])
-        return y, variance, fold, 2.0 * variance * follows
+        return y, variance, fold
 
-    def best_factor(self, levels: Levels, folds: np.ndarray) -> float:
-        """The factor on all noise levels (but that of isolated atoms) with the least out-of-fold error in a sample of
-        frames, from one downwards to ``LEAST_FACTOR``."""
+    def searched(self, folds: np.ndarray) -> list[int]:
+        """Frames by which the factor is searched, fold by fold: all of them, if they have few labels."""
         held = np.flatnonzero(folds >= 0)
-        per_frame = sum(len(self.labels[n].y) for n in held) / len(held)
-        step = max(1, round(len(held) * per_frame / SEARCH_LABELS))
-        frames = _by_fold(np.concatenate([held[::step], np.flatnonzero(folds < 0)]), folds)
-        K = self.matrix(frames, levels.signal)
+        step = max(1, -(-sum(len(self.labels[n].y) for n in held) // SEARCH_LABELS))
+        return _by_fold(np.concatenate([held[::step], np.flatnonzero(folds < 0)]), folds)
+
+    def best_factor(self, K: LowerPanels, frames: Sequence[int], levels: Levels, folds: np.ndarray) -> float:
+        """The factor on all noise levels (but that of isolated atoms) with the least out-of-fold error of ``frames``,
+        whose covariance ``K`` is, from one downwards to ``LEAST_FACTOR``."""
         kinds = np.array([kind_of(g) for n in frames for g in self.labels[n].groups])
         progress = self.bar(total=FACTOR_TRIALS, desc="noise of the exact mean", unit="trial")
 
-        def slope(log_factor: float) -> float:
+        def value(log_factor: float) -> float:
             y, *noise = self._targets(frames, levels, float(np.exp(log_factor)), folds)
             progress.update()
-            return error_slope(solve_exact(K.copy(), y, *noise), y, kinds)
+            try:
+                return held_out_objective(solve_exact(K.copy(), y, *noise, EVERY_FOLD).errors, y, kinds)
+            except NumericsError:
+                return np.inf  # so little noise that rounding makes the covariance singular
 
         with blas_threads(self.n_threads):
-            factor = float(np.exp(first_minimum(slope, float(np.log(LEAST_FACTOR)), FACTOR_STEP)))
+            factor = float(np.exp(minimum_downwards(value, float(np.log(LEAST_FACTOR)), FACTOR_STEP)))
         progress.close()
         return factor
 
     def mean(self, levels: Levels, folds: np.ndarray) -> ExactMean:
         """Search the factor, solve for all labels, and gather the mean."""
-        factor = self.best_factor(levels, folds) if len({f for f in folds if f >= 0}) > 1 else 1.0
-        frames = _by_fold(np.arange(len(folds)), folds)
-        end = np.concatenate([[0], np.cumsum([len(self.labels[n].y) for n in frames])])
+        frames, factor = self.searched(folds), 1.0
         K = self.matrix(frames, levels.signal)
+        if len({f for f in folds if f >= 0}) > 1:
+            factor = self.best_factor(K, frames, levels, folds)
+        if len(frames) < len(folds):
+            del K
+            frames = _by_fold(np.arange(len(folds)), folds)
+            K = self.matrix(frames, levels.signal)
+        end = np.concatenate([[0], np.cumsum([len(self.labels[n].y) for n in frames])])
         with blas_threads(self.n_threads):
-            y, variance, fold, _ = self._targets(frames, levels, factor, folds)
-            solution = solve_exact(K, y, variance, fold)
+            solution = solve_exact(K, *self._targets(frames, levels, factor, folds))
         del K
         part_of = {n: slice(end[k], end[k + 1]) for k, n in enumerate(frames)}
         parts = [part_of[n] for n in range(len(frames))]

@@ -22,7 +22,7 @@ from gapkit.uncertainty.recalibration import ErrorModel, Recalibration, power_of
 from gapkit.uncertainty.variance_parts import VarianceParts
 
 #: labels, about, whose rows are made again: three numbers per label kind need no more
-LABELS = 8000
+LABELS = 5000
 #: energies, about, that are made again alone, at the cost of a prediction each
 ENERGIES = 1000
 #: share of the sample in which the function's variance is within the part of a new label's that follows the posterior's

@@ -42,6 +42,8 @@ KINDS = ("forces", "energy", "virial")
 FEWEST_FRAMES = 10
 #: sparse points of the model that judges, and force labels that it keeps, about
 SPARSE, FORCE_LABELS = 300, 60_000
+#: most radial functions, and degrees, of its descriptors: a label that contradicts all others needs no fine ones
+COARSE = 5
 #: signal over noise is this many times larger than at the start of the search for levels: a stiff model cannot tell
 #: labels that bear each other out
 LOOSER = 10.0
@@ -191,7 +193,14 @@ class _Screening:
         self, data: TrainingSet, judged: Sequence[int], terms: Sequence[Term], n_threads: int, bar: Callable[..., Any]
     ) -> None:
         self.data = data
-        terms = [replace(t, n_sparse=min(t.n_sparse, SPARSE), selection="greedy") for t in terms]
+        terms = [
+            replace(
+                t.with_descriptor(t.descriptor.reshaped(1.0, 0, 1.0, COARSE)),
+                n_sparse=min(t.n_sparse, SPARSE),
+                selection="greedy",
+            )
+            for t in terms
+        ]
         rng = np.random.default_rng(0)
         pool = gather_pool(data, terms, rng, quiet(bar))
         basis = choose_sparse_points(pool, terms, rng, quiet(bar))

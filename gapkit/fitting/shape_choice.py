@@ -47,9 +47,9 @@ INWARDS = ((1.0, 2, 1.0), (0.93, 2, 0.8), (0.85, 2, 0.8), (0.77, 2, 0.8))
 LONGEST_TRIED, MOST_NEIGHBOURS = 10.0, 300
 #: n_max and l_max are not raised beyond this
 FINEST = 12
-#: least improvement of the objective (the log of energy error times force error) for another shape than the one before,
-#: and for a longer cutoff, whose predictions cost more
-WORTH, WORTH_LONGER = 0.03, 0.15
+#: least improvement of the objective (the log of energy error times force error) for a finer shape than the one before,
+#: whose predictions cost up to twice as much, and for a longer cutoff, whose predictions cost up to three times as much
+WORTH, WORTH_LONGER = 0.06, 0.15
 #: how much worse a shape is than the best when shapes beyond it are not tried
 LOST = 0.03
 #: columns and iterations of a level search that starts from the levels of another shape, and iterations of its last

@@ -6,10 +6,6 @@ Processes for Machine Learning (2006), eq. 2.23). The errors of the rows g of a 
 another factorisation: prediction minus label is :math:`e_g = -(B_{gg})^{-1} \alpha_g` (their eqs. 5.10 to 5.12, for
 blocks). With the columns W of :math:`L^{-1}` that belong to g, :math:`B_{gg} = W^T W`. Of many labels only the last
 fold is asked for: its rows come last, where :math:`(B_{gg})^{-1} = L_{gg} L_{gg}^T` stands in the factor L.
-
-Where the noise variances change at the rate D (diagonal), the errors change at the rate
-
-.. math:: \dot e_g = (B_{gg})^{-1} \big[ (B D B)_{gg}\, e_g + (B D \alpha)_g \big] .
 """
 
 from __future__ import annotations
@@ -19,7 +15,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.linalg
-import scipy.optimize
 
 from gapkit.exceptions import NumericsError
 from gapkit.models.held_out import rounded_absolute, rounding_of
@@ -27,8 +22,6 @@ from gapkit.numerics.lower_panels import LowerPanels
 
 #: up to so many labels the errors of all folds are made
 EVERY_FOLD = 8000
-#: accuracy of the place of a minimum
-TOLERANCE = 1e-6
 _REMEDY = "labels repeat each other or the noise is too small for them; give larger noise levels, or exact=False"
 
 
@@ -42,17 +35,14 @@ class ExactSolution:
         B y.
     errors : (n,)
         Prediction minus label without the label's own fold; not a number where the fold is negative.
-    slopes : (n,)
-        Rate at which the errors change, where a rate of the noise variances was given.
     """
 
     alpha: np.ndarray
     errors: np.ndarray
-    slopes: np.ndarray
 
 
 def solve_exact(
-    K: LowerPanels, y: np.ndarray, noise_variance: np.ndarray, folds: np.ndarray, rate: np.ndarray | None = None
+    K: LowerPanels, y: np.ndarray, noise_variance: np.ndarray, folds: np.ndarray, every_fold: int | None = None
 ) -> ExactSolution:
     """Solve for all labels at once.
 
@@ -61,10 +51,9 @@ def solve_exact(
     K : (n, n)
         Prior covariance; overwritten.
     y, noise_variance, folds : (n,)
-        The labels of a fold must follow each other. Of more than ``EVERY_FOLD`` labels only those of the last fold get
-        errors.
-    rate : (n,)
-        D, at which the noise variances change; None: no slopes.
+        The labels of a fold must follow each other.
+    every_fold
+        Of more labels than this (default: ``EVERY_FOLD``) only those of the last fold get errors.
 
     Raises
     ------
@@ -79,29 +68,23 @@ def solve_exact(
     alpha = K.solve(y)
     if not np.isfinite(alpha).all():
         raise NumericsError(f"the weights of the {len(y)} labels are not finite: {_REMEDY}")
-    errors, slopes = np.full(len(y), np.nan), np.full(len(y), np.nan)
+    errors = np.full(len(y), np.nan)
     parts = list(_runs(folds))
     if sum(folds[p.start] >= 0 for p in parts) < 2:
-        return ExactSolution(alpha, errors, slopes)
-    if len(y) > EVERY_FOLD:
+        return ExactSolution(alpha, errors)
+    if len(y) > (EVERY_FOLD if every_fold is None else every_fold):
         last = parts[-1]
         if folds[-1] >= 0:
             L = K.last_corner(last.stop - last.start)
             errors[last] = -L @ (L.T @ alpha[last])
-        return ExactSolution(alpha, errors, slopes)
-    turned = None if rate is None else K.solve(rate * alpha)
+        return ExactSolution(alpha, errors)
     for g in parts:
         if folds[g.start] < 0:
             continue
         W = K.inverse_columns(g.start, g.stop)
         factor = scipy.linalg.cho_factor(W.T @ W, lower=True, overwrite_a=True, check_finite=False)
         errors[g] = -scipy.linalg.cho_solve(factor, alpha[g], check_finite=False)
-        if turned is not None:
-            alone = np.zeros(len(y))
-            alone[g] = errors[g]
-            moved = K.solve(rate * K.solve(alone))[g] + turned[g]
-            slopes[g] = scipy.linalg.cho_solve(factor, moved, check_finite=False)
-    return ExactSolution(alpha, errors, slopes)
+    return ExactSolution(alpha, errors)
 
 
 def _runs(folds: np.ndarray) -> Iterator[slice]:
@@ -111,35 +94,30 @@ def _runs(folds: np.ndarray) -> Iterator[slice]:
         yield slice(int(begin), int(end))
 
 
-def error_slope(solution: ExactSolution, y: np.ndarray, kinds: np.ndarray) -> float:
-    """Slope of the sum over label kinds of the logarithm of the mean absolute out-of-fold error, rounded at zero.
+def held_out_objective(errors: np.ndarray, y: np.ndarray, kinds: np.ndarray) -> float:
+    """Sum over label kinds of the logarithm of the mean absolute out-of-fold error, rounded at zero.
 
-    Energies and forces count, where there are any; else all labels that have errors.
+    Energies and forces count, where there are any; else all labels that have errors (those that are finite).
     """
-    there = np.isfinite(solution.errors)
+    there = np.isfinite(errors)
     counted = [there & (kinds == kind) for kind in ("energy", "forces")]
     counted = [mine for mine in counted if mine.any()] or [there]
-    total = 0.0
-    for mine in counted:
-        loss, by_error = rounded_absolute(solution.errors[mine], rounding_of(y[mine]))
-        total += float(by_error @ solution.slopes[mine]) / max(loss, np.finfo(float).tiny)
-    return total
+    losses = [rounded_absolute(errors[mine], rounding_of(y[mine]))[0] / mine.sum() for mine in counted]
+    return float(np.sum(np.log(np.maximum(losses, np.finfo(float).tiny))))
 
 
-def first_minimum(slope: Callable[[float], float], lowest: float, step: float) -> float:
-    """The minimum that is met first on the way from zero down to ``lowest``: where ``slope`` turns from positive.
+def minimum_downwards(value: Callable[[float], float], lowest: float, step: float) -> float:
+    """Where ``value`` is least between zero and ``lowest``, by steps downwards from zero until it rises.
 
-    Zero, where the function falls towards zero; ``lowest``, where it falls all the way down. The way is gone in steps
-    until the slope has turned, and its root then found between the last two: the answer moves with the slope, whatever
-    the steps.
+    The answer is the vertex of the parabola through the least value and its neighbours. It moves with the values, and
+    does not jump where two of them tie.
     """
-    high, value = 0.0, slope(0.0)
-    if value <= 0.0:
-        return 0.0
-    while high > lowest:
-        low = max(high - step, lowest)
-        below = slope(low)
-        if below <= 0.0:
-            return float(scipy.optimize.brentq(slope, low, high, xtol=TOLERANCE)) if below < 0.0 else low
-        high = low
-    return lowest
+    x, v = [0.0], [value(0.0)]
+    while len(v) < 3 or (x[-1] - step > lowest - 1e-9 and v[-1] < v[-2]):
+        x.append(x[-1] - step)
+        v.append(value(x[-1]))
+    k = int(np.clip(np.argmin(v), 1, len(v) - 2))
+    bend = v[k - 1] - 2 * v[k] + v[k + 1]
+    if not np.isfinite(bend) or bend <= 0.0:
+        return x[int(np.argmin(v))]
+    return float(np.clip(x[k] + step * (v[k + 1] - v[k - 1]) / (2 * bend), lowest, 0.0))

@@ -105,19 +105,20 @@ class GreedyVariance:
         No more points are taken once the largest prior variance that the chosen leave falls below this share of the
         largest prior variance: a stated residual instead of a number.
     largest : int
-        Of more candidates than this only those count that 300 points leave the largest variance: the crowded middle
-        of a large pool is thinned, rare environments all stay.
+        Of more candidates than this, and than twice as many as there are points to choose, only those count that 300
+        points leave the largest variance: the crowded middle of a large pool is thinned, rare environments all stay.
     """
 
     tolerance: float = 1e-10
-    largest: int = 9000
+    largest: int = 6000
 
     def __call__(self, candidates, kernel, n, rng):
         kept = np.arange(len(candidates))
-        if len(candidates) > self.largest and n > PILOT:
+        most = max(self.largest, 2 * n)
+        if len(candidates) > most and n > PILOT:
             first, residual = pivoted_cholesky(candidates, kernel, PILOT, self.tolerance)
             residual[first] = np.inf
-            kept = np.sort(np.argsort(-residual, kind="stable")[: max(self.largest, n)])
+            kept = np.sort(np.argsort(-residual, kind="stable")[:most])
         return kept[pivoted_cholesky(candidates[kept], kernel, n, self.tolerance)[0]]
 
 
@@ -195,7 +196,7 @@ def selection(name: str | Selection) -> Selection:
     Examples
     --------
     >>> selection("greedy")
-    GreedyVariance(tolerance=1e-10, largest=9000)
+    GreedyVariance(tolerance=1e-10, largest=6000)
     """
     if not isinstance(name, str):
         return name
