@@ -163,10 +163,6 @@ def compare(name: str, gap: gapkit.GAP, ends: tuple[Atoms, Atoms], truth: Hop, s
     label = gap.energy_difference(mine.saddle, mine.minimum).std
 
     def again(calculator: Any) -> list[float]:
-        for atoms in (mine.minimum, mine.saddle):  # propagate sees calls of the calculator, not batches
-            seen = atoms.copy()
-            seen.calc = calculator
-            seen.get_forces()
         found = hop_near(mine.minimum, mine.saddle, calculator)
         return [found.barrier, found.ln_nu]
 

@@ -78,6 +78,21 @@ class RecordingCalculator(GAPCalculator):
         self.visited.append(self.atoms.copy())
         self.asked_forces.append(False)
 
+    def batch_forces(self, atoms: ase.Atoms) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
+        """As the calculator's own; every copy counts as a frame that was visited."""
+        evaluate = super().batch_forces(atoms)
+
+        def recording(positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            found = evaluate(positions)
+            for mine in positions:
+                frame = atoms.copy()
+                frame.positions = mine
+                self.visited.append(frame)
+                self.asked_forces.append(True)
+            return found
+
+        return recording
+
 
 def propagate(
     f: Callable[[Any], Any],

@@ -36,15 +36,17 @@ def fit_potential(frames: Sequence[LabelledFrame], settings: FitSettings, progre
     """Fit a potential to labelled frames; see ``gapkit.GAP`` for the settings."""
     with limited_threads(settings.n_jobs):
         work = stages.Work(thread_count(), partial(progress_bar, show=progress), progress)
-        data = in_order(training_set(frames, settings.e0, settings.baseline))
-        checked = stages.screen(data, settings, work)
-        made = stages.design(checked.data, settings, work)
-        rows = stages.accumulate(checked.data, made, settings, work)
-        found, learned = stages.find(made, rows, settings, work), rows.data
-        del rows  # those of a model whose terms all stay are those of ``found``; of another, they are not needed
-        solution = stages.solve(learned, found, work)
-        judged = stages.judge(learned, found, solution, settings, work)
-        potential = stages.assemble(checked, found, solution, judged, settings, work)
+        with blas_threads(work.n_threads):
+            data = in_order(training_set(frames, settings.e0, settings.baseline))
+            checked = stages.screen(data, settings, work)
+            made = stages.design(checked.data, settings, work)
+        with blas_threads(work.n_threads, made.basis.n_columns):
+            rows = stages.accumulate(checked.data, made, settings, work)
+            found, learned = stages.find(made, rows, settings, work), rows.data
+            del rows  # those of a model whose terms all stay are those of ``found``; of another, they are not needed
+            solution = stages.solve(learned, found, work)
+            judged = stages.judge(learned, found, solution, settings, work)
+            potential = stages.assemble(checked, found, solution, judged, settings, work)
         return Fit(potential, found.triangles, found.levels, made.folds)
 
 

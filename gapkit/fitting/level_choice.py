@@ -122,6 +122,7 @@ def find_levels(
     given: NoiseSettings,
     bar: Callable[..., Any],
     sample: EnergySample | KeptRows | None = None,
+    n_threads: int = 1,
 ) -> LevelSearch:
     """Levels of the least objective, on the leading columns of the model where it is large.
 
@@ -145,7 +146,7 @@ def find_levels(
         smaller = triangles.select(columns) if basis.n_columns > n_columns else triangles
         free = tuple(g for g in free_noise if g not in (tied or {}))
         made = OBJECTIVES[given.objective](
-            smaller, basis.column_terms()[columns], start, free, free_signal, tied=tied or {}
+            smaller, basis.column_terms()[columns], start, free, free_signal, tied=tied or {}, n_threads=n_threads
         )
         if isinstance(made, LeaveOneOut) and isinstance(sample, KeptRows):
             made.rows = sample.select(columns)
@@ -196,6 +197,7 @@ def choose_levels(
     given: NoiseSettings,
     bar: Callable[..., Any],
     sample: EnergySample | KeptRows | None = None,
+    n_threads: int = 1,
 ) -> tuple[Levels, dict[str, Any]]:
     """Levels as :func:`find_levels` finds them, and what is known of them.
 
@@ -206,7 +208,7 @@ def choose_levels(
         JSON-ready: objective, log evidence per label, relative standard errors of the levels, held-out errors against
         the number of sparse points, and the terms whose signal vanished.
     """
-    search = find_levels(triangles, basis, data, terms, given, bar, sample)
+    search = find_levels(triangles, basis, data, terms, given, bar, sample, n_threads)
     levels, rough, final = search.levels, search.rough, search.final
     account = account_of(levels, given.objective, final)
     if np.isfinite(levels.objective):

@@ -65,7 +65,7 @@ def accumulate_rows(
             learned[n] = _without_fixed(learned[n], per_frame)
         if not flat:
             continue  # all labels of these frames are fixed by symmetry
-        with blas_threads(n_threads):
+        with blas_threads(n_threads, basis.n_columns):
             A = basis.whiten(np.vstack([o.K for _, o in flat]))
             begin = 0
             for n, o in flat:

@@ -126,7 +126,7 @@ def screened(
     if len(judged) < FEWEST_FRAMES:
         return data, ()
     try:
-        with blas_threads(n_threads):
+        with blas_threads(n_threads, SPARSE):
             found = _Screening(data, judged, terms, n_threads, bar).contradictions()
     except (NumericsError, np.linalg.LinAlgError):
         return data, ()  # equations without a solution judge nobody

@@ -18,7 +18,7 @@ import numpy as np
 from gapkit.descriptors import SOAP
 from gapkit.exceptions import NumericsError
 from gapkit.fitting.candidates import choose_sparse_points, gather_pool
-from gapkit.fitting.level_choice import EnergySample, LevelSearch, find_levels, own_groups, several_starts
+from gapkit.fitting.level_choice import EnergySample, LevelSearch, find_levels, several_starts
 from gapkit.fitting.noise_settings import NoiseSettings
 from gapkit.fitting.rows import accumulate_rows
 from gapkit.fitting.shells import REACH, Shells
@@ -47,9 +47,9 @@ INWARDS = ((1.0, 2, 1.0), (0.93, 2, 0.8), (0.85, 2, 0.8), (0.77, 2, 0.8))
 LONGEST_TRIED, MOST_NEIGHBOURS = 10.0, 300
 #: n_max and l_max are not raised beyond this
 FINEST = 12
-#: least improvement of the objective (the log of energy error times force error) for a finer shape than the one before,
-#: whose predictions cost up to twice as much, and for a longer cutoff, whose predictions cost up to three times as much
-WORTH, WORTH_LONGER = 0.06, 0.15
+#: least improvement of the objective (the log of energy error times force error) for another shape than the one before,
+#: and for a longer cutoff, with which predictions cost up to three times as much
+WORTH, WORTH_LONGER = 0.03, 0.15
 #: how much worse a shape is than the best when shapes beyond it are not tried
 LOST = 0.03
 #: columns and iterations of a level search that starts from the levels of another shape, and iterations of its last
@@ -166,11 +166,11 @@ class Comparison:
         data, given = self.data, replace(self.given, objective="held_out_error")
         triangles = Triangles(basis.n_columns, len(terms))
         sample = replace(EnergySample.of(basis, data), columns=np.arange(basis.n_columns))
-        own = own_groups(data, given)
+        own = tuple(given.by_config)  # virials share one level: a dozen of them would cost more than the rest
         accumulate_rows(triangles, data, basis, folds, own, self.n_threads, self.bar, sample, variances=False)
-        with blas_threads(self.n_threads):
+        with blas_threads(self.n_threads, basis.n_columns):
             if self._search is None:
-                search = find_levels(triangles, basis, data, terms, given, self.bar, sample)
+                search = find_levels(triangles, basis, data, terms, given, self.bar, sample, self.n_threads)
             else:
                 search = _search_from(self._search, triangles, basis, sample)
             score = float(_objective(search, triangles, basis, sample, basis.n_columns).evaluate(search.levels)[0])
@@ -198,7 +198,8 @@ def _objective(
     if rows is not None:
         rows = replace(rows, A=rows.A[:, columns])
     free = search.rough.free_noise, search.rough.free_signal
-    return HeldOutError(smaller, basis.column_terms()[columns], search.rough.start, *free, energies=rows)
+    start, n_threads = search.rough.start, search.rough.n_threads
+    return HeldOutError(smaller, basis.column_terms()[columns], start, *free, energies=rows, n_threads=n_threads)
 
 
 def within_bounds(terms: Sequence[Term], data: TrainingSet) -> bool:

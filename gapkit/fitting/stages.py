@@ -31,7 +31,6 @@ from gapkit.models.levels import HeldOutSums, Levels, fold_posteriors
 from gapkit.models.posterior import Posterior
 from gapkit.models.terms import Term
 from gapkit.models.triangles import Triangles
-from gapkit.numerics.threads import blas_threads
 from gapkit.potential.local_variance import LocalVariance, choose_forms
 from gapkit.potential.potential import Potential
 from gapkit.potential.spreads import Spreads
@@ -176,31 +175,30 @@ def accumulate(data: TrainingSet, made: Design, settings: FitSettings, work: Wor
 def find(made: Design, rows: Rows, settings: FitSettings, work: Work) -> FoundLevels:
     """Noise and signal levels; terms whose signal vanished leave the model."""
     basis, terms, triangles = made.basis, made.terms, rows.triangles
-    with blas_threads(work.n_threads):
-        levels, account = choose_levels(triangles, basis, rows.data, terms, settings.noise, work.bar, rows.sample)
-        gone, account = account["vanished"], account_without(account, terms)
-        account["shapes"] = [[str(s), s.score] for s in made.shapes if np.isfinite(s.score)]
-        if gone:
-            basis, triangles, levels, terms = without_terms(basis, triangles, levels, terms, gone)
+    levels, account = choose_levels(
+        triangles, basis, rows.data, terms, settings.noise, work.bar, rows.sample, work.n_threads
+    )
+    gone, account = account["vanished"], account_without(account, terms)
+    account["shapes"] = [[str(s), s.score] for s in made.shapes if np.isfinite(s.score)]
+    if gone:
+        basis, triangles, levels, terms = without_terms(basis, triangles, levels, terms, gone)
     return FoundLevels(levels, replace(made, basis=basis, terms=terms), triangles, account)
 
 
 def solve(data: TrainingSet, found: FoundLevels, work: Work) -> Solution:
     """The posterior by QR of all triangles, and the mean."""
     made, levels = found.design, found.levels
-    with blas_threads(work.n_threads):
-        posterior = Posterior.solve(
-            found.triangles,
-            levels.noise,
-            levels.signal,
-            made.basis.column_terms(),
-            progress=lambda items: work.bar(items, desc="solving", unit="part"),
-        )
+    posterior = Posterior.solve(
+        found.triangles,
+        levels.noise,
+        levels.signal,
+        made.basis.column_terms(),
+        progress=lambda items: work.bar(items, desc="solving", unit="part"),
+    )
     if made.exact and suits(made.terms):
         covariances = LabelCovariances(data, made.basis, made.own_groups, work.bar, work.n_threads)
         return Solution(posterior, covariances.mean(levels, made.folds))
-    with blas_threads(work.n_threads):
-        return Solution(posterior, SparseMean(made.basis.unwhiten(posterior.weights)))
+    return Solution(posterior, SparseMean(made.basis.unwhiten(posterior.weights)))
 
 
 def judge(data: TrainingSet, found: FoundLevels, solution: Solution, settings: FitSettings, work: Work) -> Judgement:

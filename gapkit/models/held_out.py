@@ -20,11 +20,10 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
-import scipy.linalg
 
 from gapkit.models.levels import LevelObjective, Levels, kind_of
-from gapkit.models.triangles import Key
 from gapkit.numerics import packed
+from gapkit.numerics.threads import map_blocks
 
 #: an absolute error is rounded off below this share of the spread of the energies per atom
 ROUNDED = 3e-3
@@ -72,10 +71,20 @@ class EnergyRows:
 
 @dataclass(frozen=True)
 class Others:
-    """What the rows of a group say together where a fold is left out: A^T A, packed, and A^T y (m,)."""
+    """What the rows outside one fold say, by group: A^T A, packed (groups, length), and A^T y (groups, m)."""
 
-    gram: np.ndarray
-    product: np.ndarray
+    grams: np.ndarray
+    products: np.ndarray
+
+
+@dataclass(frozen=True)
+class _Solved:
+    """The fit without one fold: factor of H, weights (m,), and per label kind the loss on the fold and its slope."""
+
+    factor: np.ndarray
+    u: np.ndarray
+    losses: dict[str, float]
+    slopes: dict[str, np.ndarray]
 
 
 @dataclass
@@ -93,7 +102,8 @@ class HeldOutError(LevelObjective):
     kinds: tuple[str, ...] | None = None
     energies: EnergyRows | None = None
     scale_free: ClassVar[bool] = True
-    _others: dict[Key, Others] = field(init=False)
+    _groups: tuple[str, ...] = field(init=False)
+    _others: dict[int, Others] = field(init=False)
     _count: dict[str, int] = field(init=False)
     _diagonal: np.ndarray = field(init=False)
 
@@ -101,6 +111,7 @@ class HeldOutError(LevelObjective):
         there = {kind_of(g) for g, f in self.triangles.items if f >= 0}
         if self.kinds is None:
             self.kinds = tuple(k for k in ("energy", "forces") if k in there) or tuple({"virial"} & there)
+        self._groups = tuple(g for g in self.triangles.groups if g not in self.tied)
         self._others = self._of_other_folds()
         self._diagonal = packed.diagonal(self.triangles.n_columns)
         self._count = dict.fromkeys(self.kinds, 0)
@@ -108,82 +119,76 @@ class HeldOutError(LevelObjective):
             if f >= 0 and kind_of(group) in self._count:
                 self._count[kind_of(group)] += t.n_rows
 
-    def _of_other_folds(self) -> dict[Key, Others]:
-        """For every group and fold what the rows of all other folds say; rows of tied groups count as their leader's.
+    def _of_other_folds(self) -> dict[int, Others]:
+        """For every fold what the rows of all others say; rows of tied groups count as their leader's.
 
-        Matrices of a whole model are large: half of each is kept, and one for all folds where a group has no rows in
-        them.
+        Matrices of a whole model are large: half of each is kept.
         """
-        own: dict[str, dict[int, Others]] = {}
+        m, folds = self.triangles.n_columns, self.triangles.folds
+        place = {group: k for k, group in enumerate(self._groups)}
+        others = {f: Others(np.zeros((len(place), packed.length(m))), np.zeros((len(place), m))) for f in folds}
         for (group, fold), G in self.triangles.each_gram():
             G *= self.ratio(group) ** -2.0
-            gram, product = packed.pack(G[:-1, :-1]), G[:-1, -1].copy()
-            folds = own.setdefault(self.tied.get(group, group), {})
-            if fold in folds:
-                gram += folds[fold].gram
-                product += folds[fold].product
-            folds[fold] = Others(gram, product)
-        others: dict[Key, Others] = {}
-        for group, folds in own.items():
-            gram, product = sum(o.gram for o in folds.values()), sum(o.product for o in folds.values())
-            for fold in self.triangles.folds:
-                mine = folds.pop(fold, None)
-                if mine is None:
-                    others[group, fold] = Others(gram, product)
-                else:
-                    others[group, fold] = Others(np.subtract(gram, mine.gram, out=mine.gram), product - mine.product)
+            gram, k = packed.pack(G[:-1, :-1]), place[self.tied.get(group, group)]
+            for f, o in others.items():
+                if f != fold:
+                    o.grams[k] += gram
+                    o.products[k] += G[:-1, -1]
         return others
 
     def evaluate(self, levels: Levels) -> tuple[float, dict[str, float], np.ndarray]:
-        """Value and slopes."""
+        """Value and slopes. Folds are shared among threads, so that their number changes nothing."""
         inverse_signal2 = levels.signal[self.column_terms] ** -2.0
-        sums, solved = dict.fromkeys(self._count, 0.0), []
-        for fold in self.triangles.folds:
-            factor, c = self._without(fold, levels, inverse_signal2)
-            u = packed.solve(factor, c)
-            slopes = {}
-            for kind in sums:
-                add, slopes[kind] = self._loss(kind, fold, u)
-                sums[kind] += add
-            solved.append((factor, u, slopes))
+        folds = self.triangles.folds
+        solved = map_blocks(lambda fold: self._solved(fold, levels, inverse_signal2), folds, self.n_threads)
         value, weight = 0.0, {}
-        for kind, total in sums.items():
+        for kind in self._count:
             n, power = self._size(kind)
-            add, weight[kind] = log_of_mean(total, n, power)
+            add, weight[kind] = log_of_mean(sum(f.losses[kind] for f in solved), n, power)
             value += add
         noise_slopes = dict.fromkeys(levels.noise, 0.0)
         signal_slopes = np.zeros(len(levels.signal))
-        misfits = self._misfits(np.column_stack([u for _, u, _ in solved]))
-        for k, (factor, u, slopes) in enumerate(solved):
-            v = packed.solve(factor, sum(weight[kind] * slopes[kind] for kind in slopes))
+        misfits = self._misfits(np.column_stack([f.u for f in solved]))
+        for k, f in enumerate(solved):
+            v = packed.solve(f.factor, sum(weight[kind] * slope for kind, slope in f.slopes.items()))
             for g, misfit in misfits.items():
                 noise_slopes[g] += 2 * levels.noise[g] ** -2.0 * float(v @ misfit[:, k])  # d log s = -2 d log sigma
-            signal_slopes += 2 * np.bincount(self.column_terms, v * inverse_signal2 * u, minlength=len(signal_slopes))
+            signal_slopes += 2 * np.bincount(self.column_terms, v * inverse_signal2 * f.u, minlength=len(signal_slopes))
         return float(value), noise_slopes, signal_slopes
 
-    def _without(self, fold: int, levels: Levels, inverse_signal2: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The factor of H, packed, and the right side (m,), of the fit to all folds but one."""
-        H, c = np.zeros(packed.length(len(inverse_signal2))), np.zeros(len(inverse_signal2))
-        for (group, f), others in self._others.items():
-            if f == fold:
-                s = levels.noise[group] ** -2.0
-                H = scipy.linalg.blas.daxpy(others.gram, H, a=s)
-                c += s * others.product
+    def _solved(self, fold: int, levels: Levels, inverse_signal2: np.ndarray) -> _Solved:
+        """The fit to all folds but one, and its errors on that one."""
+        s = np.array([levels.noise[g] ** -2.0 for g in self._groups])
+        H, c = s @ self._others[fold].grams, s @ self._others[fold].products
         H[self._diagonal] += inverse_signal2
-        return packed.factorised(H, len(c)), c
+        factor = packed.factorised(H, len(c))
+        u = packed.solve(factor, c)
+        errors = {kind: self._loss(kind, fold, u) for kind in self._count}
+        return _Solved(factor, u, {k: e[0] for k, e in errors.items()}, {k: e[1] for k, e in errors.items()})
 
     def _misfits(self, weights: np.ndarray) -> dict[str, np.ndarray]:
         """Per free group A^T (A u - y) (m, folds) of the rows outside each fold, for its weights u (m, folds)."""
         extended = np.vstack([weights, np.full((1, weights.shape[1]), -1.0)])
         place = {fold: k for k, fold in enumerate(self.triangles.folds)}
-        misfits = {g: np.zeros_like(weights) for g in self.free_noise}
-        for (group, fold), triangle in self.triangles.items.items():
-            leader = self.tied.get(group, group)
-            if leader in misfits:
-                R = triangle.reduce()
+        by_fold: dict[int, list[str]] = {}
+        for group, fold in self.triangles.items:
+            if self.tied.get(group, group) in self.free_noise:
+                by_fold.setdefault(fold, []).append(group)
+
+        def of_fold(fold: int) -> dict[str, np.ndarray]:
+            found = {}
+            for group in by_fold[fold]:
+                R = self.triangles.items[group, fold].reduce()
                 product = self.ratio(group) ** -2.0 * (R[:, :-1].T @ (R @ extended))
                 if fold in place:
                     product[:, place[fold]] = 0.0
+                leader = self.tied.get(group, group)
+                found[leader] = found[leader] + product if leader in found else product
+            return found
+
+        misfits = {g: np.zeros_like(weights) for g in self.free_noise}
+        for found in map_blocks(of_fold, sorted(by_fold), self.n_threads):
+            for leader, product in found.items():
                 misfits[leader] += product
         return misfits
 
@@ -197,7 +202,8 @@ class HeldOutError(LevelObjective):
         """A fold's sum of absolute or squared errors of one kind, and its slope by u (m,)."""
         if kind == "energy" and self.energies is not None:
             mine = self.energies.fold == fold
-            A, error = self.energies.A[mine], self.energies.A[mine] @ u - self.energies.y[mine]
+            A = self.energies.A[mine]
+            error = A @ u - self.energies.y[mine]
             loss, by_error = rounded_absolute(error, self.energies.rounding)
             return loss, A.T @ by_error
         total, slope = 0.0, np.zeros_like(u)

@@ -13,7 +13,9 @@ from gapkit.models.levels import UNSOLVABLE, LevelObjective, Levels
 SIGNAL_REACH, NOISE_REACH = 5.0, 7.0
 #: the search has converged where no slope is larger than this, or where a step changes the value by a share that is
 #: rounding; an end by a number of iterations would make levels depend on the last digits of the labels
-FLAT, SAME_VALUE = 1e-6, 1e-13
+FLAT, SAME_VALUE = 1e-6, 2e-11
+#: steps whose change of slope the search remembers: as many as there are levels, so that it converges as Newton's does
+MEMORY = 30
 #: iterations after which a search that has not converged ends
 MOST_ITERATIONS = 300
 
@@ -49,7 +51,7 @@ def search_levels(
             continue
         result = scipy.optimize.minimize(
             objective, begin, jac=True, method="L-BFGS-B", bounds=list(zip(low, high, strict=True)), callback=report,
-            options={"maxiter": max_iterations, "ftol": SAME_VALUE, "gtol": FLAT},
+            options={"maxiter": max_iterations, "ftol": SAME_VALUE, "gtol": FLAT, "maxcor": MEMORY},
         )  # fmt: skip
         if np.isnan(best.objective) or result.fun < best.objective:
             best = objective.levels(result.x, float(result.fun))

@@ -59,6 +59,8 @@ class LevelObjective:
     tied
         Groups that are searched over as one: by group, the free group whose noise theirs is a constant multiple of, as
         at the start.
+    n_threads
+        Threads that work on different folds, where the objective has them.
     """
 
     triangles: Triangles
@@ -67,6 +69,7 @@ class LevelObjective:
     free_noise: tuple[str, ...]
     free_signal: tuple[int, ...]
     tied: Mapping[str, str] = field(default_factory=dict, kw_only=True)
+    n_threads: int = field(default=1, kw_only=True)
     #: whether it needs two folds or more
     needs_folds: ClassVar[bool] = True
     #: whether a common factor of all levels leaves it as it is

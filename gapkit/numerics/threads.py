@@ -55,10 +55,14 @@ def thread_count(n_jobs: int | None = None) -> int:
     return max(1, available + 1 + n_jobs if n_jobs < 0 else min(n_jobs, available))
 
 
+#: rows of matrices below which a second thread of a linear-algebra library waits longer than it works
+WORTH_THREADS = 1500
+
+
 @contextmanager
-def blas_threads(n: int) -> Iterator[None]:
-    """Limit the linear-algebra libraries to ``n`` threads."""
-    with _controller().limit(limits=n, user_api="blas"):
+def blas_threads(n: int, rows: int | None = None) -> Iterator[None]:
+    """Limit the linear-algebra libraries to ``n`` threads; to one where matrices have few ``rows``."""
+    with _controller().limit(limits=n if rows is None or rows >= WORTH_THREADS else 1, user_api="blas"):
         yield
 
 

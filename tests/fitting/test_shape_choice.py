@@ -160,7 +160,7 @@ def test_cutoffs_that_are_tried_lie_between_shells(monkeypatch, train):
 
 def test_no_cutoff_is_tried_beyond_one_that_does_not_pay_and_shorter_ones_are_tried_instead(monkeypatch, train):
     data = data_of(train)
-    asked = with_scores(monkeypatch, {2.8: -5.0, 3.5: -5.07, 2.5: -5.07, 2.2: -4.9, 2.0: -9.0})
+    asked = with_scores(monkeypatch, {2.8: -5.0, 3.5: -5.04, 2.5: -5.04, 2.2: -4.9, 2.0: -9.0})
     shorter = ((0.9, 0, 1.0), (0.8, 0, 1.0), (0.7, 0, 1.0))
     chosen, _ = choose(monkeypatch, shorter, data, terms_for(data), LONGER)
     assert [s[0] for s in asked] == [2.8, 3.5, 2.5, 2.2]

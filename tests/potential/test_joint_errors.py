@@ -12,6 +12,7 @@ from gapkit.models.posterior import Posterior
 from gapkit.potential.joint import joint_energies
 from gapkit.potential.samples import Sampler, sampled_energies
 from gapkit.propagation import left_out_share, propagate
+from gapkit.sampling.batches import batch_forces
 from gapkit.uncertainty.calibration import Calibration, GroupCalibration
 from gapkit.uncertainty.label_errors import StatedErrors
 from tests import systems
@@ -218,6 +219,22 @@ def test_propagation_of_a_difference_gives_its_analytic_error(gap, held_out):
     low, high = result.interval(0.9)
     assert low < result.value < high
     assert (high - low) / 2 == pytest.approx(1.645 * analytic.std, rel=0.15)
+
+
+def test_propagation_sees_frames_that_are_asked_for_as_a_batch(gap, held_out):
+    """The error of a difference is that of the same difference by single calls, residual included."""
+    frame = held_out[0]
+    moved = frame.positions + 0.1 * np.random.default_rng(3).normal(size=frame.positions.shape)
+
+    def by_batch(calculator):
+        energies, _ = batch_forces(frame, calculator)(np.array([frame.positions, moved]))
+        return energies[1] - energies[0]
+
+    other = frame.copy()
+    other.positions = moved
+    single = propagate(difference([frame, other]), gap, 30, random_state=0)
+    batch = propagate(by_batch, gap, 30, random_state=0)
+    assert batch.std == pytest.approx(single.std, rel=1e-6) and batch.std > 0
 
 
 def test_propagation_warns_where_the_residual_is_left_out(gap, held_out):
