@@ -176,7 +176,7 @@ class HeldOutError(LevelObjective):
                 by_fold.setdefault(fold, []).append(group)
 
         def of_fold(fold: int) -> dict[str, np.ndarray]:
-            found = {}
+            found: dict[str, np.ndarray] = {}
             for group in by_fold[fold]:
                 R = self.triangles.items[group, fold].reduce()
                 product = self.ratio(group) ** -2.0 * (R[:, :-1].T @ (R @ extended))
