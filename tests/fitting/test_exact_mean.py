@@ -12,6 +12,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 import gapkit
 import gapkit.model_selection
 from gapkit.exceptions import NumericsError, OutOfDomainWarning, SettingsError
+from gapkit.fitting import exact_mean
 from gapkit.fitting.exact_mean import LabelCovariances, Labels, within_reach
 from gapkit.fitting.training_set import training_set
 from gapkit.models.basis import SparseBasis
@@ -231,6 +232,18 @@ def test_the_minimum_does_not_jump_where_two_values_tie():
     """Between steps the least value changes from one to the next: on both sides the vertex is the same."""
     found = [minimum_downwards(lambda q, c=c: np.cosh(q + c), -3.0, 0.5) for c in (1.25 - 1e-9, 1.25 + 1e-9)]
     assert found[0] == pytest.approx(found[1], abs=1e-8)
+
+
+def test_the_factor_is_searched_on_all_frames_of_few_labels(frames, gap, monkeypatch):
+    both = covariances(gap, frames)
+    folds = np.arange(len(frames)) % 3
+    folds[0] = -1
+    whole = both.searched(folds)
+    assert sorted(whole) == list(range(len(frames))) and (np.diff(folds[whole]) >= 0).all()
+    held = sum(len(both.labels[n].y) for n in range(1, len(frames)))
+    monkeypatch.setattr(exact_mean, "SEARCH_LABELS", -(-held // 2))
+    part = both.searched(folds)
+    assert sorted(part) == [0, *range(1, len(frames), 2)]
 
 
 def test_the_factor_moves_no_more_than_the_labels(frames):
