@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from gapkit.exceptions import DataError
+from gapkit.fitting.hidden_directions import LeftOutDirections
 from gapkit.fitting.mean import Mean
 from gapkit.fitting.training_set import TrainingSet
 from gapkit.models.basis import SparseBasis
 from gapkit.models.levels import kind_of
 from gapkit.models.observations import Targets, informative
 from gapkit.models.posterior import Posterior
+from gapkit.models.terms import Term
 from gapkit.structures.structure import Structure
 from gapkit.uncertainty.calibration import Calibration
 from gapkit.uncertainty.label_errors import KINDS, FrameErrors, pooled
@@ -48,8 +50,8 @@ class OutOfFold:
 
     Parameters
     ----------
-    data, basis
-        Training set and sparse functionals.
+    data, basis, terms
+        Training set, sparse functionals and terms.
     folds : (frames,) int
         Fold of each frame; negative ones are never held out.
     bar
@@ -67,6 +69,7 @@ class OutOfFold:
         self,
         data: TrainingSet,
         basis: SparseBasis,
+        terms: Sequence[Term],
         folds: np.ndarray,
         bar: Callable[..., Any],
         mean: Mean,
@@ -79,6 +82,7 @@ class OutOfFold:
         alone = set(energies[:: max(1, -(-len(energies) // ENERGIES))])
         self.sample = {int(n): n in whole for n in sorted(whole | alone) if mean.judges(int(n))}
         self.errors: list[FrameErrors] = []
+        self._directions = LeftOutDirections(data, basis, terms, folds)
         self._progress: Any = None
         self._left = len(self.sample)
 
@@ -87,11 +91,12 @@ class OutOfFold:
         mine = [(n, whole) for n, whole in self.sample.items() if self.folds[n] == fold]
         if self._progress is None:
             self._progress = self.bar(total=len(self.sample), desc="error bars", unit="frame")
+        directions = self._directions.without(fold)
         for n, whole in mine:
             targets = self.data.targets[n]
             derivatives = whole and targets.derivatives
             structure = Structure(self.data.frames[n].atoms, self.basis.r_cut)
-            rows = self.basis.rows(structure, derivatives=derivatives, hidden=True)
+            rows = self.basis.rows(structure, derivatives=derivatives, hidden=directions)
             A = self.basis.whiten(rows.K)
             errors = self.mean.errors_of(n, targets, posterior.mean(A))
             if errors is None:

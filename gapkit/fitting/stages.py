@@ -204,7 +204,7 @@ def solve(data: TrainingSet, found: FoundLevels, work: Work) -> Solution:
 def judge(data: TrainingSet, found: FoundLevels, solution: Solution, settings: FitSettings, work: Work) -> Judgement:
     """Errors of each fold under the posterior of the others, and the error bars that they bear out."""
     made, mean, sums = found.design, solution.mean, HeldOutSums()
-    out_of_fold = OutOfFold(data, made.basis, made.folds, work.bar, mean)
+    out_of_fold = OutOfFold(data, made.basis, made.terms, made.folds, work.bar, mean)
     if len(found.triangles.folds) > 1:
         for fold, posterior in fold_posteriors(found.triangles, made.basis.column_terms(), found.levels):
             sums.add(found.triangles, fold, posterior)

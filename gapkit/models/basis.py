@@ -141,20 +141,27 @@ class SparseBasis:
         return Structure(atoms, self.r_cut)
 
     def rows(
-        self, structure: Structure, derivatives: bool = True, prior: bool = True, hidden: bool = False
+        self,
+        structure: Structure,
+        derivatives: bool = True,
+        prior: bool = True,
+        hidden: bool | Mapping[int, np.ndarray] = False,
     ) -> FrameRows:
         """Covariances of a frame's energy, and of the derivatives by positions and strain.
 
-        ``prior`` asks for prior variances, ``hidden`` also for the part of them that projections hide.
+        ``prior`` asks for prior variances, ``hidden`` also for the part of them that projections hide: those of the
+        blocks, or projections on other directions (d, f), by number of the block.
         """
         n = 1 + (3 * structure.n_atoms + 6 if derivatives else 0)
         K = np.zeros((n, self.n_columns))
         variance, unseen = np.zeros((n, self.n_terms)), np.zeros((n, self.n_terms))
-        for b in self.blocks:
+        for k, b in enumerate(self.blocks):
+            seen_by = replace(b, directions=hidden.get(k)) if isinstance(hidden, Mapping) else b
+            hides = bool(hidden) and seen_by.directions is not None
             if derivatives and b.descriptor.each_atom_alone and structure.n_atoms > streamed_rows.AT_ONCE:
                 own, add = np.zeros((n, len(b.points))), np.zeros(n)
-                seen = np.zeros(n) if hidden and b.directions is not None else None
-                streamed_rows.add_streamed_rows(b, structure, own, add if prior else None, seen)
+                seen = np.zeros(n) if hides else None
+                streamed_rows.add_streamed_rows(b, structure, own, add if prior else None, seen, seen_by)
                 K[:, b.columns] = own
                 variance[:, b.term] += add
                 if seen is not None:
@@ -166,10 +173,11 @@ class SparseBasis:
             x, J = b.kernel.scale(batch.x), b.kernel.scale(batch.J)
             own = np.zeros((n, len(b.points)))
             arguments = b.kernel_arguments()
-            seen_x, seen_J = b.project(x), b.project(J)
+            projected_x, projected_J = b.project(x), b.project(J)
             design_rows.add_rows(
-                seen_x, batch.weight, batch.start, batch.target, seen_J, batch.dweight, b.points, *arguments, own
-            )
+                projected_x, batch.weight, batch.start, batch.target, projected_J, batch.dweight, b.points, *arguments,
+                own,
+            )  # fmt: skip
             K[:, b.columns] = own
             if prior and b.grid is not None:
                 on_grid = np.zeros((n, len(b.grid)))
@@ -182,7 +190,10 @@ class SparseBasis:
                 shared = batch.weight, batch.start, batch.target
                 design_rows.prior_variances(x, *shared, J, batch.dweight, *arguments, add)
                 variance[:, b.term] += add
-                if hidden and b.directions is not None:
+                if hides:
+                    own_view = seen_by is b
+                    seen_x = projected_x if own_view else seen_by.project(x)
+                    seen_J = projected_J if own_view else seen_by.project(J)
                     design_rows.prior_variances(seen_x, *shared, seen_J, batch.dweight, *arguments, seen)
                     unseen[:, b.term] += np.maximum(add - seen, 0.0)
         return FrameRows(K, variance, unseen)

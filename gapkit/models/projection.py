@@ -35,17 +35,27 @@ def principal_directions(candidates: np.ndarray, n: int | str) -> np.ndarray | N
     n_features = candidates.shape[1]
     if n != "auto" and int(n) >= n_features:
         return None
-    moment = candidates.T @ candidates / len(candidates)
-    values, vectors = scipy.linalg.eigh(moment, check_finite=False)
+    chosen = leading_directions(candidates, n)
+    return None if n == "auto" and len(chosen) > WORTHWHILE * n_features else chosen
+
+
+def leading_directions(candidates: np.ndarray, n: int | str) -> np.ndarray:
+    """Orthonormal rows (d, f), whether a projection would gain anything or not: see :func:`principal_directions`."""
+    c, n_features = candidates.shape
+    few = c < n_features and (n == "auto" or int(n) <= c)
+    if few:  # the eigenvectors of the smaller matrix of products give those of the moment
+        values, vectors = scipy.linalg.eigh(candidates @ candidates.T / c, check_finite=False)
+    else:
+        values, vectors = scipy.linalg.eigh(candidates.T @ candidates / c, check_finite=False)
     if n == "auto":
         dropped = np.cumsum(np.maximum(values, 0.0))  # of all but the last k eigenvectors, ascending
-        wanted = n_features - int(np.searchsorted(dropped, DROPPED, side="right"))
-        size = max(8, -(-wanted // 8) * 8)
-        if size > WORTHWHILE * n_features:
-            return None
+        wanted = len(values) - int(np.searchsorted(dropped, DROPPED, side="right"))
+        size = min(max(8, -(-wanted // 8) * 8), len(values))
     else:
-        size = int(n)
+        size = min(int(n), len(values))
     chosen = vectors[:, ::-1][:, :size].T
+    if few:
+        chosen = scipy.linalg.qr((chosen @ candidates).T, mode="economic", check_finite=False)[0].T
     # an eigenvector's sign is arbitrary: make it the same on every machine
     largest = np.argmax(np.abs(chosen), axis=1)
     return np.ascontiguousarray(chosen * np.sign(chosen[np.arange(len(chosen)), largest])[:, None])

@@ -29,9 +29,10 @@ def add_streamed_rows(
     rows: np.ndarray,
     variance: np.ndarray | None,
     projected: np.ndarray | None = None,
+    seen_by: SparseBlock | None = None,
 ) -> None:
     """Add what ``block`` contributes to a frame's ``rows`` (1 + 3 n + 6, m) and, if asked for, to its prior variances
-    and to those of the ``projected`` features.
+    and to those of the ``projected`` features (by the directions of ``seen_by``, or the block's own).
 
     For descriptors whose environments can be made for some atoms alone (``Descriptor.each_atom_alone``).
     """
@@ -48,7 +49,7 @@ def add_streamed_rows(
         return
     wanted = [(variance, False)] + ([] if projected is None else [(projected, True)])
     for out, seen in wanted:
-        _add_prior(_projected(strained, block) if seen else strained, arguments, out)
+        _add_prior(_projected(strained, seen_by or block) if seen else strained, arguments, out)
     pairs = structure.pairs(block.descriptor.r_cut)
     for atoms in neighbouring_groups(pairs, GROUP):
         mine = np.zeros(n + 2, dtype=bool)  # the strain counts as two more atoms
@@ -57,7 +58,7 @@ def add_streamed_rows(
         parts = [_only(batch, mine[batch.target // 3]) for batch in _batches(block, structure, around)]
         for out, seen in wanted if parts else ():
             group = np.zeros_like(out)
-            _add_prior(_projected(parts, block) if seen else parts, arguments, group)
+            _add_prior(_projected(parts, seen_by or block) if seen else parts, arguments, group)
             out[1:] += group[1:]
 
 

@@ -10,7 +10,7 @@ from gapkit.exceptions import SettingsError
 from gapkit.kernels import DotProduct, SquaredExponential
 from gapkit.models.basis import SparseBasis
 from gapkit.models.posterior import Posterior
-from gapkit.models.projection import principal_directions
+from gapkit.models.projection import leading_directions, principal_directions
 from gapkit.models.terms import Term, term_from_settings
 from gapkit.structures.structure import Structure
 from tests import systems
@@ -67,6 +67,19 @@ def test_low_powers_share_one_pass_whose_cost_does_not_depend_on_the_points():
     (wide,) = passes((2,), n_directions=30)  # one whole matrix is cheaper than the way there and back
     assert isinstance(wide, SoapPredictor)
     assert wide.n_products == len(few.mean) ** 2
+
+
+def test_few_candidates_have_the_directions_of_their_moment():
+    """From the small matrix of products, and from the moment, which repeated candidates leave as it is."""
+    few = environments(SOAP_SI_O.channels[0])[:9]
+    assert len(few) < few.shape[1]
+    values = np.linalg.eigvalsh(few @ few.T / len(few))[::-1]
+    n = int(np.sum(values > 1e-6))  # others are rounding
+    assert n >= 3
+    one, other = leading_directions(few, n), leading_directions(np.vstack([few] * 9), n)
+    np.testing.assert_allclose(one @ one.T, np.eye(n), atol=1e-12)
+    np.testing.assert_allclose(one.T @ one, other.T @ other, atol=1e-7)
+    assert 1 <= len(leading_directions(few, "auto")) <= 9
 
 
 def test_all_directions_change_nothing():
