@@ -666,7 +666,7 @@ def test_a_warning_is_one_line_and_an_error_after_it_in_quiet_mode_is_the_only_o
     """Cu and Au always in the same ratio: their reference energies are not determined, which is a warning."""
     rng = np.random.default_rng(0)
     frames = []
-    for _ in range(6):
+    for _ in range(12):
         atoms = bulk("Cu", a=3.8, cubic=True)
         atoms.symbols[:2] = "Au"
         atoms.rattle(0.1, rng=rng)

@@ -151,7 +151,7 @@ def _compute(atoms: ase.Atoms, calculator: Any) -> dict[str, Any]:
     """Energy, forces, and stress where the oracle has one, checked."""
     atoms = atoms.copy()
     atoms.calc = calculator
-    labels: dict[str, Any] = {"energy": float(atoms.get_potential_energy()), "forces": atoms.get_forces().tolist()}
+    labels: dict[str, Any] = {"energy": _consistent_energy(atoms), "forces": atoms.get_forces().tolist()}
     if cell_volume(atoms) is not None and atoms.pbc.all():
         with suppress(PropertyNotImplementedError, NotImplementedError):
             labels["stress"] = atoms.get_stress().tolist()
@@ -160,6 +160,13 @@ def _compute(atoms: ase.Atoms, calculator: Any) -> dict[str, Any]:
     if np.abs(labels["forces"]).max() > LARGEST_FORCE:
         raise DataError(f"the oracle gave a force above {LARGEST_FORCE:g} eV/A")
     return labels
+
+
+def _consistent_energy(atoms: ase.Atoms) -> float:
+    """The energy (eV) that the forces are derivatives of: with smeared electrons their free energy."""
+    with suppress(PropertyNotImplementedError, NotImplementedError):
+        return float(atoms.get_potential_energy(force_consistent=True))
+    return float(atoms.get_potential_energy())
 
 
 def label_frames(

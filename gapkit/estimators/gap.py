@@ -27,6 +27,7 @@ from gapkit.potential.potential import Potential
 from gapkit.progress import progress_bar, report
 from gapkit.structures.labels import atoms_list, labelled_frames
 from gapkit.structures.plausibility import check_contacts
+from gapkit.structures.suspicions import warn_of_labels
 
 _UNSOLVABLE = (
     "the least-squares problem could not be solved ({}): labels or levels are out of range; give noise levels, use "
@@ -173,7 +174,9 @@ class GAP(ErrorBars, BaseEstimator):
         """
         settings = FitSettings.of(self.get_params(deep=False))
         announce_compilation()
-        frames = self._frames(X)
+        given = atoms_list(X)
+        frames = self._frames(given)
+        warn_of_labels(given, frames, (self.energy_key, self.forces_key, self.virial_key))
         for frame in frames:
             check_contacts(frame.atoms, f"frame {frame.index}")
         try:

@@ -41,6 +41,8 @@ from gapkit.uncertainty.label_errors import FittedErrors, LabelErrors, StatedErr
 
 #: beyond this many sparse points the cheap form of local variances would cost more than the fit
 LARGEST_FORM = 4000
+#: with fewer held-out energies than this a warning says that their error bars rest on little
+FEWEST_ENERGIES = 10
 
 
 @dataclass(frozen=True)
@@ -219,6 +221,14 @@ def judge(data: TrainingSet, found: FoundLevels, solution: Solution, settings: F
     calibration = calibrate(found.levels, mean.held_out_of(sums.statistics()), mean.residual_share)
     if not out_of_fold.errors:
         return Judgement(StatedErrors(calibration), out_of_fold)
+    energies = sum("energy" in e.kinds for e in out_of_fold.errors)
+    if 0 < energies < FEWEST_ENERGIES:
+        warnings.warn(
+            f"error bars of energies follow from {energies} held-out energies and can be wrong by large factors; add "
+            f"frames until there are {FEWEST_ENERGIES}",
+            GapkitWarning,
+            stacklevel=5,
+        )
     recalibration = out_of_fold.recalibration()
     calibration = out_of_fold.consistent(calibration, recalibration)
     errors = FittedErrors(calibration, recalibration, exact=bool(mean.extra))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import ase.io
 from ase import Atoms
@@ -12,6 +15,10 @@ from ase.io.formats import UnknownFileTypeError
 
 from gapkit.exceptions import DataError
 from gapkit.safe_write import replacing
+
+#: keys of extended XYZ in any capitals, and as ASE knows them
+_USUAL = {"lattice": "Lattice", "properties": "Properties", "pbc": "pbc"}
+_KEYS = re.compile(r"(?i)(?<![\w\"'])(lattice|properties|pbc)\s*=(?=\s*\S)")
 
 
 def read_frames(*paths: str | os.PathLike[str]) -> list[Atoms]:
@@ -67,7 +74,8 @@ def _read_file(path: Path) -> list[Atoms]:
         raise DataError(f"{path}: the file is empty")
     frames: list[Atoms] = []
     try:
-        for atoms in ase.io.iread(path, index=":", do_not_split_by_at_sign=True):
+        source, kind = _source(path)
+        for atoms in ase.io.iread(source, index=":", format=kind, do_not_split_by_at_sign=True):
             frames.append(atoms)
     except UnknownFileTypeError as error:
         raise DataError(f"{path}: unknown format; convert it to extended XYZ (.xyz)") from error
@@ -79,6 +87,24 @@ def _read_file(path: Path) -> list[Atoms]:
     if not frames:
         raise DataError(f"{path}: the file holds no frames")
     return frames
+
+
+def _source(path: Path) -> tuple[Any, str | None]:
+    """What ASE reads, and the format where it is no path: extended XYZ whose keys are in other capitals is mended.
+
+    ASE takes ``lattice=`` and ``properties=`` for information, and the frame for a cluster without labels.
+    """
+    if path.suffix.lower() not in (".xyz", ".extxyz"):
+        return path, None
+    with open(path, errors="replace") as file:
+        lines = file.readlines()
+    changed, at = False, 0
+    while at + 1 < len(lines) and lines[at].strip().isdecimal():
+        usual = _KEYS.sub(lambda match: _USUAL[match[1].lower()] + "=", lines[at + 1])
+        changed |= usual != lines[at + 1]
+        lines[at + 1] = usual
+        at += 2 + int(lines[at])
+    return (io.StringIO("".join(lines)), "extxyz") if changed else (path, None)
 
 
 def _place(path: Path, n_read: int) -> str:

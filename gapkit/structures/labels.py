@@ -8,16 +8,19 @@ Where a label is found, first hit wins:
 1. the key that the user names, in ``atoms.info`` (energy, virial) or ``atoms.arrays`` (forces), or, because
    ASE's readers move some keys there, in the calculator's results. A frame without the named key lacks that
    label;
-2. the results of the attached calculator: ``energy`` (``free_energy`` where there is none), ``forces``,
-   ``stress``;
-3. ``energy``, ``forces``, ``virial`` and ``stress`` in ``atoms.info`` and ``atoms.arrays``.
+2. the results of the attached calculator: ``energy``, ``forces``, ``stress``;
+3. ``energy``, ``forces`` (or ``force``), ``virial`` (or ``virials``) and ``stress`` in ``atoms.info`` and
+   ``atoms.arrays``.
+
+Forces and stresses are derivatives of the free energy of the electrons. Where any frame has forces, a stress or a
+virial, the energy of every frame is therefore its ``free_energy``, where its calculator's results have one.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -28,11 +31,14 @@ from ase.data import chemical_symbols
 from ase.geometry import minkowski_reduce
 
 from gapkit.exceptions import DataError
+from gapkit.structures.placeholders import placeholder_forces
 
 ISOLATED_SPACING = 12.0  # A; a lone atom whose periodic images are all at least this far away is isolated
 SAME_SPOT = 1e-3  # A; two atoms closer than this are taken for a mistake
 _RELATIVE_TOLERANCE = 1e-3  # of the largest component: stress against virial, and symmetry of a 3x3 virial
 _ABSOLUTE_TOLERANCE = 1e-4  # eV, added to the above
+#: names of labels that need not be given, in the order in which they are looked for
+FORCE_NAMES, VIRIAL_NAMES = ("forces", "force"), ("virial", "virials")
 _FARTHEST = 1e6  # A; larger coordinates lose the digits that forces need, and squares of far larger ones overflow
 _FLAT_CELL = 1e-6  # volume (area) over the product of the edges: below it the periodic vectors are dependent
 
@@ -58,8 +64,10 @@ class LabelledFrame:
     index
         Position in the list that the frame came from.
     held
-        Force components (N, 3) that are no labels, because a constraint holds them and the label is exactly zero; None:
-        none is held.
+        Force components (N, 3) that are no labels: zeros under a constraint, or zeros that stand for no force
+        (:mod:`gapkit.structures.placeholders`); None: there are none.
+    placeholders
+        Number of atoms whose zero forces stand for no force.
     """
 
     atoms: Atoms
@@ -70,6 +78,7 @@ class LabelledFrame:
     trajectory: str | None
     index: int
     held: np.ndarray | None = None
+    placeholders: int = 0
 
     @property
     def n_atoms(self) -> int:
@@ -281,19 +290,25 @@ def labelled_frames(
         where = f"frame {index}"
         check_structure(atoms, where)
         config_type, trajectory = atoms.info.get("config_type"), atoms.info.get("trajectory")
-        forces, held = _free_forces(atoms, _forces(atoms, forces_key, where))
+        forces, held, placeholders = _free_forces(atoms, _forces(atoms, forces_key, where))
         labelled.append(
             LabelledFrame(
                 atoms=atoms.copy(),
-                energy=_energy(atoms, energy_key, where),
+                energy=None,
                 forces=forces,
                 virial=_virial(atoms, virial_key, where),
                 config_type=None if config_type is None else str(config_type),
                 trajectory=None if trajectory is None else str(trajectory),
                 index=index,
                 held=held,
+                placeholders=placeholders,
             )
         )
+    derivatives = any(f.forces is not None or f.virial is not None for f in labelled)
+    labelled = [
+        replace(frame, energy=_energy(atoms, energy_key, f"frame {frame.index}", derivatives))
+        for frame, atoms in zip(labelled, frames, strict=True)
+    ]
     if require_labels:
         _require_labels(labelled, frames, {"energy": energy_key, "forces": forces_key, "virial": virial_key})
     return labelled
@@ -331,7 +346,8 @@ def _require_labels(labelled: list[LabelledFrame], frames: list[Atoms], keys: di
         ]
         raise DataError(
             f"none of the {len(frames)} frames has labels; looked for {', '.join(looked)}; "
-            "name the keys with energy_key, forces_key, virial_key"
+            + ("forces of exactly zero stand for no force; " if any(f.placeholders for f in labelled) else "")
+            + "name the keys with energy_key, forces_key, virial_key"
         )
 
 
@@ -377,13 +393,14 @@ def _numbers(value: Any, where: str, key: str) -> np.ndarray:
     return array
 
 
-def _energy(atoms: Atoms, key: str | None, where: str) -> float | None:
-    """Total energy in eV."""
+def _energy(atoms: Atoms, key: str | None, where: str, derivatives: bool) -> float | None:
+    """Total energy in eV: the free energy, where there are ``derivatives`` for it to be consistent with."""
     if key is not None:
         value = _first(atoms.info.get(key), _result(atoms, key, where))
     else:
         key = "energy"
-        value = _first(_result(atoms, "energy", where), _result(atoms, "free_energy", where), atoms.info.get("energy"))
+        energies = [_result(atoms, name, where) for name in ("energy", "free_energy")]
+        value = _first(*(energies[::-1] if derivatives else energies), atoms.info.get("energy"))
     if value is None:
         return None
     energy = _numbers(value, where, key)
@@ -397,8 +414,8 @@ def _forces(atoms: Atoms, key: str | None, where: str) -> np.ndarray | None:
     if key is not None:
         value = _first(atoms.arrays.get(key), _result(atoms, key, where))
     else:
-        key = "forces"
-        value = _first(_result(atoms, "forces", where), atoms.arrays.get("forces"))
+        key = next((name for name in FORCE_NAMES if name in atoms.arrays), "forces")
+        value = _first(_result(atoms, "forces", where), atoms.arrays.get(key))
     if value is None:
         return None
     forces = _numbers(value, where, key)
@@ -407,22 +424,24 @@ def _forces(atoms: Atoms, key: str | None, where: str) -> np.ndarray | None:
     return forces
 
 
-def _free_forces(atoms: Atoms, forces: np.ndarray | None) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """Forces (N, 3), and which of their components are no labels: None where all are, no forces where none is.
+def _free_forces(atoms: Atoms, forces: np.ndarray | None) -> tuple[np.ndarray | None, np.ndarray | None, int]:
+    """Forces (N, 3), which components are no labels (None: all are; no forces where none is), and placeholder atoms.
 
     ASE and many codes write zero where an atom is held (``FixAtoms``, ``FixCartesian``, ``FixScaled``), which says
-    nothing of the force on it.
+    nothing of the force on it; some write zeros without a constraint.
     """
-    holding = [c for c in atoms.constraints if isinstance(c, FixAtoms | FixCartesian | FixScaled)]
-    if forces is None or not holding:
-        return forces, None
+    if forces is None:
+        return None, None, 0
     moves = np.ones((len(atoms), 3))
-    for constraint in holding:
-        constraint.adjust_forces(atoms, moves)
+    for constraint in atoms.constraints:
+        if isinstance(constraint, FixAtoms | FixCartesian | FixScaled):
+            constraint.adjust_forces(atoms, moves)
     held = (moves == 0.0) & (forces == 0.0)
+    placeholders = placeholder_forces(atoms, forces) & ~held.all(axis=1)
+    held |= placeholders[:, None]
     if held.all():
-        return None, None
-    return forces, held if held.any() else None
+        return None, None, int(placeholders.sum())
+    return forces, held if held.any() else None, int(placeholders.sum())
 
 
 def _virial(atoms: Atoms, key: str | None, where: str) -> np.ndarray | None:
@@ -435,7 +454,7 @@ def _virial(atoms: Atoms, key: str | None, where: str) -> np.ndarray | None:
             return _virial_of_stress(value, atoms, where, key)
         return _virial_of_virial(value, atoms, where, key)
     stress = _first(_result(atoms, "stress", where), atoms.info.get("stress"))
-    virial = atoms.info.get("virial")
+    virial = _first(*(atoms.info.get(name) for name in VIRIAL_NAMES))
     from_stress = None if stress is None else _virial_of_stress(stress, atoms, where, "stress")
     from_virial = None if virial is None else _virial_of_virial(virial, atoms, where, "virial")
     if from_stress is None or from_virial is None:

@@ -458,3 +458,15 @@ def test_a_wrong_configuration_is_one_line(tmp_path, pool, capsys, old, new, mat
 def test_a_log_line_without_numbers_has_dashes():
     row = Generation(0, 4, 0, 0, None, None, None, None, True, 1.0)
     assert log_table([row]).splitlines()[-1].count(" -") == 4
+
+
+def test_a_label_is_the_energy_that_forces_are_derivatives_of(tmp_path, pool):
+    class Smeared(EMT):
+        implemented_properties = [*EMT.implemented_properties, "free_energy"]  # noqa: RUF012
+
+        def calculate(self, *arguments, **keywords):
+            super().calculate(*arguments, **keywords)
+            self.results["free_energy"] = self.results["energy"] - 0.25
+
+    (labelled,) = label_frames(bare(pool[:1]), Smeared, LabelStore(tmp_path / "labels"), 0)
+    assert labelled.get_potential_energy() == pytest.approx(pool[0].get_potential_energy() - 0.25, rel=1e-12)

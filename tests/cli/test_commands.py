@@ -37,8 +37,8 @@ n_sparse = 20
 @pytest.fixture
 def files(tmp_path, train, held_out):
     """A folder with training frames (in two files), test frames and the configuration of ``small_gap``."""
-    ase.io.write(tmp_path / "a.xyz", train[:7], format="extxyz")
-    ase.io.write(tmp_path / "b.xyz", train[7:], format="extxyz")
+    ase.io.write(tmp_path / "a.xyz", train[:10], format="extxyz")
+    ase.io.write(tmp_path / "b.xyz", train[10:], format="extxyz")
     ase.io.write(tmp_path / "test.xyz", held_out, format="extxyz")
     (tmp_path / "c.toml").write_text(CONFIG)
     return tmp_path

@@ -1,9 +1,12 @@
 """Error bars inside ``fit``: errors of each fold under a posterior that has not seen it."""
 
+import warnings
+
 import numpy as np
 import pytest
 
 import gapkit
+from gapkit.exceptions import GapkitWarning
 from gapkit.fitting import stages
 from gapkit.fitting.out_of_fold import OutOfFold
 from gapkit.uncertainty.label_errors import FittedErrors, pooled
@@ -69,6 +72,15 @@ def test_energies_expect_the_power_of_forces(seen):
     labels = pooled(out_of_fold.errors, range(len(out_of_fold.errors)), "energy")
     assert models["energy"] == ErrorModel.fit(*labels, power=models["forces"].power)
     assert models["energy"] != ErrorModel.fit(*labels)
+
+
+@pytest.mark.filterwarnings("default:error bars of energies follow from:gapkit.exceptions.GapkitWarning")
+def test_few_energies_are_said_to_carry_little():
+    with pytest.warns(GapkitWarning, match="follow from 6 held-out energies .* until there are 10"):
+        small_gap().fit(copper_frames(6, seed=1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        small_gap().fit(copper_frames(12, seed=1))
 
 
 def test_a_sample_keeps_the_cost_bounded(seen, monkeypatch):

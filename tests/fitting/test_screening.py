@@ -27,7 +27,6 @@ TERMS = [
 FAULTS = {
     "forces x50": ("forces", lambda x, other: 50 * x),
     "gradients": ("forces", lambda x, other: -x),
-    "zero forces": ("forces", lambda x, other: 0 * x),
     "forces in Hartree/Bohr": ("forces", lambda x, other: x / 51.42),
     "forces of another frame": ("forces", lambda x, other: other["forces"]),
     "forces of other atoms": ("forces", lambda x, other: x[::-1].copy()),
