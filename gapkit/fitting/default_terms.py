@@ -20,7 +20,7 @@ NEIGHBOURS, SHORTEST, LONGEST = 40, 3.5, 6.5
 #: sparse points of the default SOAP term: at most per species and in all, and labels per sparse point
 MOST_PER_SPECIES, MOST_SPARSE, LABELS_PER_POINT = 2500, 7500, 4
 #: sparse points beside an exact mean, which carry the error bars
-EXACT_SPARSE = 2000
+EXACT_SPARSE = 1000
 #: resolution of the default SOAP (n_max, l_max, sigma in A), and where bonds are shorter than ``SHORT_BOND`` (A)
 COARSE, FINE, SHORT_BOND = (8, 6, 0.5), (8, 6, 0.4), 1.6
 #: a force component (eV/A) below this vanishes by symmetry
