@@ -21,7 +21,7 @@ from ase.calculators.calculator import Calculator, PropertyNotImplementedError, 
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from gapkit.exceptions import DataError, SettingsError
-from gapkit.safe_write import replacing
+from gapkit.safe_write import make_folder, replacing
 from gapkit.structures.labels import cell_volume
 
 #: forces beyond this (eV/A) are a failure of the reference method, or atoms on top of each other
@@ -84,11 +84,7 @@ class LabelStore:
     """
 
     def __init__(self, folder: str | os.PathLike) -> None:
-        self.folder = Path(folder)
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise DataError(f"{folder}: cannot be made ({error.strerror}); choose another folder") from None
+        self.folder = make_folder(folder, DataError)
 
     def path(self, atoms: ase.Atoms) -> Path:
         """The file of a frame's label."""

@@ -48,8 +48,6 @@ def write_frames(path: str | os.PathLike[str], frames: Atoms | Sequence[Atoms]) 
     frames = [frames] if isinstance(frames, Atoms) else list(frames)
     if not frames:
         raise DataError(f"{path}: there are no frames to write")
-    if not Path(path).parent.is_dir():
-        raise DataError(f"{path}: the folder {Path(path).parent} does not exist; make it first")
     with replacing(path, DataError) as temporary:
         try:
             ase.io.write(temporary, frames)
@@ -59,7 +57,7 @@ def write_frames(path: str | os.PathLike[str], frames: Atoms | Sequence[Atoms]) 
 
 def _read_file(path: Path) -> list[Atoms]:
     """All frames of one file."""
-    if not path.exists():
+    if not os.path.exists(path):  # unlike Path.exists also for a name that is too long
         raise DataError(f"{path}: no such file")
     if not path.is_file():
         raise DataError(f"{path}: not a file; name the file that holds the frames")
