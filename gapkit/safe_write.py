@@ -160,17 +160,20 @@ def _new_file(target: Path, mode: int) -> tuple[int, Path]:
             handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode)
         except FileExistsError:
             continue
-        if not _locked(handle) or _same(handle, temporary):
+        if not _locked(handle, wait=True) or _same(handle, temporary):
             return handle, temporary
-        os.close(handle)  # another process took it for remains before it was locked
+        os.close(handle)  # another write took it for remains before it was locked
 
 
-def _locked(handle: int) -> bool:
-    """Whether a lock on an open file could be had: no living process holds it, and the file system has locks."""
+def _locked(handle: int, wait: bool) -> bool:
+    """Whether a lock on an open file could be had, after those who hold it where ``wait`` says so.
+
+    A process that ends gives its locks back. Not every file system has locks.
+    """
     if fcntl is None:
         return False
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except OSError:
         return False
     return True
@@ -200,7 +203,7 @@ def _remove_remains(target: Path) -> None:
                 continue
             handle = os.open(temporary, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
             try:
-                if stat.S_ISREG(os.fstat(handle).st_mode) and _locked(handle):
+                if stat.S_ISREG(os.fstat(handle).st_mode) and _locked(handle, wait=False):
                     temporary.unlink()
             finally:
                 os.close(handle)
