@@ -10,7 +10,7 @@ from ase.calculators.calculator import Calculator
 
 
 class OwnLock:
-    """Reentrant lock of one object: a deep copy of the object, a pickled one and one in a forked process have their own.
+    """Reentrant lock of one object; a deep copy of it, a pickled one, and one in a forked process have their own.
 
     Examples
     --------
