@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -63,6 +64,8 @@ def _read_file(path: Path) -> list[Atoms]:
         raise DataError(f"{path}: not a file; name the file that holds the frames")
     if path.stat().st_size == 0:
         raise DataError(f"{path}: the file is empty")
+    if path.suffix in (".xyz", ".extxyz"):
+        _check_counts(path)
     frames: list[Atoms] = []
     try:
         for atoms in ase.io.iread(path, index=":", do_not_split_by_at_sign=True):
@@ -77,6 +80,26 @@ def _read_file(path: Path) -> list[Atoms]:
     if not frames:
         raise DataError(f"{path}: the file holds no frames")
     return frames
+
+
+def _check_counts(path: Path) -> None:
+    """:class:`DataError` where a frame of an XYZ file has fewer bytes than its number of atoms says.
+
+    ASE would read on behind the end of the file for as many lines: hours for 10^12 atoms.
+    """
+    line, frame = 1, 0
+    with open(path, "rb") as file:
+        while (header := file.readline(1000).strip()[:400]).isdigit():
+            rest = os.fstat(file.fileno()).st_size - file.tell()
+            n = int(header)
+            if n > rest:
+                raise DataError(
+                    f"{path}: frame {frame}, line {line}: cannot be read: the file ends inside a frame of "
+                    f"{header[:20].decode()} atoms; restore the file, or repair the number"
+                )
+            for _ in itertools.islice(file, n + 1):
+                pass
+            line, frame = line + n + 2, frame + 1
 
 
 def _place(path: Path, n_read: int) -> str:
