@@ -78,7 +78,7 @@ class FitSettings:
                 raise SettingsError(f"{key} must be None or the name of a label, not {parameters[key]!r}")
         folds, n_jobs = parameters["folds"], parameters["n_jobs"]
         if not is_integer(folds) or not 1 <= folds <= LARGEST:
-            raise SettingsError(f"folds must be an integer of at least 1, not {folds!r:.30} (and at most {LARGEST:.0e})")
+            raise SettingsError(f"folds must be an integer of at least 1, not {folds!r:.30} (at most {LARGEST:.0e})")
         if n_jobs is not None and (not is_integer(n_jobs) or n_jobs == 0):
             raise SettingsError(f"n_jobs must be None, a number of threads, or -1 for all cores, not {n_jobs!r}")
         return cls(
