@@ -6,7 +6,10 @@
 from __future__ import annotations
 
 from importlib import import_module
+from pathlib import Path
 from typing import Any
+
+from gapkit.kernel_cache import ensure_kernel_cache
 
 _HOME = {
     "GAP": "gapkit.estimators.gap",
@@ -31,6 +34,8 @@ _HOME = {
 }
 
 __all__ = sorted(_HOME)
+
+ensure_kernel_cache(Path(__file__).parent)
 
 
 def __getattr__(name: str) -> Any:

@@ -2,6 +2,6 @@
 
 import sys
 
-from gapkit.cli.main import main
+from gapkit.cli import main
 
 sys.exit(main())

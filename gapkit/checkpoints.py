@@ -10,7 +10,6 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,6 +35,7 @@ class Checkpoint:
     Examples
     --------
     >>> import tempfile
+    >>> from pathlib import Path
     >>> folder = tempfile.TemporaryDirectory()
     >>> saved = Checkpoint(Path(folder.name) / "walk.npz", {"seed": 1})
     >>> saved.load() is None
@@ -71,7 +71,7 @@ class Checkpoint:
         DataError
             For a file that is no complete checkpoint.
         """
-        if not Path(self.path).exists():
+        if not os.path.exists(self.path):
             return None
         try:
             with open(self.path, "rb") as opened, np.load(opened, allow_pickle=False) as file:

@@ -10,6 +10,17 @@ import numpy as np
 
 from gapkit.exceptions import SettingsError
 
+#: largest whole number that counts anything
+LARGEST = 10**15
+
+
+def _float(value: Any) -> float:
+    """``value`` as a float; infinity for a whole number that is too large for one."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
+
 
 def is_integer(value: Any) -> bool:
     """Whether ``value`` is a whole number, of Python or NumPy; truth values are none.
@@ -30,7 +41,7 @@ def is_number(value: Any) -> bool:
     >>> is_number(0.5), is_number(float("nan")), is_number("0.5")
     (True, False, False)
     """
-    return isinstance(value, Real) and not isinstance(value, bool | np.bool_) and math.isfinite(float(value))
+    return isinstance(value, Real) and not isinstance(value, bool | np.bool_) and math.isfinite(_float(value))
 
 
 def check_positive(name: str, value: Any, unit: str = "") -> float:
@@ -46,13 +57,13 @@ def check_positive(name: str, value: Any, unit: str = "") -> float:
     >>> check_positive("step", 1, "A")
     1.0
     """
-    if not isinstance(value, Real) or isinstance(value, bool) or not 0 < float(value) < math.inf:
-        raise SettingsError(f"{name} must be a positive number{f' ({unit})' if unit else ''}, not {value!r}")
+    if not isinstance(value, Real) or isinstance(value, bool) or not 0 < _float(value) < math.inf:
+        raise SettingsError(f"{name} must be a positive number{f' ({unit})' if unit else ''}, not {value!r:.80}")
     return float(value)
 
 
 def check_count(name: str, value: Any, least: int = 1) -> int:
-    """``value`` if it is a whole number of at least ``least``.
+    """``value`` if it is a whole number of at least ``least``, and at most 10^15.
 
     Raises
     ------
@@ -65,7 +76,9 @@ def check_count(name: str, value: Any, least: int = 1) -> int:
     3
     """
     if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
-        raise SettingsError(f"{name} must be a whole number of at least {least}, not {value!r}")
+        raise SettingsError(f"{name} must be a whole number of at least {least}, not {value!r:.80}")
+    if value > LARGEST:
+        raise SettingsError(f"{name} must be at most {LARGEST:.0e}, not {_float(value):.0e}")
     return int(value)
 
 

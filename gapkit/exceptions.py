@@ -4,9 +4,23 @@ Every message says what was wrong, where (frame, key, atom), and what to do. All
 builtin that a caller would expect, so ``except ValueError`` keeps working.
 """
 
+import re
+
+#: most characters of a message
+_LONGEST = 300
+_NUMBERS = re.compile(r"(?:array\()?\[(?:[-+0-9.,\s\[\]]|e[-+]?\d|nan|inf|\.\.\.){40,}\]\)?")
+
 
 class GapkitError(Exception):
-    """Base class of every error that gapkit raises on purpose."""
+    """Base class of every error that gapkit raises on purpose.
+
+    Its text has one line of at most 300 characters: arrays in it are left out, and the middle of what is longer. The
+    first argument in ``args`` is complete.
+    """
+
+    def __str__(self) -> str:
+        text = " ".join(_NUMBERS.sub("[...]", super().__str__()).split())
+        return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 + 5 :]}"
 
 
 class DataError(GapkitError, ValueError):

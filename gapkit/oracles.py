@@ -17,6 +17,7 @@ from ase.units import Bohr, Hartree
 
 from gapkit.datasets import data_file
 from gapkit.exceptions import GapkitError
+from gapkit.potential.locked_calculator import LockedCalculator
 
 
 class OracleNotInstalledError(GapkitError, ImportError):
@@ -109,7 +110,7 @@ def _stillinger_weber(**settings) -> Calculator:
     return Manybody(**{**StillingerWeber(parameters), **settings})
 
 
-class PySCFCalculator(Calculator):
+class PySCFCalculator(LockedCalculator):
     """Kohn-Sham energy and forces of an isolated molecule with pyscf (density fitting).
 
     Parameters: ``xc`` and ``basis`` by pyscf's names, ``charge`` (e), ``spin`` (number of unpaired electrons: 0 is

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent / "gapkit"
 #: rooms by floor, the lowest first; a module imports from lower floors or from its own room
 FLOORS = (
     {"exceptions"},
-    {"safe_write", "settings", "checks", "randomness", "progress"},
+    {"safe_write", "kernel_cache", "settings", "checks", "randomness", "progress"},
     {"checkpoints"},
     {"numerics"},
     {"structures", "kernels", "datasets"},

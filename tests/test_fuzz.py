@@ -122,7 +122,7 @@ def all_finite(prediction, atoms):
 
 
 def test_pairs_of_skewed_and_wide_frames_are_those_of_ase():
-    """Where vesin gets another box than the frame's own, because it would hang or end the process with that one."""
+    """Where bins lie along other vectors than those of the cell."""
     rng = np.random.default_rng(0)
     for k in range(60):
         cell = 4 * np.eye(3) + rng.uniform(-1, 1, size=(3, 3))

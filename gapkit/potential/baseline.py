@@ -24,6 +24,7 @@ from ase.units import Bohr, Hartree
 
 from gapkit.descriptors.base import Sums, check_cutoff, smooth_cutoff
 from gapkit.exceptions import DataError, GapkitError, SettingsError
+from gapkit.potential.locked_calculator import LockedCalculator
 from gapkit.structures.labels import cell_volume, check_distances
 from gapkit.structures.neighbours import neighbours
 from gapkit.structures.plausibility import check_extent
@@ -33,7 +34,7 @@ _AMPLITUDE = np.array([0.1818, 0.5099, 0.2802, 0.02817])
 _DECAY = np.array([3.2, 0.9423, 0.4029, 0.2016])
 
 
-class ZBL(Calculator):
+class ZBL(LockedCalculator):
     """ZBL repulsion as an ASE calculator: energy (eV), forces (eV/A), stress (eV/A^3) and local energies.
 
     Parameters

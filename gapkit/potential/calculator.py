@@ -9,17 +9,18 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
-from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
+from ase.calculators.calculator import PropertyNotImplementedError, all_changes
 
 from gapkit.exceptions import OutOfDomainWarning, SettingsError
+from gapkit.potential.locked_calculator import LockedCalculator, OwnLock
 from gapkit.potential.potential import Potential
 from gapkit.structures.labels import cell_volume
 from gapkit.structures.neighbours import SMALL
 from gapkit.structures.verlet_list import VerletList
 
 
-class GAPCalculator(Calculator):
-    """ASE calculator of a gapkit potential.
+class GAPCalculator(LockedCalculator):
+    """ASE calculator of a gapkit potential, which threads may share (:class:`LockedCalculator`).
 
     Properties: ``energy`` and ``free_energy`` (eV), ``forces`` (eV/A), ``stress`` (eV/A^3, Voigt, tension positive;
     only for frames with a cell volume), ``energies`` (local, eV), ``stresses`` (n, 6; eV/A^3: the strain derivative of
@@ -71,6 +72,10 @@ class GAPCalculator(Calculator):
         self._pairs = VerletList(potential.r_cut, skin)
 
     def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes) -> None:
+        with self.lock:
+            self._calculate(atoms, properties, system_changes)
+
+    def _calculate(self, atoms, properties, system_changes) -> None:
         self.results = {}  # nothing of an earlier frame may stay where this one fails
         super().calculate(atoms, properties, system_changes)
         frame = self.atoms
@@ -100,13 +105,15 @@ class GAPCalculator(Calculator):
         """
         frame = atoms.copy()
         kept: list[VerletList] = []
+        lock = OwnLock()
 
         def evaluate(positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             if len(frame) <= SMALL or self.skin == 0:
                 return self.potential.evaluate_copies(frame, positions)
-            if len(kept) != len(positions):
-                kept[:] = [VerletList(self.potential.r_cut, self.skin) for _ in range(len(positions))]
-            return self.potential.evaluate_copies(frame, positions, kept)
+            with lock:
+                if len(kept) != len(positions):
+                    kept[:] = [VerletList(self.potential.r_cut, self.skin) for _ in range(len(positions))]
+                return self.potential.evaluate_copies(frame, positions, kept)
 
         return evaluate
 

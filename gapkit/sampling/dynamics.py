@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from array import array
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +18,7 @@ from ase.md.verlet import VelocityVerlet
 
 from gapkit.checkpoints import stoppable
 from gapkit.exceptions import SettingsError
+from gapkit.sampling.md_files import MDFiles
 
 #: friction of the Langevin thermostat (1/fs)
 FRICTION = 0.01
@@ -33,7 +36,8 @@ class Trajectory:
     interrupted : bool
         Whether Ctrl-C ended the run early, at the end of a step; what was recorded before is all there.
     frames : list of ase.Atoms
-        Every ``record_every`` steps, and at the last, with momenta, energy and forces (and stress where there is one).
+        Every ``record_every`` steps, and at the last, with momenta, energy and forces (and stress where there is one);
+        none where they were written to a file.
     """
 
     time: np.ndarray
@@ -91,6 +95,7 @@ def run_md(
     rng: np.random.Generator | None = None,
     record_every: int = 10,
     step_callback: Callable[[int], None] | None = None,
+    files: MDFiles | None = None,
 ) -> Trajectory:
     """Velocity Verlet (``nve``) or Langevin (``nvt``, friction 0.01/fs) from thermal velocities.
 
@@ -110,6 +115,9 @@ def run_md(
         Steps between records; the first and the last step are always recorded.
     step_callback
         Called with the step number at each record.
+    files
+        Where frames go as they are recorded; they are not kept in memory then. A run of files with a state goes on from
+        it, to ``steps`` steps in all, as if it had not been interrupted; the result has the part from there on.
 
     Raises
     ------
@@ -140,25 +148,36 @@ def run_md(
         dynamics: Any = VelocityVerlet(atoms, timestep * units.fs)
     else:
         dynamics = langevin(atoms, temperature, timestep, rng)
-    record: list[tuple[float, float, float, float]] = []
+    record = array("d")  # four numbers for each record
     frames: list[ase.Atoms] = []
 
-    def observe() -> None:
+    def note() -> None:
         potential = atoms.get_potential_energy() / len(atoms)
         kinetic = atoms.get_kinetic_energy() / len(atoms)
-        record.append((dynamics.nsteps * timestep, potential + kinetic, potential, atoms.get_temperature()))
+        record.extend((dynamics.nsteps * timestep, potential + kinetic, potential, atoms.get_temperature()))
+
+    def observe() -> None:
+        note()
         snapshot = atoms.copy()
         results = {k: v for k, v in atoms.calc.results.items() if k in ("energy", "forces", "stress")}
         snapshot.calc = SinglePointCalculator(snapshot, **results)
-        frames.append(snapshot)
+        if files is None:
+            frames.append(snapshot)
+        else:
+            files.record(snapshot)
         if step_callback is not None:
             step_callback(dynamics.nsteps)
 
     dynamics.attach(observe, interval=record_every)
+    if files is not None:
+        dynamics.attach(lambda: files.save(dynamics.nsteps, atoms, rng), interval=record_every)
+        if files.state is not None:
+            dynamics.nsteps = _go_on(files.state, atoms, rng)
+            note()
     interrupted, whole = False, True
     try:
         with stoppable() as stop:
-            for _ in dynamics.irun(steps):
+            for _ in dynamics.irun(max(steps - dynamics.nsteps, 0)):
                 if stop.requested:
                     interrupted = dynamics.nsteps < steps
                     break
@@ -166,7 +185,17 @@ def run_md(
         if not record:
             raise
         interrupted, whole = True, False
-    if whole and dynamics.nsteps % record_every:
+    if whole and files is not None:
+        files.save(dynamics.nsteps, atoms, rng, now=True)
+    if whole and dynamics.nsteps % record_every:  # not counted in the saved state: a run that goes on has no such frame
         observe()
-    time, total, potential, kelvin = (np.array(c) for c in zip(*record, strict=True))
+    time, total, potential, kelvin = np.array(record).reshape(-1, 4).T.copy()
     return Trajectory(time, total, potential, kelvin, frames, interrupted)
+
+
+def _go_on(state: Mapping[str, np.ndarray], atoms: ase.Atoms, rng: np.random.Generator) -> int:
+    """Put atoms and random numbers into a saved state; returns the number of its step."""
+    atoms.positions = state["positions"]
+    atoms.set_momenta(state["momenta"], apply_constraint=False)
+    rng.bit_generator.state = json.loads(str(state["rng"]))
+    return int(state["step"])

@@ -19,6 +19,7 @@ import numpy as np
 from ase import units
 
 from gapkit.exceptions import DataError, SettingsError
+from gapkit.safe_write import check_target
 
 _MAGIC = b'{"format": "gapkit replicas 1"'
 
@@ -57,7 +58,7 @@ class RecordWriter:
     """
 
     def __init__(self, path: str | os.PathLike, header: Mapping[str, Any], records: int = 0) -> None:
-        self.path = Path(path)
+        self.path = check_target(path, DataError)
         self._buffer = np.zeros(1, dtype=_record_type(header))
         text = _MAGIC + b", " + json.dumps(header).encode()[1:]
         text += b" " * (-(len(text) + 1) % 64) + b"\n"
@@ -68,7 +69,7 @@ class RecordWriter:
             )
         try:
             # without a buffer, a write that failed is not tried again when the file is closed
-            self._file = open(path, "r+b" if self.path.exists() else "w+b", buffering=0)  # noqa: SIM115
+            self._file = open(self.path, "r+b" if self.path.exists() else "w+b", buffering=0)  # noqa: SIM115
         except OSError as reason:
             raise DataError(f"{path}: cannot be written ({reason.strerror}); choose another file") from None
         try:

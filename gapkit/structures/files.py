@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import os
 import re
 from collections.abc import Sequence
@@ -55,8 +56,6 @@ def write_frames(path: str | os.PathLike[str], frames: Atoms | Sequence[Atoms]) 
     frames = [frames] if isinstance(frames, Atoms) else list(frames)
     if not frames:
         raise DataError(f"{path}: there are no frames to write")
-    if not Path(path).parent.is_dir():
-        raise DataError(f"{path}: the folder {Path(path).parent} does not exist; make it first")
     with replacing(path, DataError) as temporary:
         try:
             ase.io.write(temporary, frames)
@@ -66,12 +65,14 @@ def write_frames(path: str | os.PathLike[str], frames: Atoms | Sequence[Atoms]) 
 
 def _read_file(path: Path) -> list[Atoms]:
     """All frames of one file."""
-    if not path.exists():
+    if not os.path.exists(path):  # unlike Path.exists also for a name that is too long
         raise DataError(f"{path}: no such file")
     if not path.is_file():
         raise DataError(f"{path}: not a file; name the file that holds the frames")
     if path.stat().st_size == 0:
         raise DataError(f"{path}: the file is empty")
+    if path.suffix in (".xyz", ".extxyz"):
+        _check_counts(path)
     frames: list[Atoms] = []
     try:
         source, kind = _source(path)
@@ -105,6 +106,26 @@ def _source(path: Path) -> tuple[Any, str | None]:
         lines[at + 1] = usual
         at += 2 + int(lines[at])
     return (io.StringIO("".join(lines)), "extxyz") if changed else (path, None)
+
+
+def _check_counts(path: Path) -> None:
+    """:class:`DataError` where a frame of an XYZ file has fewer bytes than its number of atoms says.
+
+    ASE would read on behind the end of the file for as many lines: hours for 10^12 atoms.
+    """
+    line, frame = 1, 0
+    with open(path, "rb") as file:
+        while (header := file.readline(1000).strip()[:400]).isdigit():
+            rest = os.fstat(file.fileno()).st_size - file.tell()
+            n = int(header)
+            if n > rest:
+                raise DataError(
+                    f"{path}: frame {frame}, line {line}: cannot be read: the file ends inside a frame of "
+                    f"{header[:20].decode()} atoms; restore the file, or repair the number"
+                )
+            for _ in itertools.islice(file, n + 1):
+                pass
+            line, frame = line + n + 2, frame + 1
 
 
 def _place(path: Path, n_read: int) -> str:

@@ -1,5 +1,5 @@
-"""Pair lists: of small frames by trying every image, of periodic frames at least three cutoffs wide by bins, of all
-others by the vesin library."""
+"""Pair lists: of small frames by trying every image, of dense periodic frames at least three cutoffs wide by bins, of
+all others by bins of which only the occupied ones are kept."""
 
 from __future__ import annotations
 
@@ -10,22 +10,16 @@ from typing import NamedTuple
 
 import ase
 import numpy as np
-import vesin
-from ase.geometry import minkowski_reduce
 from numba import njit
 
 from gapkit.exceptions import DataError
 from gapkit.numerics.threads import map_blocks, thread_count
-from gapkit.structures import small_frames
+from gapkit.structures import occupied_bins, small_frames
 
 #: atoms of a frame up to which every image is tried
 SMALL = 64
 #: pairs per atom that room is made for at first
 ROOM = 64
-#: least number of atoms that a thread is given
-LEAST_PART = 256
-#: extent (A) in directions that are not periodic beyond which the frame is searched as a periodic one
-WIDE = 200.0
 
 
 @dataclass(frozen=True)
@@ -128,30 +122,6 @@ def _sorted_pairs(n_atoms, r_cut, i, j, vectors, distances):
     return Neighbours(n_atoms, float(r_cut), first, i, j, vectors, distances)
 
 
-def _search_box(atoms: ase.Atoms, r_cut: float) -> tuple[np.ndarray, np.ndarray]:
-    """Box (3, 3) in A and periodic directions (3,) for vesin: the frame's own, unless it is very skewed or very wide.
-
-    Then vesin 0.6 makes a grid beyond all bounds (it hangs, or the process ends). The pairs are the same for any basis
-    of the lattice, and for a periodic box whose images in open directions are beyond the cutoff.
-    """
-    pbc = np.asarray(atoms.pbc, dtype=bool)
-    if not pbc.any():
-        return np.eye(3), pbc
-    cell = np.array(atoms.cell.complete(), dtype=np.float64)
-    faces = np.cross(cell[[1, 2, 0]], cell[[2, 0, 1]])
-    height = abs(np.linalg.det(cell)) / np.maximum(np.linalg.norm(faces, axis=1), 1e-300)
-    skewed = bool(np.any(height < 0.3 * np.linalg.norm(cell, axis=1)))
-    if pbc.all():
-        return (np.array(minkowski_reduce(cell)[0]) if skewed else cell), pbc
-    vectors = cell[pbc]
-    open_axes = np.linalg.qr(vectors.T, mode="complete")[0][:, len(vectors) :].T
-    width = np.ptp(atoms.positions @ open_axes.T, axis=0)
-    if not skewed and np.all(width < WIDE):
-        return cell, pbc
-    vectors = minkowski_reduce(atoms.cell, pbc)[0][pbc]
-    return np.vstack([vectors, (width + 2 * r_cut)[:, None] * open_axes]), np.ones(3, dtype=bool)
-
-
 def neighbours(atoms: ase.Atoms, r_cut: float, n_threads: int | None = None) -> Neighbours:
     """Pair list of a periodic, partly periodic or isolated frame of any cell shape.
 
@@ -163,6 +133,12 @@ def neighbours(atoms: ase.Atoms, r_cut: float, n_threads: int | None = None) -> 
         Cutoff (A).
     n_threads
         Threads for large frames; default: what the environment allows.
+
+    Raises
+    ------
+    DataError
+        Above 64 atoms, and for thin cells: where a coordinate or a periodic vector is not finite or beyond 1e9 A, where
+        the periodic vectors lie in one plane or line, and where an atom has a million images within the cutoff.
 
     Examples
     --------
@@ -271,23 +247,14 @@ def _small_pairs(frames: FrameArrays, r_cut: float) -> tuple[Neighbours, np.ndar
 
 
 def _search_large(atoms: ase.Atoms, r_cut: float, n_threads: int | None = None) -> Neighbours:
-    cell, pbc = _search_box(atoms, r_cut)
-    bins = _bins(cell, r_cut)
-    if pbc.all() and bins.min() >= 3 and np.isfinite(atoms.positions).all():
-        return _search_bins(atoms, r_cut, cell, bins, n_threads or thread_count())
-    # each pair once and unsorted takes a quarter of the time of each twice and sorted
-    search = vesin.NeighborList(cutoff=float(r_cut), full_list=False, sorted=False, n_threads=1)
-    one, other, apart = search.compute(
-        points=np.ascontiguousarray(atoms.positions, dtype=np.float64),
-        box=cell,
-        periodic=pbc,
-        quantities="ijD",
-    )
-    n = len(atoms)
-    first = np.zeros(n + 1, dtype=np.int64)
-    i, j = np.empty(2 * len(one), dtype=np.int64), np.empty(2 * len(one), dtype=np.int64)
-    vectors, distances = np.empty((2 * len(one), 3)), np.empty(2 * len(one))
-    _both_ways(one, other, np.ascontiguousarray(apart), first, i, j, vectors, distances)
+    n, n_threads = len(atoms), n_threads or thread_count()
+    occupied_bins.check_numbers(atoms.positions, "a coordinate")
+    cell, periodic = occupied_bins.axes(atoms)
+    if periodic == 3:
+        bins = _bins(cell, r_cut)
+        if bins.min() >= 3 and bins.prod() <= n:  # else most of them are empty
+            return _search_bins(atoms, r_cut, cell, bins, n_threads)
+    first, i, j, vectors, distances = occupied_bins.search(atoms.positions, cell, periodic, r_cut, n_threads)
     return Neighbours(n, float(r_cut), first, i, j, vectors, distances)
 
 
@@ -299,7 +266,7 @@ def _bins(cell: np.ndarray, r_cut: float) -> np.ndarray:
 
 
 def _search_bins(atoms: ase.Atoms, r_cut: float, cell: np.ndarray, bins: np.ndarray, n_threads: int) -> Neighbours:
-    """Pairs of a periodic frame that is at least three bins wide each way: faster than vesin, and on threads."""
+    """Pairs of a periodic frame that is at least three bins wide each way, on threads."""
     n = len(atoms)
     positions = np.ascontiguousarray(atoms.positions, dtype=np.float64)
     sorted_atoms = _sort_into_bins(positions, cell, np.linalg.inv(cell), bins)
@@ -317,7 +284,7 @@ def _search_bins(atoms: ase.Atoms, r_cut: float, cell: np.ndarray, bins: np.ndar
                 return count, i[:used], j[:used], vectors[:used], distances[:used]
             room *= 2
 
-    size = max(LEAST_PART, -(-n // n_threads))
+    size = max(occupied_bins.LEAST_PART, -(-n // n_threads))
     parts = map_blocks(search, [range(k, min(k + size, n)) for k in range(0, n, size)], n_threads)
     count, i, j, vectors, distances = parts[0] if len(parts) == 1 else map(np.concatenate, zip(*parts, strict=True))
     first = np.zeros(n + 1, dtype=np.int64)
@@ -409,26 +376,3 @@ def _wrapped(k, n):
     if k >= n:
         return k - n, 1.0
     return k, 0.0
-
-
-@njit(cache=True, nogil=True)
-def _both_ways(one, other, apart, first, i, j, vectors, distances):
-    """From each pair once, in any order, to each twice, by central atom (counting sort)."""
-    for p in range(len(one)):
-        first[np.int64(one[p]) + 1] += 1
-        first[np.int64(other[p]) + 1] += 1
-    for a in range(len(first) - 1):
-        first[a + 1] += first[a]
-    place = first[:-1].copy()
-    for p in range(len(one)):
-        a, b = np.int64(one[p]), np.int64(other[p])
-        x, y, z = apart[p, 0], apart[p, 1], apart[p, 2]
-        r = math.sqrt(x * x + y * y + z * z)
-        k = place[a]
-        place[a] = k + 1
-        i[k], j[k], distances[k] = a, b, r
-        vectors[k, 0], vectors[k, 1], vectors[k, 2] = x, y, z
-        k = place[b]
-        place[b] = k + 1
-        i[k], j[k], distances[k] = b, a, r
-        vectors[k, 0], vectors[k, 1], vectors[k, 2] = -x, -y, -z

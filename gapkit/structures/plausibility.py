@@ -28,7 +28,8 @@ def check_extent(atoms: ase.Atoms, where: str) -> None:
     Refused, beside what ``gapkit.structures.labels.check_structure`` refuses: an atom farther than 1e4 A (partly
     periodic frames: 1e3 A) from the middle of the frame where that is not periodic; a periodic vector longer than
     1e5 A; faces of the cell less than 1e-3 A apart; a lattice vector (of the reduced cell) shorter than 0.5 A; more
-    than 10 atoms per A^3 of a cell. The pair search (vesin 0.6) would hang, end the process, or fill the memory.
+    than 10 atoms per A^3 of a cell. The pairs of such a frame would be too many, or
+    mean nothing.
     """
     check_structure(atoms, where)
     pbc = atoms.pbc

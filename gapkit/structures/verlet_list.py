@@ -66,7 +66,8 @@ class VerletList:
 
     def serves(self, atoms: ase.Atoms) -> bool:
         """Whether the list of an earlier frame serves this one: the same atoms, all finite and not far from there."""
-        return self._known is not None and self._known.serves(atoms, self.r_cut, self.skin)
+        known = self._known  # another thread may replace it
+        return known is not None and known.serves(atoms, self.r_cut, self.skin)
 
     def pairs(self, atoms: ase.Atoms) -> Neighbours:
         """Pair list of the frame within r_cut, as :func:`neighbours` gives it (the order within an atom may differ)."""
@@ -74,7 +75,7 @@ class VerletList:
             self.n_searches += 1
             return neighbours(atoms, self.r_cut)
         known = self._known
-        if known is None or not self.serves(atoms):
+        if known is None or not known.serves(atoms, self.r_cut, self.skin):
             # a failed search must not leave an old list behind
             self._known = None
             known = self._known = _Reference.of(atoms, self.r_cut + self.skin)

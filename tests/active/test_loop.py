@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -32,6 +33,7 @@ from gapkit.active import (
     StoredLabels,
     VarianceReduction,
     label_frames,
+    labelling,
 )
 from gapkit.active.acquisition import Candidates
 from gapkit.active.labelling import frame_from_dict, frame_key, frame_to_dict
@@ -212,6 +214,47 @@ def test_labels_are_those_of_the_oracle_and_made_once(tmp_path, pool):
     assert len(calls(tmp_path)) == 4
     label_frames([*frames, frames[0]], partial(Moody, str(tmp_path)), store, 0)
     assert len(calls(tmp_path)) == 4
+
+
+class ByFiles(Calculator):
+    """An oracle that writes its input and reads its output in ``directory``, slowly, as codes behind files do."""
+
+    implemented_properties = ("energy", "forces")
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
+        super().calculate(atoms, properties, system_changes)
+        file = Path(self.directory) / "input.txt"
+        assert not file.exists()
+        file.write_text(f"{atoms.positions.sum():.17g}")
+        time.sleep(0.05)
+        energy = float(file.read_text())
+        if atoms.info.get("config_type") == "fails":
+            raise RuntimeError("no convergence")
+        self.results = {"energy": energy, "forces": np.zeros((len(atoms), 3))}
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_oracles_that_work_with_files_have_a_folder_per_label(tmp_path, pool, own):
+    """Two labels at a time, and one that is tried again, in the store or below the folder that the oracle names."""
+    frames = [a.copy() for a in pool[:4]]
+    frames[1].info["config_type"] = "fails"
+    store = LabelStore(tmp_path / "labels")
+    where = tmp_path / "scratch" if own else store.folder / "runs"
+    make = partial(ByFiles, directory=str(where)) if own else ByFiles
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda a: labelling._label(str(store.folder), frame_to_dict(a), make, 1), frames))
+    for k, atoms in enumerate(frames):
+        found = store.get(atoms)
+        assert (found is None) == (k == 1)
+        assert found is None or found.get_potential_energy() == pytest.approx(atoms.positions.sum(), abs=1e-12)
+    tries = sorted(folder.name for folder in where.iterdir())
+    assert tries == sorted([*(f"{frame_key(a)}-0" for a in frames), f"{frame_key(frames[1])}-1"])
+
+
+def test_oracles_without_files_leave_no_folders(tmp_path, pool):
+    store = LabelStore(tmp_path / "labels")
+    label_frames(pool[:2], EMT, store, workers=0)
+    assert {path.suffix for path in store.folder.iterdir()} == {".json"}
 
 
 def test_failures_are_retried_recorded_and_skipped(tmp_path, pool):

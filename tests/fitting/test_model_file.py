@@ -224,7 +224,7 @@ def test_places_that_cannot_be_written_to(gap, tmp_path, monkeypatch):
     def refuse(*_, **__):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("tempfile.mkstemp", refuse)
+    monkeypatch.setattr("gapkit.safe_write._new_file", refuse)
     with pytest.raises(ModelFileError, match="Permission denied.*choose another folder"):
         gap.save(tmp_path / "m.gapkit")
     assert list(tmp_path.iterdir()) == []

@@ -123,7 +123,7 @@ def test_a_file_of_another_kind_is_named(tmp_path, text):
 def test_a_file_that_is_not_there_is_named(tmp_path):
     with pytest.raises(DataError, match="none.records: cannot be read"):
         read_records(tmp_path / "none.records")
-    with pytest.raises(DataError, match="cannot be written .*; choose another file"):
+    with pytest.raises(DataError, match="cannot be written .* does not exist; make it first"):
         record(tmp_path / "no_folder" / "run.records")
     with pytest.raises(DataError, match="is there already"):
         record(tmp_path)

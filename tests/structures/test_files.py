@@ -1,5 +1,7 @@
 """Frames from files and into files."""
 
+import time
+
 import ase.io
 import numpy as np
 import pytest
@@ -153,3 +155,16 @@ def test_who_reads_the_old_file_during_a_write_reads_it_to_its_end(tmp_path):
         write_frames(path, frames(2))
         assert held.read() == old
     assert len(read_frames(path)) == 2
+
+
+@pytest.mark.parametrize("count", ["1000000000000", "9" * 200, "100"])
+@pytest.mark.parametrize("frame", [0, 1])
+@pytest.mark.parametrize("ending", [".xyz", ".extxyz"])
+def test_a_number_of_atoms_beyond_the_end_of_the_file_is_refused_at_once(tmp_path, count, frame, ending):
+    path = tmp_path / f"a{ending}"
+    good = "H 0 0 0\nH 0 0 1\n"
+    path.write_text(f"2\n\n{good}" * frame + f"{count}\n\n{good}")
+    begin = time.process_time()
+    with pytest.raises(DataError, match=rf"frame {frame}, line {1 + 4 * frame}: .*ends inside a frame of {count[:20]}"):
+        read_frames(path)
+    assert time.process_time() - begin < 1

@@ -1,4 +1,4 @@
-"""Pairs of small frames by trying every image: against a search in NumPy, ASE and vesin; and which frames are plain."""
+"""Pairs of small frames by trying every image: against a search in NumPy and ASE; and which frames are plain."""
 
 from collections import Counter
 
@@ -16,52 +16,10 @@ from gapkit.structures import neighbours as module
 from gapkit.structures import small_frames
 from gapkit.structures.neighbours import FrameArrays, neighbours, neighbours_of_frames
 from gapkit.structures.plausibility import check_extent
+from tests.structures.pair_lists import both_ends_see_opposite_vectors, every_image, same_pairs
 
 SILICON = np.zeros(119, dtype=bool)
 SILICON[14] = True
-
-
-def every_image(atoms, r_cut):
-    """All pairs (i, j, vector) within ``r_cut``: the plain definition, over more images than can be near.
-
-    A shift S with |r + S a| < r_cut has, by the pseudo-inverse P of the periodic vectors a, S = (r + S a) P - r P.
-    """
-    vectors = atoms.cell.array[atoms.pbc]
-    inverse = np.linalg.pinv(vectors) if len(vectors) else np.zeros((3, 0))
-    found = []
-    for i, j in np.ndindex(len(atoms), len(atoms)):
-        r = atoms.positions[j] - atoms.positions[i]
-        most = r_cut * np.linalg.norm(inverse, axis=0) + 1.0
-        ranges = [np.arange(np.floor(-m - s), np.ceil(m - s) + 1) for m, s in zip(most, r @ inverse, strict=True)]
-        shifts = np.stack(np.meshgrid(*ranges, indexing="ij"), axis=-1).reshape(-1, len(vectors)) if ranges else None
-        images = r[None] if shifts is None else r + shifts @ vectors
-        keep = np.linalg.norm(images, axis=1) < r_cut
-        if i == j:
-            keep &= np.abs(images).max(axis=1) > 1e-9
-        found += [(i, j, image) for image in images[keep]]
-    return found
-
-
-def in_order(i, j, vectors):
-    order = np.lexsort(np.round(np.column_stack([vectors, j, i]), 5).T)
-    return np.asarray(i)[order], np.asarray(j)[order], np.asarray(vectors)[order]
-
-
-def same_pairs(pairs, i, j, vectors):
-    """Whether a pair list holds these pairs, each as often, in the order that it promises."""
-    assert len(pairs.i) == len(i)
-    for mine, theirs in zip(in_order(pairs.i, pairs.j, pairs.vectors), in_order(i, j, vectors), strict=True):
-        np.testing.assert_allclose(mine, theirs, atol=1e-9)
-    np.testing.assert_allclose(pairs.distances, np.linalg.norm(pairs.vectors, axis=1), rtol=1e-14)
-    np.testing.assert_array_equal(pairs.i, np.repeat(np.arange(pairs.n_atoms), np.diff(pairs.first)))
-    assert pairs.first[0] == 0 and pairs.first[-1] == len(pairs.i)
-
-
-def both_ends_see_opposite_vectors(pairs):
-    """To the last bit, so that forces add up to zero as well as rounding allows; plus 0.0 makes -0.0 zero."""
-    one = Counter(zip(pairs.i.tolist(), pairs.j.tolist(), *(pairs.vectors.T + 0.0).tolist(), strict=True))
-    other = Counter(zip(pairs.j.tolist(), pairs.i.tolist(), *(-pairs.vectors.T + 0.0).tolist(), strict=True))
-    assert one == other
 
 
 def small_pairs(atoms, r_cut):

@@ -16,10 +16,11 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from ase.calculators.calculator import Calculator, all_changes
+from ase.calculators.calculator import all_changes
 from numba import njit
 
 from gapkit.exceptions import SettingsError, SpeciesError
+from gapkit.potential.locked_calculator import LockedCalculator
 from gapkit.structures.verlet_list import VerletList
 
 #: eV, A, and pure numbers; Stillinger and Weber (1985), eq. 2.7, with their energy unit as matscipy has it
@@ -83,7 +84,7 @@ def _evaluate(first, j, vectors, distances, strength, local, forces, virials):
                         virials[i, c, d] += fp * vectors[p, d] + fq * vectors[q, d]
 
 
-class CleavingSilicon(Calculator):
+class CleavingSilicon(LockedCalculator):
     """ASE calculator of the Stillinger-Weber form; energy, forces, stress, local energies, and ``stresses``: the strain
     derivative of each atom's own energy over the cell's volume (eV/A^3), as gapkit's calculators partition it.
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import ase
 import numpy as np
-from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
+from ase.calculators.calculator import PropertyNotImplementedError, all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from gapkit.exceptions import SettingsError
+from gapkit.potential.locked_calculator import LockedCalculator
 from gapkit.sampling.batches import BatchForces, batch_forces
 from gapkit.sampling.biases.restraints import Bias, total_bias
 from gapkit.structures.labels import cell_volume
@@ -19,7 +21,7 @@ _KNOWN = ("energy", "free_energy", "forces", "stress")
 _PARTS = ("energies", "stresses")  # of atoms: they would not sum to the biased energy and stress
 
 
-class Biased(Calculator):
+class Biased(LockedCalculator):
     """ASE calculator: any other one plus biases.
 
     Properties: ``energy``, ``free_energy``, ``forces`` and ``stress`` (with the virial of the biases) as far as the
@@ -73,6 +75,10 @@ class Biased(Calculator):
         properties: Sequence[str] = ("energy",),
         system_changes: Sequence[str] = all_changes,
     ) -> None:
+        with getattr(self.calculator, "lock", nullcontext()):  # other biases may act on it in other threads
+            self._calculate(atoms, properties, system_changes)
+
+    def _calculate(self, atoms: ase.Atoms | None, properties: Sequence[str], system_changes: Sequence[str]) -> None:
         self.results = {}  # nothing of an earlier frame may stay where this one fails
         super().calculate(atoms, properties, system_changes)
         frame = self.atoms
