@@ -65,7 +65,7 @@ def save_model(path: str | os.PathLike, fit: Fit, estimator: dict[str, Any], upd
     recalibration = potential.errors.recalibration
     arrays: dict[str, np.ndarray] = {"alpha": potential.alpha, "weights": potential.posterior.weights}
     arrays["R"] = _pack(potential.posterior.R.T)
-    arrays["z"] = _right_side(potential.posterior)
+    arrays["z"], arrays["c"] = _right_side(potential.posterior), identities.sums_of(potential.basis)
     for k, b in enumerate(potential.basis.blocks):
         arrays[f"block{k}.points"] = b.points
         if not _follows_from_points(b):
@@ -223,7 +223,7 @@ def _fit(header: dict, arrays: dict, potential: Potential) -> Fit:
 
 def _check_names(header: dict, arrays: dict) -> None:
     """Raise ValueError for an array that is missing, unknown or not finite."""
-    needed = {"alpha", "weights", "R"} | ({"z"} if header["format_version"] >= 4 else set())
+    needed = {"alpha", "weights", "R"} | ({"c", "z"} if header["format_version"] >= 4 else set())
     allowed: set[str] = set()
     for k in range(len(header["blocks"])):
         needed.add(f"block{k}.points")
@@ -238,15 +238,16 @@ def _check_names(header: dict, arrays: dict) -> None:
     for name, array in sorted(arrays.items()):
         if name not in needed | allowed and not re.fullmatch(r"term\d+\..*", name):  # those are the descriptors' own
             raise ValueError(f"the array {name} is unknown")
-        if not np.isfinite(array).all():
+        if not np.all(np.abs(array) <= model_schema.LARGEST):
             raise ValueError(f"the array {name} is not of finite numbers")
 
 
 def _terms(header: dict, arrays: dict, species: tuple[int, ...]) -> tuple[Term, ...]:
     """The terms, whose descriptors have the arrays of the file and no others."""
+    made = [term_from_settings(settings) for settings in header["terms"]]
+    identities.check_terms(made, header["terms"])
     terms, known = [], set()
-    for k, settings in enumerate(header["terms"]):
-        term = term_from_settings(settings)
+    for k, term in enumerate(made):
         own = {name.split(".", 1)[1]: a for name, a in arrays.items() if name.startswith(f"term{k}.")}
         descriptor = term.descriptor.with_arrays(species, own)
         if set(own) != set(descriptor.arrays()):
@@ -257,7 +258,6 @@ def _terms(header: dict, arrays: dict, species: tuple[int, ...]) -> tuple[Term, 
     for name in sorted(set(arrays) - known):
         if name.startswith("term"):
             raise ValueError(f"the array {name} is unknown")
-    identities.check_terms(terms, header["terms"])
     return tuple(terms)
 
 
@@ -268,7 +268,7 @@ def _basis(header: dict, arrays: dict, terms: tuple[Term, ...]) -> SparseBasis:
         if p.ndim != 2 or not p.size:
             raise ValueError(f"the sparse points of block {k} have the shape {p.shape}")
     m = sum(map(len, points))
-    shapes = {"alpha": (m,), "weights": (m,), "z": (m,), "R": (m * (m + 1) // 2,)}
+    shapes = {"alpha": (m,), "weights": (m,), "c": (2, m), "z": (m,), "R": (m * (m + 1) // 2,)}
     for name, shape in shapes.items():
         if name in arrays and arrays[name].shape != shape:
             raise ValueError(f"{name} has the shape {arrays[name].shape}, not {shape}, for {m} sparse points")
@@ -304,6 +304,8 @@ def _check_identities(
         identities.check_jitter(block, f"block {k}")
         if f"block{k}.factor" in arrays:
             identities.check_factor(block, f"block {k}")
+    if "c" in arrays:
+        identities.check_sums(basis, arrays["c"])
     identities.check_posterior(posterior, arrays.get("z"))
     if not extra:
         identities.check_weights(basis, arrays["alpha"], arrays["weights"])

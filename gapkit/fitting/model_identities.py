@@ -4,18 +4,18 @@ With L the factor of the kernel matrix of the sparse points, :math:`L L^T = K_{m
 their signal :math:`\delta` and the posterior's triangle R (``gapkit.models.posterior``):
 
 .. math::
-    (K_{mm} + \text{jitter})\, \alpha = L w, \qquad R\, (w / \delta) = z, \qquad
+    (K_{mm} + \text{jitter})\, \alpha = L w, \qquad (L u, Z u) = c, \qquad R\, (w / \delta) = z, \qquad
     R^T R = 1 + \sum_g \delta R_g^T R_g \delta / \sigma_g^2 \succeq 1
 
-The first holds where the mean is that of the sparse points; z is in files from format 4; the sum can be made where the
-triangles of the rows are in the file. Matrices are compared by their products with a few fixed vectors, at the cost of
-reading them. Each function raises ValueError where an identity does not hold.
+The first holds where the mean is that of the sparse points Z; c, for fixed vectors u, and z are in files from format 4;
+the sum can be made where the triangles of the rows are in the file. Matrices are compared by their products with a few
+fixed vectors, at the cost of reading them. Each function raises ValueError where an identity does not hold.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -68,8 +68,8 @@ def check_points(block: SparseBlock, name: str) -> None:
 def check_jitter(block: SparseBlock, name: str) -> None:
     """The jitter is one that a fit may add to the diagonal of the kernel matrix."""
     scale = float(block.kernel.diagonal_of_scaled(block.points).max(initial=0.0))
-    if not 0 < block.jitter <= JITTERS[-1] * scale * (1 + 1e-6):
-        raise ValueError(f"the jitter of {name} is {block.jitter:.3g}, not above 0 and at most {JITTERS[-1] * scale:g}")
+    if not any(abs(block.jitter - relative * scale) <= 1e-6 * relative * scale for relative in JITTERS):
+        raise ValueError(f"the jitter of {name} is {block.jitter:.10g}, not one of those that a fit adds")
 
 
 def check_factor(block: SparseBlock, name: str) -> None:
@@ -79,6 +79,24 @@ def check_factor(block: SparseBlock, name: str) -> None:
         whole = block.kernel.of_scaled(block.points) @ v + block.jitter * v
         size = np.abs(L) @ (np.abs(L).T @ np.abs(v))
         _compare(L @ (L.T @ v), whole, ROUNDING * size, f"the factor of {name} is not that of its sparse points")
+
+
+def sums_of(basis: SparseBasis, of: Callable[[np.ndarray], np.ndarray] = np.asarray) -> np.ndarray:
+    """L u and Z u for fixed vectors u, block by block, of factors L and sparse points Z: (2, m).
+
+    ``of`` = ``np.abs``: the sums of the absolute values, which rounding is a share of.
+    """
+    with blas_threads(1):
+        parts = [[of(A) @ of(_probes(A.shape[1])[:, 0]) for A in (b.factor, b.points)] for b in basis.blocks]
+    return np.array([np.concatenate(rows) for rows in zip(*parts, strict=True)])
+
+
+def check_sums(basis: SparseBasis, stored: np.ndarray) -> None:
+    """Sparse points and factors are those of the fit, as far as :func:`sums_of` can tell."""
+    made, sizes = sums_of(basis), sums_of(basis, np.abs)
+    reason = "the sparse points are not those whose kernel matrix was factorised"
+    _compare(made[0], stored[0], ROUNDING_OF_FACTOR * sizes[0], reason)
+    _compare(made[1], stored[1], ROUNDING * sizes[1], reason)
 
 
 def check_weights(basis: SparseBasis, alpha: np.ndarray, weights: np.ndarray) -> None:
@@ -144,9 +162,9 @@ def check_orthonormal(points: np.ndarray, name: str) -> None:
 
 
 def _probes(n: int) -> np.ndarray:
-    """Fixed vectors (n, probes), none of whose elements is small."""
-    rng = np.random.default_rng(0)
-    return rng.uniform(0.5, 1.5, size=(n, PROBES)) * rng.choice([-1.0, 1.0], size=(n, PROBES))
+    """Fixed vectors (n, probes), none of whose elements is small; a formula, so that no library can change them."""
+    phase = np.arange(n)[:, None] * (1.0 + np.sqrt([2.0, 3.0][:PROBES]))
+    return np.where(np.sin(phase) < 0, -1.0, 1.0) * (1.0 + 0.5 * np.sin(3.0 * phase))
 
 
 def _compare(found: np.ndarray, wanted: np.ndarray, allowed: np.ndarray, reason: str) -> None:
