@@ -3,9 +3,10 @@
     python benchmarks/mutated_models.py --n 10000 [--seed 0] [--list]
 
 Three models (sparse, updatable, exact mean over a baseline) are fitted to copper by effective-medium theory; the
-mutations are those of ``tests/fitting/mutations.py``. A process may have 1 GB and 10 s. Exit code 1 where a file ended a
-process, hung it, raised anything but a ModelFileError of one line, or predicted numbers that differ by more than 1e-9,
-unless all digests were made anew and the number is free by nature (``mutations.FREE_BY_NATURE``).
+mutations are those of ``tests/fitting/mutations.py``. A process may have 1 GB beyond its libraries, and 10 s. Exit code
+1 where a file ended a process, hung it, raised anything but a ModelFileError of one line, or predicted numbers that
+differ by more than 1e-9, unless all digests were made anew and the number is free by nature
+(``mutations.FREE_BY_NATURE``).
 """
 
 from __future__ import annotations
