@@ -137,10 +137,10 @@ def load_model(path: str | os.PathLike, baseline: Any = None) -> tuple[Fit | Pot
     baseline = baseline_calculator(baseline)
     header, arrays = read_archive(Path(path), f"this gapkit ({gapkit_version()})")
     try:
-        version = header["format_version"]
-        if version == 1:
+        found = header["format_version"]
+        if found == 1:
             header = _upgraded(header)
-        model_schema.header(header, version)
+        model_schema.header(header, found)
         potential = _potential(header, arrays, baseline, path)
         return _fit(header, arrays, potential) if "triangles" in header else potential, dict(header["estimator"])
     except ModelFileError:
