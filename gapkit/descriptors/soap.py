@@ -15,7 +15,7 @@ from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.utils.validation import check_is_fitted
 
 from gapkit.descriptors.base import Channel, Descriptor, EnvironmentBatch, KernelSum, Sums, check_cutoff
-from gapkit.descriptors.soap_basis import TABLE_POINTS, SoapBasis, power_spectrum_blocks
+from gapkit.descriptors.soap_basis import TABLE_POINTS, SoapBasis, check_radial_table, power_spectrum_blocks
 from gapkit.descriptors.soap_predictor import SoapPredictor, predictors, with_spread
 from gapkit.exceptions import SettingsError
 from gapkit.numerics import radial
@@ -146,8 +146,10 @@ class SOAP(TransformerMixin, BaseEstimator, Descriptor):
     def check_arrays(self) -> None:
         basis = self.basis_
         size = TABLE_POINTS * (basis.l_max + 1) * 2 * basis.n_pad
-        if basis.n_pad % 8 or basis.n_pad < basis.n_max or basis.table.shape != (size,) or basis.centre.ndim != 1:
+        padded = -(-basis.n_max // 8) * 8
+        if basis.centre.shape != (padded,) or basis.table.shape != (size,):
             raise ValueError(f"the radial table has the shape {basis.table.shape}, not ({size},)")
+        check_radial_table(basis.table.reshape(TABLE_POINTS, -1, 2, padded), basis.centre, basis.n_max, self.r_cut)
 
     def reshaped(self, cutoff: float, finer: int, width: float, finest: int) -> SOAP:
         changed = clone(self).set_params(

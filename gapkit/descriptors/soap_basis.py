@@ -14,6 +14,9 @@ from gapkit.numerics import harmonics, radial
 
 #: grid points of the radial table; interpolation error below 1e-10 of the largest value (tests/numerics/test_radial.py)
 TABLE_POINTS = 1500
+#: by which slopes of a radial table may differ from those of its values, in units of the largest value, for cutoffs up
+#: to ``USUAL`` (A); with the sixth power of the cutoff beyond
+SLOPES_AGREE, USUAL = 1e-8, 12.0
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,30 @@ class SoapBasis:
                 "fit on frames that hold every species"
             )
         return channel
+
+
+def check_radial_table(table: np.ndarray, centre: np.ndarray, n_max: int, r_cut: float) -> None:
+    """Raise ValueError where a radial table contradicts itself.
+
+    Slopes are those of the values, by Simpson's rule over two intervals; values and slopes end at zero; beyond
+    ``n_max`` all is zero; and the ``centre``'s own density is that at distance zero.
+
+    Parameters
+    ----------
+    table : (k, l_max + 1, 2, n_pad)
+        Values, and slopes times the spacing.
+    centre : (n_pad,)
+    """
+    value, slope = table[:, :, 0], table[:, :, 1]
+    allowed = SLOPES_AGREE * max(1.0, r_cut / USUAL) ** 6 * np.abs(value).max(axis=0)
+    with np.errstate(all="ignore"):
+        rise = value[2:] - value[:-2]
+        simpson = (slope[:-2] + 4 * slope[1:-1] + slope[2:]) / 3
+        agrees = np.all(np.abs(rise - simpson) <= allowed)
+    ends = np.all(np.abs(table[-1]) <= allowed[:, None])
+    middle = np.allclose(centre, value[0, 0] * math.sqrt(1 / (4 * math.pi)), rtol=1e-12, atol=0)
+    if not (agrees and ends and middle) or table[..., n_max:].any():
+        raise ValueError("the radial table is none of smooth functions that end at the cutoff")
 
 
 def power_spectrum_blocks(n_species: int, n_max: int, l_max: int, compression: str):

@@ -16,8 +16,9 @@ from sklearn.utils.validation import check_is_fitted
 from gapkit.estimators.error_bars import ErrorBars
 from gapkit.estimators.report import Report, evaluate_frames
 from gapkit.estimators.stored_parameters import restored, stored
-from gapkit.exceptions import DataError, ModelFileError, NumericsError, SettingsError
+from gapkit.exceptions import DataError, NumericsError, SettingsError
 from gapkit.fitting.fit import Fit, fit_potential, update_fit
+from gapkit.fitting.model_archive import refusal
 from gapkit.fitting.model_file import load_model, save_model
 from gapkit.fitting.screening import ScreenedLabel
 from gapkit.fitting.settings import FitSettings
@@ -354,8 +355,8 @@ def load(path: str | os.PathLike, baseline: Any = None) -> GAP:
     potential = loaded.potential if isinstance(loaded, Fit) else loaded
     try:
         gap = GAP(**restored(settings, potential))
-    except (TypeError, ValueError, KeyError) as error:
-        raise ModelFileError(f"{path}: the settings in this model file are not gapkit's ({error})") from None
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise refusal(path, f"the settings in this model file are not gapkit's ({error})") from None
     gap.potential_ = replace(potential, n_jobs=gap.n_jobs)
     gap._fit = replace(loaded, potential=gap.potential_) if isinstance(loaded, Fit) else None
     return gap

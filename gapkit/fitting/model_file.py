@@ -1,52 +1,45 @@
 """One file per model: a zip of NumPy arrays and a JSON header. Reading it never runs code.
 
-Members: ``header.json`` (format, version, units, settings, calibration, training set) and one ``.npy`` per array, read
-with ``allow_pickle=False``. Triangular matrices are stored packed; the Cholesky factor of a kernel matrix is made again
-from the sparse points where that gives the same bits. The last 64 bytes of the file, in the zip's comment,
-are the SHA-256 of all bytes before them, so that any change shows. A file is written under a temporary name in the same
-folder and then renamed, so that a crash leaves an older file as it was.
+The header holds format, version, units, settings, calibration and the account of the training set; see
+``model_archive`` for the container and ``model_schema`` for the keys. Triangular matrices are stored packed; the
+Cholesky factor of a kernel matrix is made again from the sparse points where that gives the same bits. What is read is
+judged before it is used: the container, the schema, and the identities of ``model_identities``. A file is written under
+a temporary name in the same folder and then renamed, so that a crash leaves an older file as it was.
 """
 
 from __future__ import annotations
 
-import hashlib
-import io
-import json
 import os
+import re
 import warnings
-import zipfile
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
-from gapkit.exceptions import GapkitWarning, ModelFileError, SettingsError
+from gapkit.exceptions import GapkitWarning, ModelFileError
+from gapkit.fitting import model_identities as identities
+from gapkit.fitting import model_schema
 from gapkit.fitting.fit import Fit
+from gapkit.fitting.model_archive import FORMAT, FORMAT_VERSION, read_archive, refusal, write_archive
+from gapkit.fitting.training_set import ALWAYS
 from gapkit.models.basis import SparseBasis
 from gapkit.models.levels import Levels
 from gapkit.models.posterior import Posterior
 from gapkit.models.sparse_block import SparseBlock, factor_of
-from gapkit.models.terms import term_from_settings
+from gapkit.models.terms import Term, term_from_settings
 from gapkit.models.triangles import Triangle, Triangles
+from gapkit.numerics.threads import blas_threads
 from gapkit.potential.baseline import baseline_calculator
 from gapkit.potential.domain import Domain
 from gapkit.potential.local_variance import LocalForm, supports
 from gapkit.potential.potential import Potential
-from gapkit.safe_write import replacing
 from gapkit.structures.reference_energies import ReferenceEnergies
 from gapkit.uncertainty.calibration import Calibration, GroupCalibration
 from gapkit.uncertainty.label_errors import FittedErrors, LabelErrors, StatedErrors
 from gapkit.uncertainty.recalibration import Recalibration
-
-FORMAT = "gapkit-model"
-FORMAT_VERSION = 3
-#: formats that are read: in the first, metadata held error models, the domain and the noise levels; the first two have
-#: the points of every exact mean, and every factor of sparse points
-READABLE = (1, 2, 3)
-#: bytes of the seal at the end of a file: a SHA-256 in hexadecimal
-SEAL = 64
-UNITS = {"energy": "eV", "length": "A", "force": "eV/A", "virial": "eV", "stress": "eV/A^3"}
 
 
 def save_model(path: str | os.PathLike, fit: Fit, estimator: dict[str, Any], updatable: bool = False) -> None:
@@ -72,6 +65,7 @@ def save_model(path: str | os.PathLike, fit: Fit, estimator: dict[str, Any], upd
     recalibration = potential.errors.recalibration
     arrays: dict[str, np.ndarray] = {"alpha": potential.alpha, "weights": potential.posterior.weights}
     arrays["R"] = _pack(potential.posterior.R.T)
+    arrays["z"], arrays["c"] = _right_side(potential.posterior), identities.sums_of(potential.basis)
     for k, b in enumerate(potential.basis.blocks):
         arrays[f"block{k}.points"] = b.points
         if not _follows_from_points(b):
@@ -91,7 +85,7 @@ def save_model(path: str | os.PathLike, fit: Fit, estimator: dict[str, Any], upd
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "gapkit_version": gapkit_version(),
-        "units": UNITS,
+        "units": model_schema.UNITS,
         "species": list(potential.species),
         "terms": [t.settings() for t in potential.terms],
         "blocks": [{"term": b.term, "channel": list(b.channel), "jitter": b.jitter} for b in potential.basis.blocks],
@@ -127,7 +121,7 @@ def save_model(path: str | os.PathLike, fit: Fit, estimator: dict[str, Any], upd
                     "prior": [float(s) for s in t.prior],
                 }
             )
-    _write(Path(path), header, arrays)
+    write_archive(Path(path), header, arrays)
 
 
 def load_model(path: str | os.PathLike, baseline: Any = None) -> tuple[Fit | Potential, dict[str, Any]]:
@@ -141,30 +135,22 @@ def load_model(path: str | os.PathLike, baseline: Any = None) -> tuple[Fit | Pot
         For a file that is missing, truncated, altered, of a newer format, or no model.
     """
     baseline = baseline_calculator(baseline)
-    header, arrays = _read(Path(path))
+    header, arrays = read_archive(Path(path), f"this gapkit ({gapkit_version()})")
     try:
-        if header["format_version"] == 1:
+        found = header["format_version"]
+        if found == 1:
             header = _upgraded(header)
+        model_schema.header(header, found)
         potential = _potential(header, arrays, baseline, path)
-        estimator = dict(header["estimator"])
-        if "triangles" not in header:
-            return potential, estimator
-        triangles = Triangles(potential.basis.n_columns, potential.basis.n_terms)
-        for k, t in enumerate(header["triangles"]):
-            triangles.items[(t["group"], t["fold"])] = Triangle(
-                arrays[f"triangle{k}"], t["n_rows"], t["log_scale"], np.array(t["prior"])
-            )
-        objective = header["levels"]["objective"]
-        levels = Levels(
-            header["levels"]["noise"], potential.posterior.signal, float("nan") if objective is None else objective
-        )
-        return Fit(potential, triangles, levels, arrays["folds"]), estimator
+        return _fit(header, arrays, potential) if "triangles" in header else potential, dict(header["estimator"])
     except ModelFileError:
         raise
     except Exception as error:  # a header that another program wrote can break anything
-        raise ModelFileError(
-            f"{path}: the header of this model file does not hold together ({type(error).__name__}: {error}); "
-            "it was written by another program; fit the model again"
+        reason = str(error) if type(error) is ValueError else f"{type(error).__name__}: {error}"
+        raise refusal(
+            path,
+            "this model file does not hold together; it was written or changed by another program; fit the model "
+            f"again ({reason})",
         ) from error
 
 
@@ -177,41 +163,16 @@ def gapkit_version() -> str:
 
 
 def _potential(header: dict, arrays: dict, baseline: Any, path: Any) -> Potential:
-    species = tuple(int(z) for z in header["species"])
-    terms = []
-    for k, settings in enumerate(header["terms"]):
-        if not all(0 <= settings.get(name, 0) <= 12 for name in ("n_max", "l_max")):
-            raise ValueError(f"term {k} has n_max or l_max out of range")
-        term = term_from_settings(settings)
-        own = {name.split(".", 1)[1]: a for name, a in arrays.items() if name.startswith(f"term{k}.")}
-        terms.append(term.with_descriptor(term.descriptor.with_arrays(species, own)))
-    blocks, begin = [], 0
-    for k, b in enumerate(header["blocks"]):
-        points = arrays[f"block{k}.points"]
-        term = terms[b["term"]]
-        columns = slice(begin, begin + len(points))
-        if f"block{k}.factor" in arrays:
-            factor = _unpack(arrays[f"block{k}.factor"], len(points))
-        else:
-            factor = factor_of(points, term.kernel, b["jitter"])
-        channel, onto = tuple(b["channel"]), arrays.get(f"block{k}.directions")
-        blocks.append(
-            SparseBlock(b["term"], term.descriptor, term.kernel, channel, points, factor, b["jitter"], columns, onto)
-        )
-        begin = columns.stop
-    basis = SparseBasis(blocks, len(terms))
-    signal = np.array(header["signal"])
-    column_terms = basis.column_terms()
-    posterior = Posterior(
-        arrays["weights"],
-        np.ascontiguousarray(_unpack(arrays["R"], basis.n_columns).T),
-        signal,
-        signal[column_terms],
-        column_terms,
-    )
-    if len({(b.term, b.channel) for b in basis.blocks}) < len(basis.blocks):
-        raise ValueError("a channel of a term stands twice")
-    _check_arrays(basis, arrays)
+    species = tuple(header["species"])
+    _check_names(header, arrays)
+    terms = _terms(header, arrays, species)
+    basis = _basis(header, arrays, terms)
+    _check_blocks(basis)
+    signal, column_terms = np.array(header["signal"], dtype=float), basis.column_terms()
+    R = np.ascontiguousarray(_unpack(arrays["R"], basis.n_columns).T)
+    posterior = Posterior(arrays["weights"], R, signal, signal[column_terms], column_terms)
+    extra = _extra(basis, arrays)
+    _check_identities(header, arrays, basis, posterior, extra)
     reference = ReferenceEnergies(
         {int(z): float(e) for z, e in header["reference"]["values"].items()},
         {int(z): s for z, s in header["reference"]["source"].items()},
@@ -221,13 +182,12 @@ def _potential(header: dict, arrays: dict, baseline: Any, path: Any) -> Potentia
         header["calibration"]["residual_scale"],
         header["calibration"]["weight_scale"],
     )
-    extra = _extra(basis, arrays)
     errors: LabelErrors = StatedErrors(calibration)
     if header["recalibration"] is not None:
         recalibration = Recalibration.from_dict(header["recalibration"])
         errors = FittedErrors(calibration, recalibration, exact=bool(extra))
     return Potential(
-        tuple(terms),
+        terms,
         basis,
         posterior,
         arrays["alpha"],
@@ -241,6 +201,119 @@ def _potential(header: dict, arrays: dict, baseline: Any, path: Any) -> Potentia
         local_forms=_local_forms(basis, arrays),
         extra=extra,
     )
+
+
+def _fit(header: dict, arrays: dict, potential: Potential) -> Fit:
+    """What ``update`` goes on from."""
+    triangles = Triangles(potential.basis.n_columns, potential.basis.n_terms)
+    for k, t in enumerate(header["triangles"]):
+        triangles.items[(t["group"], t["fold"])] = Triangle(
+            arrays[f"triangle{k}"], t["n_rows"], t["log_scale"], np.array(t["prior"])
+        )
+    folds, n_frames = arrays["folds"], header["metadata"]["n_frames"]
+    if folds.shape != (n_frames,) or folds.min(initial=0) < ALWAYS:
+        raise ValueError(f"folds have the shape {folds.shape}, for {n_frames} frames")
+    identities.check_triangles(triangles, potential.posterior, header["levels"]["noise"])
+    objective = header["levels"]["objective"]
+    levels = Levels(
+        header["levels"]["noise"], potential.posterior.signal, float("nan") if objective is None else objective
+    )
+    return Fit(potential, triangles, levels, folds)
+
+
+def _check_names(header: dict, arrays: dict) -> None:
+    """Raise ValueError for an array that is missing, unknown or not finite."""
+    needed = {"alpha", "weights", "R"} | ({"c", "z"} if header["format_version"] >= 4 else set())
+    allowed: set[str] = set()
+    for k in range(len(header["blocks"])):
+        needed.add(f"block{k}.points")
+        allowed |= {f"block{k}.factor", f"block{k}.directions", f"extra{k}.weights"}
+        allowed |= {f"extra{k}.points"} if f"extra{k}.weights" in arrays else set()
+        form = {f"form{k}.{name}" for name in ("soap", "pair", "signs")}
+        needed |= form if form & set(arrays) else set()
+    if "triangles" in header:
+        needed |= {"folds", *(f"triangle{k}" for k in range(len(header["triangles"])))}
+    for name in sorted(needed - set(arrays)):
+        raise ValueError(f"the array {name} is missing")
+    for name, array in sorted(arrays.items()):
+        if name not in needed | allowed and not re.fullmatch(r"term\d+\..*", name):  # those are the descriptors' own
+            raise ValueError(f"the array {name} is unknown")
+        if not np.all(np.abs(array) <= model_schema.LARGEST):
+            raise ValueError(f"the array {name} is not of finite numbers")
+
+
+def _terms(header: dict, arrays: dict, species: tuple[int, ...]) -> tuple[Term, ...]:
+    """The terms, whose descriptors have the arrays of the file and no others."""
+    made = [term_from_settings(settings) for settings in header["terms"]]
+    identities.check_terms(made, header["terms"])
+    terms, known = [], set()
+    for k, term in enumerate(made):
+        own = {name.split(".", 1)[1]: a for name, a in arrays.items() if name.startswith(f"term{k}.")}
+        descriptor = term.descriptor.with_arrays(species, own)
+        if set(own) != set(descriptor.arrays()):
+            raise ValueError(f"term {k} has not the arrays of its descriptor")
+        descriptor.check_arrays()
+        known |= {f"term{k}.{name}" for name in own}
+        terms.append(term.with_descriptor(descriptor))
+    for name in sorted(set(arrays) - known):
+        if name.startswith("term"):
+            raise ValueError(f"the array {name} is unknown")
+    return tuple(terms)
+
+
+def _basis(header: dict, arrays: dict, terms: tuple[Term, ...]) -> SparseBasis:
+    """The sparse functionals; ValueError where shapes do not fit each other, before anything is made of them."""
+    points = [arrays[f"block{k}.points"] for k in range(len(header["blocks"]))]
+    for k, p in enumerate(points):
+        if p.ndim != 2 or not p.size:
+            raise ValueError(f"the sparse points of block {k} have the shape {p.shape}")
+    m = sum(map(len, points))
+    shapes = {"alpha": (m,), "weights": (m,), "c": (2, m), "z": (m,), "R": (m * (m + 1) // 2,)}
+    for name, shape in shapes.items():
+        if name in arrays and arrays[name].shape != shape:
+            raise ValueError(f"{name} has the shape {arrays[name].shape}, not {shape}, for {m} sparse points")
+    if header["metadata"]["n_sparse"] != m:
+        raise ValueError(f"metadata.n_sparse is {header['metadata']['n_sparse']}, for {m} sparse points")
+    blocks = []
+    for k, (b, p) in enumerate(zip(header["blocks"], points, strict=True)):
+        term, channel = terms[b["term"]], tuple(b["channel"])
+        if channel not in term.descriptor.channels:
+            raise ValueError(f"block {k} has the channel {channel}, which its descriptor has not")
+        packed = arrays.get(f"block{k}.factor")
+        if packed is None:
+            factor = factor_of(p, term.kernel, b["jitter"])
+        elif packed.shape == (len(p) * (len(p) + 1) // 2,):
+            factor = _unpack(packed, len(p))
+        else:
+            raise ValueError(f"the factor of block {k} has the shape {packed.shape}")
+        onto = arrays.get(f"block{k}.directions")
+        blocks.append(
+            SparseBlock(b["term"], term.descriptor, term.kernel, channel, p, factor, b["jitter"], slice(0), onto)
+        )
+    if len({(b.term, b.channel) for b in blocks}) < len(blocks):
+        raise ValueError("a channel of a term stands twice")
+    return SparseBasis.of_blocks(blocks, len(terms))
+
+
+def _check_identities(
+    header: dict, arrays: dict, basis: SparseBasis, posterior: Posterior, extra: Mapping[int, tuple]
+) -> None:
+    """Raise ValueError where the numbers of a file contradict each other; see ``model_identities``."""
+    for k, block in enumerate(basis.blocks):
+        identities.check_points(block, f"block {k}")
+        identities.check_jitter(block, f"block {k}")
+        if f"block{k}.factor" in arrays:
+            identities.check_factor(block, f"block {k}")
+    if "c" in arrays:
+        identities.check_sums(basis, arrays["c"])
+    identities.check_posterior(posterior, arrays.get("z"))
+    if not extra:
+        identities.check_weights(basis, arrays["alpha"], arrays["weights"])
+    for k in extra:
+        if f"extra{k}.points" in arrays:
+            identities.check_orthonormal(extra[k][0], f"block {k}")
+        if not header["metadata"].get("updates") and arrays["alpha"][basis.blocks[k].columns].any():
+            raise ValueError(f"block {k} has weights beside those of its exact mean")
 
 
 def _upgraded(header: dict[str, Any]) -> dict[str, Any]:
@@ -265,10 +338,10 @@ def _extra(basis: SparseBasis, arrays: dict[str, np.ndarray]) -> dict[int, tuple
     for k, block in enumerate(basis.blocks):
         if f"extra{k}.weights" not in arrays:
             continue
-        weights = arrays[f"extra{k}.weights"]
-        if weights.ndim != 1:
+        weights, stored = arrays[f"extra{k}.weights"], arrays.get(f"extra{k}.points")
+        if weights.ndim != 1 or not 0 < len(weights) <= block.points.shape[1]:
             raise ValueError(f"the weights of the further points of block {k} have the shape {weights.shape}")
-        points = arrays.get(f"extra{k}.points", np.eye(len(weights)))
+        points = np.eye(len(weights)) if stored is None else stored
         if points.shape != (*weights.shape, block.points.shape[1]) or not block.descriptor.of_atoms:
             raise ValueError(f"the further points of block {k} have the shape {points.shape}")
         extra[k] = points, weights
@@ -293,27 +366,18 @@ def _local_forms(basis: SparseBasis, arrays: dict[str, np.ndarray]) -> dict[int,
     return forms
 
 
-def _check_arrays(basis: SparseBasis, arrays: dict[str, np.ndarray]) -> None:
-    """Raise ValueError unless every array has the shape that compiled code will rely on, and is finite."""
-    for name, array in arrays.items():
-        if array.dtype != (np.int64 if name == "folds" else np.float64) or not np.isfinite(array).all():
-            raise ValueError(f"the array {name} is not of finite numbers")
-    for name in ("weights", "alpha"):
-        if arrays[name].shape != (basis.n_columns,):
-            raise ValueError(f"{name} and sparse points do not match")
+def _check_blocks(basis: SparseBasis) -> None:
+    """Raise ValueError unless points and directions have the shapes that compiled code will rely on."""
     for k, b in enumerate(basis.blocks):
-        if b.channel not in b.descriptor.channels:
-            raise ValueError(f"block {k} has the channel {b.channel}, which its descriptor has not")
-        b.descriptor.check_arrays()
         features = b.descriptor.n_features(b.channel)
         if b.directions is not None:
             if b.kernel.centred or b.directions.ndim != 2 or b.directions.shape[1] != features or not len(b.directions):
                 raise ValueError(f"the directions of block {k} have the shape {b.directions.shape}")
-            if not np.allclose(b.directions @ b.directions.T, np.eye(len(b.directions)), atol=1e-8):
+            if not np.allclose(b.directions @ b.directions.T, np.eye(len(b.directions)), rtol=0, atol=1e-8):
                 raise ValueError(f"the directions of block {k} are not orthonormal")
             features = len(b.directions)
-        if b.points.shape[1:] != (features,):
-            raise ValueError(f"the sparse points of block {k} have {b.points.shape[1:]} features, not {features}")
+        if b.points.shape[1] != features:
+            raise ValueError(f"the sparse points of block {k} have {b.points.shape[1]} features, not {features}")
 
 
 def _describe_baseline(baseline: Any) -> dict[str, Any] | None:
@@ -327,13 +391,14 @@ def _describe_baseline(baseline: Any) -> dict[str, Any] | None:
 def _restore_baseline(stored: dict[str, Any] | None, given: Any, path: Any) -> Any:
     if stored is None:
         if given is not None:
-            raise ModelFileError(f"{path}: the model was fitted without a baseline; load it without one")
+            raise refusal(path, "the model was fitted without a baseline; load it without one")
         return None
     if stored["name"] == "calculator":
         if given is None:
-            raise ModelFileError(
-                f"{path}: the model was fitted on top of the ASE calculator {stored['class']}, which a file cannot "
-                "hold; give it: gapkit.load(path, baseline=calculator)"
+            raise refusal(
+                path,
+                f"the model was fitted on top of the ASE calculator {stored['class']}, which a file cannot hold; give "
+                "it: gapkit.load(path, baseline=calculator)",
             )
         if type(given).__name__ != stored["class"]:
             warnings.warn(
@@ -344,8 +409,14 @@ def _restore_baseline(stored: dict[str, Any] | None, given: Any, path: Any) -> A
             )
         return given
     if given is not None:
-        raise ModelFileError(f"{path}: the file holds the model's baseline {stored['name']}; load it without one")
+        raise refusal(path, f"the file holds the model's baseline {stored['name']}; load it without one")
     return baseline_calculator(stored)
+
+
+def _right_side(posterior: Posterior) -> np.ndarray:
+    """z = R (w / delta), (m,): what ties the triangle of a posterior to its weights."""
+    with blas_threads(1):
+        return posterior.R @ (posterior.weights / posterior.column_signal)
 
 
 def _json_float(value: float) -> float | None:
@@ -373,81 +444,3 @@ def _unpack(packed: np.ndarray, n: int) -> np.ndarray:
     lower = np.zeros((n, n), order="F")  # as the Cholesky factorisation leaves it: LAPACK rounds by the order
     lower[np.tril_indices(n)] = packed
     return lower
-
-
-def _write(path: Path, header: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
-    try:
-        text = json.dumps(header, indent=1, allow_nan=True, default=_plain).encode()
-    except (TypeError, ValueError) as error:
-        raise SettingsError(f"a parameter of this model cannot be kept in a file: {error}") from None
-    with replacing(path, ModelFileError) as temporary:
-        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-            archive.writestr("header.json", text)
-            for name, array in arrays.items():
-                stream = io.BytesIO()
-                # the order in memory is kept: it decides how LAPACK rounds
-                np.lib.format.write_array(stream, np.asarray(array), allow_pickle=False)
-                archive.writestr(f"{name}.npy", stream.getvalue())
-            archive.comment = SEAL * b"0"
-        with open(temporary, "rb+") as file:
-            seal = _digest(file, temporary.stat().st_size - SEAL)
-            file.seek(-SEAL, os.SEEK_END)
-            file.write(seal)
-
-
-def _plain(value: Any) -> Any:
-    """NumPy numbers as Python's, for JSON."""
-    if isinstance(value, np.generic):
-        return value.item()
-    raise TypeError(f"{value!r:.80} is not a number, a word or a table of them")
-
-
-def _digest(file: IO[bytes], n_bytes: int) -> bytes:
-    """SHA-256, in hexadecimal, of the first ``n_bytes`` of an open file."""
-    digest = hashlib.sha256()
-    file.seek(0)
-    while n_bytes > 0:
-        block = file.read(min(n_bytes, 1 << 20))
-        if not block:
-            break
-        digest.update(block)
-        n_bytes -= len(block)
-    return digest.hexdigest().encode()
-
-
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    damaged = f"{path}: this model file is truncated or altered; restore it from a copy or fit the model again"
-    if not path.is_file():
-        raise ModelFileError(f"{path}: no such model file")
-    try:
-        with open(path, "rb") as file:
-            start = file.read(4)
-            sealed = _digest(file, path.stat().st_size - SEAL) == file.read(SEAL)
-            if start[:2] != b"PK":
-                raise ModelFileError(f"{path}: not a gapkit model")
-            with zipfile.ZipFile(file) as archive:
-                if "header.json" not in archive.namelist():
-                    raise ModelFileError(f"{path}: not a gapkit model (it has no header)")
-                header = json.loads(archive.read("header.json"))
-                if not isinstance(header, dict) or header.get("format") != FORMAT:
-                    raise ModelFileError(f"{path}: not a gapkit model")
-                found = header.get("format_version")
-                if isinstance(found, int) and found > FORMAT_VERSION:
-                    raise ModelFileError(
-                        f"{path}: model format {found} is newer than {FORMAT_VERSION}, which this gapkit "
-                        f"({gapkit_version()}) reads; install a newer gapkit"
-                    )
-                if not sealed or found not in READABLE:
-                    raise ModelFileError(damaged)
-                arrays = {}
-                for name in archive.namelist():
-                    if name.endswith(".npy"):
-                        stream = io.BytesIO(archive.read(name))
-                        arrays[name.removesuffix(".npy")] = np.lib.format.read_array(stream, allow_pickle=False)
-                return header, arrays
-    except ModelFileError:
-        raise
-    except PermissionError:
-        raise ModelFileError(f"{path}: no permission to read it") from None
-    except Exception as error:  # zipfile, its decompressors and NumPy's reader raise whatever they like
-        raise ModelFileError(f"{damaged} ({type(error).__name__}: {error})") from None

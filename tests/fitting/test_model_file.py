@@ -18,7 +18,7 @@ from sklearn.exceptions import NotFittedError
 import gapkit
 from gapkit.cli import main
 from gapkit.exceptions import GapkitWarning, ModelFileError, SettingsError
-from gapkit.fitting.model_file import SEAL
+from gapkit.fitting.model_archive import SEAL, digests
 from tests.conftest import copper_frames, small_gap
 
 FIXED = {"energy": 0.01, "forces": 0.1, "virial": 0.1}
@@ -181,7 +181,7 @@ def test_what_stands_in_the_header(model_file, train):
     with zipfile.ZipFile(model_file) as archive:
         header = json.loads(archive.read("header.json"))
     assert header["format"] == "gapkit-model"
-    assert header["format_version"] == 3
+    assert header["format_version"] == 4
     assert header["units"]["stress"] == "eV/A^3"
     assert header["metadata"]["n_frames"] == len(train)
     assert len(header["metadata"]["training_hash"]) == 64
@@ -254,22 +254,44 @@ def reseal(data: bytes) -> bytes:
     return data[:-SEAL] + hashlib.sha256(data[:-SEAL]).hexdigest().encode()
 
 
-def rewritten(model_file, change_header=None, change_member=None, seal=True) -> bytes:
-    """The model with a changed header or member, as another program would write it."""
+def members_of(path) -> dict[str, bytes]:
+    """Name and bytes of every member."""
+    with zipfile.ZipFile(path) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def packed(members, seal=True) -> bytes:
+    """A file of these members, sealed."""
     stream = io.BytesIO()
-    with zipfile.ZipFile(model_file) as old, zipfile.ZipFile(stream, "w") as new:
-        for name in old.namelist():
-            data = old.read(name)
-            if name == "header.json" and change_header is not None:
-                header = json.loads(data)
-                change_header(header)
-                data = json.dumps(header).encode()
-            if change_member is not None:
-                data = change_member(name, data)
-            if data is not None:
-                new.writestr(name, data)
-        new.comment = old.comment
+    with zipfile.ZipFile(stream, "w") as new:
+        for name, data in members.items():
+            new.writestr(name, data)
+        new.comment = SEAL * b"0"
     return reseal(stream.getvalue()) if seal else stream.getvalue()
+
+
+def with_digests(members: dict[str, bytes]) -> dict[str, bytes]:
+    """The members with the digests that their content asks for; as they are, where they cannot be read."""
+    try:
+        header = json.loads(members["header.json"])
+        arrays = {n.removesuffix(".npy"): np.load(io.BytesIO(d)) for n, d in members.items() if n.endswith(".npy")}
+        header["digests"] = digests(header, arrays)
+    except (ValueError, TypeError, EOFError):
+        return members
+    return {**members, "header.json": json.dumps(header).encode()}
+
+
+def rewritten(model_file, change_header=None, change_member=None, seal=True, forged=True) -> bytes:
+    """The model with a changed header or member, as another program would write it; ``forged``: with new digests."""
+    members = members_of(model_file)
+    if change_header is not None:
+        header = json.loads(members["header.json"])
+        change_header(header)
+        members["header.json"] = json.dumps(header).encode()
+    if change_member is not None:
+        changed = {name: change_member(name, data) for name, data in members.items()}
+        members = {name: data for name, data in changed.items() if data is not None}
+    return packed(with_digests(members) if forged else members, seal)
 
 
 def refused(data: bytes, path, pattern: str):
@@ -319,8 +341,8 @@ def test_a_missing_file_and_a_folder(tmp_path):
 
 
 def test_a_newer_format_says_so(model_file, tmp_path):
-    data = rewritten(model_file, lambda h: h.update(format_version=4))
-    refused(data, tmp_path / "bad.gapkit", r"model format 4 is newer than 3, .*install a newer gapkit")
+    data = rewritten(model_file, lambda h: h.update(format_version=5))
+    refused(data, tmp_path / "bad.gapkit", r"model format 5 is newer than 4, .*install a newer gapkit")
 
 
 @pytest.mark.parametrize(
@@ -410,10 +432,7 @@ def test_a_forged_array_is_refused(model_file, tmp_path, member, array):
 
 def with_factor(model_file, array) -> bytes:
     """The model with a factor of its second block that does not follow from the points."""
-    stream = io.BytesIO(rewritten(model_file, seal=False))
-    with zipfile.ZipFile(stream, "a") as archive:
-        archive.writestr("block1.factor.npy", npy(array))
-    return reseal(stream.getvalue())
+    return packed(with_digests({**members_of(model_file), "block1.factor.npy": npy(array)}))
 
 
 @pytest.mark.parametrize("array", FORGED)
@@ -425,7 +444,7 @@ def test_a_factor_of_other_bits_is_kept(gap, model_file, held_out, tmp_path):
     """One that another machine rounded otherwise; what follows from the points bit for bit is not in the file."""
     with zipfile.ZipFile(model_file) as archive:
         assert not any("factor" in name for name in archive.namelist())
-    L = gap.potential_.basis.blocks[1].factor * (1 + 1e-9)
+    L = gap.potential_.basis.blocks[1].factor * (1 + 1e-13)
     (tmp_path / "m.gapkit").write_bytes(with_factor(model_file, L[np.tril_indices(len(L))]))
     loaded = gapkit.load(tmp_path / "m.gapkit")
     np.testing.assert_array_equal(loaded.potential_.basis.blocks[1].factor, L)
