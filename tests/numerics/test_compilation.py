@@ -14,7 +14,7 @@ from tests.conftest import copper_frames, small_gap
 def test_a_fit_that_must_compile_says_so_once(monkeypatch, tmp_path):
     monkeypatch.setattr(compilation, "_said", False)
     monkeypatch.setattr(compilation, "compiled_before", lambda: False)
-    train = copper_frames(6, seed=0)
+    train = copper_frames(12, seed=0)
     with pytest.warns(CompilationWarning, match="half a minute") as caught:
         gap = small_gap().fit(train)
     assert caught[0].filename == __file__
