@@ -238,7 +238,10 @@ def test_every_output_of_the_package_is_written_by_one_of_three_doors():
         r"\bopen\([^)\n]*,\s*[\"'](?:[wax]|r\+)|\b(?:to_csv|tofile|savetxt|mkstemp|NamedTemporaryFile)\(|os\.umask"
     )
     found = []
-    for module in sorted(Path(gapkit.__file__).parent.rglob("*.py")):
+    package = Path(gapkit.__file__).parent
+    for module in sorted(package.rglob("*.py")):
+        if module.relative_to(package).parts[0] == "data":
+            continue  # an installed package holds the scripts that made the data
         text = module.read_text()
         for line in text.splitlines():
             written = re.search(r"(\w+)\.write_(?:text|bytes)\(|(?:savefig|ase\.io\.write|np\.savez?)\((\w+)", line)

