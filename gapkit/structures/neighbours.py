@@ -13,7 +13,7 @@ import numpy as np
 from numba import njit
 
 from gapkit.exceptions import DataError
-from gapkit.numerics.threads import map_blocks, thread_count
+from gapkit.numerics.threads import thread_count
 from gapkit.structures import occupied_bins, small_frames
 
 #: atoms of a frame up to which every image is tried
@@ -273,23 +273,10 @@ def _search_bins(atoms: ase.Atoms, r_cut: float, cell: np.ndarray, bins: np.ndar
     volume = abs(np.linalg.det(cell))
     likely = int(1.2 * n / volume * 4.19 * r_cut**3) + 10
 
-    def search(part: range) -> tuple[np.ndarray, ...]:
-        room = likely * len(part)
-        while True:
-            count = np.empty(len(part), dtype=np.int64)
-            i, j = np.empty(room, dtype=np.int64), np.empty(room, dtype=np.int64)
-            vectors, distances = np.empty((room, 3)), np.empty(room)
-            used = _fill_from_bins(part.start, sorted_atoms, cell, bins, r_cut, count, i, j, vectors, distances)
-            if used >= 0:
-                return count, i[:used], j[:used], vectors[:used], distances[:used]
-            room *= 2
+    def fill(begin: int, *out: np.ndarray) -> int:
+        return _fill_from_bins(begin, sorted_atoms, cell, bins, r_cut, *out)
 
-    size = max(occupied_bins.LEAST_PART, -(-n // n_threads))
-    parts = map_blocks(search, [range(k, min(k + size, n)) for k in range(0, n, size)], n_threads)
-    count, i, j, vectors, distances = parts[0] if len(parts) == 1 else map(np.concatenate, zip(*parts, strict=True))
-    first = np.zeros(n + 1, dtype=np.int64)
-    np.cumsum(count, out=first[1:])
-    return Neighbours(n, float(r_cut), first, i, j, vectors, distances)
+    return Neighbours(n, float(r_cut), *occupied_bins.filled(fill, n, likely, n_threads))
 
 
 @njit(cache=True, nogil=True)

@@ -9,6 +9,7 @@ cell (Allen and Tildesley, Computer Simulation of Liquids, 2017, section 5.3, fo
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import ase
@@ -96,16 +97,31 @@ def search(
         density = n / abs(float(np.linalg.det(axes)))
         likely = int(min(1.2 * density * 4.19 * r_cut**3 + 10, LARGEST_ROOM))
 
+    def fill(begin: int, *out: np.ndarray) -> int:
+        return _fill(begin, inside, bin_of, sorted_keys, sorted_positions, order, *box, r_cut, *out)
+
+    return filled(fill, n, likely, n_threads)
+
+
+def filled(fill: Callable[..., int], n: int, likely: int, n_threads: int) -> tuple[np.ndarray, ...]:
+    """What :func:`search` returns, from parts of the ``n`` atoms on threads, with as much room as their pairs need.
+
+    Parameters
+    ----------
+    fill
+        From the first atom of a part, and arrays to be filled (pairs of each atom, i, j, vectors, distances), to the
+        number of pairs; negative where the room is too small.
+    likely
+        Pairs per atom that room is made for at first.
+    """
+
     def of_part(part: range) -> tuple[np.ndarray, ...]:
         room = likely * len(part)
         while True:
             count = np.empty(len(part), dtype=np.int64)
             i, j = np.empty(room, dtype=np.int64), np.empty(room, dtype=np.int64)
             vectors, distances = np.empty((room, 3)), np.empty(room)
-            used = _fill(
-                part.start, inside, bin_of, sorted_keys, sorted_positions, order, *box, r_cut,
-                count, i, j, vectors, distances,
-            )  # fmt: skip
+            used = fill(part.start, count, i, j, vectors, distances)
             if used >= 0:
                 return count, i[:used], j[:used], vectors[:used], distances[:used]
             room *= 2
