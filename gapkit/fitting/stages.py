@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from gapkit.fitting.out_of_fold import OutOfFold
 from gapkit.fitting.plan import plan_line
 from gapkit.fitting.pruning import account_without, without_terms
 from gapkit.fitting.rows import accumulate_rows
-from gapkit.fitting.screening import ScreenedLabel, screened
+from gapkit.fitting.screening import Findings, screened
 from gapkit.fitting.settings import FitSettings
 from gapkit.fitting.shape_choice import Shape, choose_shape, worthwhile
 from gapkit.fitting.shells import warn_of_touched_shells
@@ -56,10 +56,10 @@ class Work:
 
 @dataclass(frozen=True)
 class Screened:
-    """The training set without labels that contradict all others, and those labels."""
+    """The training set without labels that contradict all others, and what was found of its labels."""
 
     data: TrainingSet
-    left_out: tuple[ScreenedLabel, ...] = ()
+    findings: Findings = field(default_factory=Findings)
 
 
 @dataclass(frozen=True)
@@ -263,7 +263,7 @@ def assemble(
             **describe_training(data, basis, found.levels, judged.errors.calibration, settings.n_folds),
             "levels": found.account | mean.account,
             "domain": training_domain(data.frames),
-            "screened": [label.as_dict() for label in checked.left_out],
+            "screened": [label.as_dict() for label in checked.findings.left_out],
         },
         n_jobs=settings.n_jobs,
         local_forms=forms,
