@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -74,6 +74,8 @@ class Consistency:
         Those under which the labels would belong together, best first, where they do not as they are.
     factor : float
         Where no convention does it: what the labels would have to be multiplied by; 1 where they belong to the forces.
+    points : (n, 2)
+        Predictions and labels, eV per atom; of energies without what constants per species explain.
     """
 
     kind: str
@@ -84,6 +86,7 @@ class Consistency:
     left: float
     conventions: tuple[str, ...] = ()
     factor: float = 1.0
+    points: np.ndarray = field(default_factory=lambda: np.zeros((0, 2)), repr=False, compare=False)
 
     def __str__(self) -> str:
         line = (
@@ -94,7 +97,8 @@ class Consistency:
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-ready."""
-        return asdict(self) | {"conventions": list(self.conventions)}
+        table = asdict(self) | {"conventions": list(self.conventions)}
+        return {name: value for name, value in table.items() if name != "points"}
 
 
 def check_consistency(found: Sequence[Consistency]) -> None:
@@ -284,7 +288,8 @@ class _Pair:
         y, p = y - known @ (known.T @ y), p - known @ (known.T @ p)
         names = () if list(likely) == [USUAL] else tuple(c.name for c in likely)
         line = _line(y, p, known.shape[1])
-        return Consistency(self.kind, f"{_PLURAL[self.source]} alone", len(self.n_atoms), *line, names, factor)
+        points = np.column_stack([p, y]) / w[:, None]
+        return Consistency(self.kind, f"{_PLURAL[self.source]} alone", len(self.n_atoms), *line, names, factor, points)
 
 
 @dataclass(frozen=True)
@@ -358,7 +363,8 @@ def _virials(judged: _Judged, source: str, posterior: KindPosterior) -> Consiste
     if now <= APART or best > FITS or best > BETTER * now:
         names = {}
     fitting = sorted((name for name, r in names.items() if r <= AS_WELL * best), key=names.__getitem__)
-    return Consistency("virial", source, n, slope, slope_std, left, tuple(fitting))
+    points = np.column_stack([(mean / n_atoms).ravel(), (label / n_atoms).ravel()])
+    return Consistency("virial", source, n, slope, slope_std, left, tuple(fitting), points=points)
 
 
 def _weights(variance: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from gapkit.exceptions import DataError
 from gapkit.fitting import stages
 from gapkit.fitting.rows import accumulate_rows
+from gapkit.fitting.screening import Findings
 from gapkit.fitting.settings import FitSettings
 from gapkit.fitting.training_set import ALWAYS, TrainingSet, in_order, training_set, updated_description
 from gapkit.models.levels import Levels, kind_of
@@ -24,12 +25,13 @@ from gapkit.structures.labels import LabelledFrame
 
 @dataclass(frozen=True)
 class Fit:
-    """A fitted potential and what ``update`` needs to go on from it."""
+    """A fitted potential, what ``update`` needs to go on from it, and what was found of the labels."""
 
     potential: Potential
     triangles: Triangles
     levels: Levels
     folds: np.ndarray
+    findings: Findings = field(default_factory=Findings)
 
 
 def fit_potential(frames: Sequence[LabelledFrame], settings: FitSettings, progress: bool = False) -> Fit:
@@ -47,7 +49,7 @@ def fit_potential(frames: Sequence[LabelledFrame], settings: FitSettings, progre
             solution = stages.solve(learned, found, work)
             judged = stages.judge(learned, found, solution, settings, work)
             potential = stages.assemble(checked, found, solution, judged, settings, work)
-        return Fit(potential, found.triangles, found.levels, made.folds)
+        return Fit(potential, found.triangles, found.levels, made.folds, checked.findings)
 
 
 def errors_of(potential: Potential, data: TrainingSet) -> TrainingSet:

@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 
 from gapkit.exceptions import GapkitWarning, NumericsError
-from gapkit.fitting.consistency import FEWEST, Consistency, check_consistency, consistencies
+from gapkit.fitting.alike import Alike, alike
+from gapkit.fitting.consistency import Consistency, check_consistency, consistencies
 from gapkit.fitting.corroboration import Corroboration
 from gapkit.fitting.judging_model import LOOSER, SPARSE, JudgingModel
 from gapkit.fitting.training_set import TrainingSet
@@ -101,11 +102,14 @@ class Findings:
     scores : dict
         Out-of-fold error of each judged label kind, by the frame's position in the user's list and kind, in units of
         that of a typical frame.
+    alike : tuple of Alike
+        Frames with one geometry and different labels.
     """
 
     left_out: tuple[ScreenedLabel, ...] = ()
     consistencies: tuple[Consistency, ...] = ()
     scores: Mapping[Key, float] = field(default_factory=dict)
+    alike: tuple[Alike, ...] = ()
 
 
 def screened(
@@ -134,26 +138,46 @@ def screened(
     """
     found = findings(data, terms, n_threads, bar)
     check_consistency(found.consistencies)
+    for sentence in (alike_line(found.alike), left_out_line(found.left_out)):
+        if sentence is not None:
+            warnings.warn(sentence, GapkitWarning, stacklevel=5)
     if not found.left_out:
         return data, found
-    lines = [str(label) for label in found.left_out[:SPELLED_OUT]]
-    if len(found.left_out) > SPELLED_OUT:
-        lines.append(f"and {len(found.left_out) - SPELLED_OUT} more")
-    warnings.warn(
-        "labels that contradict those of all other frames were left out of the fit: "
-        + "; ".join(lines)
-        + ". Correct or remove them; if they are right, add frames like them, or give screen=False",
-        GapkitWarning,
-        stacklevel=5,
-    )
     place = {frame.index: k for k, frame in enumerate(data.frames)}
     return without_labels(data, [(place[label.frame], label.kind) for label in found.left_out], e0), found
+
+
+def left_out_line(labels: Sequence[ScreenedLabel]) -> str | None:
+    """A sentence about labels that contradict all others; None where there are none."""
+    if not labels:
+        return None
+    return (
+        "labels that contradict those of all other frames were left out of the fit: "
+        + _first([str(label) for label in labels])
+        + ". Correct or remove them; if they are right, add frames like them, or give screen=False"
+    )
+
+
+def alike_line(pairs: Sequence[Alike]) -> str | None:
+    """A sentence about frames with one geometry and different labels; None where there are none."""
+    if not pairs:
+        return None
+    return (
+        "frames with one geometry (within the cutoff) have different labels: "
+        + _first([str(pair) for pair in pairs], 3)
+        + ". One function cannot have both: remove the wrong ones, or fit them apart"
+    )
+
+
+def _first(lines: list[str], n: int = SPELLED_OUT) -> str:
+    """The first lines, and how many more there are."""
+    return "; ".join([*lines[:n], *([f"and {len(lines) - n} more"] if len(lines) > n else [])])
 
 
 def findings(data: TrainingSet, terms: Sequence[Term], n_threads: int, bar: Callable[..., Any]) -> Findings:
     """What a small model of the other frames says of each frame's labels; nothing where its equations fail."""
     judged = [k for k, t in enumerate(data.targets) if not t.isolated]
-    if len(judged) < FEWEST:
+    if len(judged) < 2:
         return Findings()
     try:
         with blas_threads(n_threads, SPARSE):
@@ -163,7 +187,8 @@ def findings(data: TrainingSet, terms: Sequence[Term], n_threads: int, bar: Call
     except (NumericsError, np.linalg.LinAlgError):
         return Findings()  # equations without a solution judge nobody
     named = tuple(sorted(labels, key=lambda label: (label.frame, label.kind)))
-    return Findings(named, slopes, {(data.frames[k].index, kind): z for (k, kind), z in scores.items()})
+    by_frame = {(data.frames[k].index, kind): z for (k, kind), z in scores.items()}
+    return Findings(named, slopes, by_frame, alike(data, judging.fingerprints))
 
 
 def without_labels(data: TrainingSet, keys: Sequence[Key], e0: Any) -> TrainingSet:

@@ -92,8 +92,8 @@ def conventions() -> tuple[Convention, ...]:
             forces.append(Convention("forces", f"gradients instead of forces, in {name}", -unit))
     virials = []
     signs = {"": 1.0, "of the other sign (compression positive)": -1.0}
-    for (unit, factor), (turned, sign), (order, places) in product(STRESS_UNITS.items(), signs.items(), ORDERS.items()):
-        words = " ".join(word for word in (unit, turned, order) if word)
+    for (name, factor), (turned, sign), (order, places) in product(STRESS_UNITS.items(), signs.items(), ORDERS.items()):
+        words = " ".join(word for word in (name, turned, order) if word)
         if words:
             virials.append(Convention("virial", f"stress {words}", sign * factor, "", places))
     virials += [
