@@ -207,7 +207,12 @@ def without_labels(data: TrainingSet, keys: Sequence[Key], e0: Any) -> TrainingS
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", GapkitWarning)  # what there is to say was said of the whole set
             again = reference_energies(frames, data.species, e0)
-        reference = replace(reference, values=reference.values | again.values, source=reference.source | again.source)
+        reference = replace(
+            reference,
+            values=reference.values | again.values,
+            source=reference.source | again.source,
+            open_combinations=again.open_combinations,
+        )
     for k in kept:
         energy, numbers = targets[k].energy, frames[k].atoms.numbers
         if energy is not None:

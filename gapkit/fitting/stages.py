@@ -14,6 +14,7 @@ from gapkit.fitting.candidates import choose_sparse_points, choose_terms, gather
 from gapkit.fitting.domain_limits import domain_sample, measured_domain
 from gapkit.fitting.exact_mean import LabelCovariances, suits, within_reach
 from gapkit.fitting.level_choice import EnergySample, choose_levels, kept_rows, own_groups
+from gapkit.fitting.lone_atoms import lone_stds
 from gapkit.fitting.mean import Mean, SparseMean
 from gapkit.fitting.out_of_fold import OutOfFold
 from gapkit.fitting.plan import plan_line
@@ -244,7 +245,8 @@ def assemble(
     sample = [Structure(atoms, basis.r_cut) for atoms in domain_sample(data)]
     few = basis.n_columns <= LARGEST_FORM
     forms = choose_forms(basis, posterior, judged.errors.calibration, sample, work.bar) if few else {}
-    spreads = Spreads(basis, posterior, judged.errors, settings.n_jobs)
+    reference = replace(data.reference, alone=lone_stds(data.reference, sample, basis, posterior))
+    spreads = Spreads(basis, posterior, judged.errors, settings.n_jobs, reference)
     predictors = basis.predictors(mean.alpha, mean.extra)
     cheap = LocalVariance(basis, mean.alpha, posterior.signal, judged.errors.calibration, predictors, forms)
     return Potential(
@@ -253,7 +255,7 @@ def assemble(
         posterior=posterior,
         alpha=mean.alpha,
         extra=mean.extra,
-        reference=data.reference,
+        reference=reference,
         baseline=settings.baseline,
         errors=judged.errors,
         species=data.species,
