@@ -102,13 +102,14 @@ class LabelledFrame:
     def is_isolated_atom(self) -> bool:
         """Whether this is one atom without neighbours.
 
-        True for a frame of one atom that is not periodic in any direction, or whose config_type is
-        ``isolated_atom`` (any capitals, with or without underscore), or whose nearest periodic image is at
-        least 12 A away.
+        True for a frame of one atom that is not periodic in any direction, or whose config_type says so
+        (``isolated_atom``, ``IsolatedAtom``, ``isolated``, ``single atom``, ``free-atom``, ``atom``), or whose
+        nearest periodic image is at least 12 A away.
         """
         if self.n_atoms != 1:
             return False
-        if self.config_type is not None and self.config_type.replace("_", "").lower() == "isolatedatom":
+        word = "".join(letter for letter in (self.config_type or "").lower() if letter.isalpha())
+        if word.startswith("isolated") or word in ("atom", "freeatom", "singleatom"):
             return True
         pbc = self.atoms.pbc
         if not pbc.any():
