@@ -373,8 +373,8 @@ def _weights(variance: np.ndarray) -> np.ndarray:
 
 
 def _line(y: np.ndarray, p: np.ndarray, constants: int) -> tuple[float, float, float]:
-    """Slope of the line y = b p, its standard error, and rms of y - p over that of p."""
-    size = max(float(np.sum(p * p)), 1e-300)
+    """Slope of the line y = b p, its standard error, and rms of y - p over that of p; all finite without signal."""
+    size = max(float(np.sum(p * p)), 1e-24 * float(np.sum(y * y)), 1e-200)
     slope = float(np.sum(y * p)) / size
     freedom = max(1, y.size - constants - 1)
     slope_std = float(np.sqrt(np.sum((y - slope * p) ** 2) / freedom / size))
