@@ -18,7 +18,7 @@ from gapkit.fitting.training_set import TrainingSet
 from gapkit.models.basis import SparseBasis
 from gapkit.models.left_out import Key, KindRows, LeftOutFrames
 from gapkit.models.levels import Levels
-from gapkit.models.observations import Observations, observations
+from gapkit.models.observations import Observations, informative, observations
 from gapkit.models.terms import Term
 from gapkit.numerics.threads import map_blocks
 from gapkit.progress import quiet
@@ -27,7 +27,7 @@ from gapkit.structures.structure import Structure
 #: label kinds, in the order in which a suspicious frame's are borne out: forces are many, and tell the most
 KINDS = ("forces", "energy", "virial")
 #: sparse points of the model that judges, and force labels that it keeps, about
-SPARSE, FORCE_LABELS = 300, 60_000
+SPARSE, FORCE_LABELS = 200, 20_000
 #: most radial functions, and degrees, of its descriptors: a label that contradicts all others needs no fine ones
 COARSE = 5
 #: signal over noise is this many times larger than at the start of the search for levels: a stiff model cannot tell
@@ -114,11 +114,11 @@ class JudgingModel:
         progress = bar(total=len(judged), desc="screening", unit="frame")
 
         def of_frame(k: int) -> list[tuple[Key, KindPlaces, KindRows]]:
-            targets = data.targets[k]
-            rows = basis.rows(Structure(data.frames[k].atoms, basis.r_cut), derivatives=targets.derivatives)
-            made = [self._kept(k, o, every) for o in observations(targets, rows)]
+            targets, structure = data.targets[k], Structure(data.frames[k].atoms, basis.r_cut)
+            rows = basis.rows(structure, derivatives=targets.derivatives, prior=False)
+            kept = [self._kept(basis, k, o, every) for o in observations(targets, rows, variances=False)]
             progress.update()
-            return [(key, kind, KindRows(self._whitened(basis, k, key[1], K), y)) for key, kind, K, y in made if len(y)]
+            return [(key, kind, of_kind) for key, kind, of_kind in kept if len(of_kind.y)]
 
         rows = {}
         for per_frame in map_blocks(of_frame, judged, n_threads):
@@ -127,24 +127,28 @@ class JudgingModel:
         progress.close()
         return rows
 
-    def _kept(self, k: int, o: Observations, every: int) -> tuple[Key, KindPlaces, np.ndarray, np.ndarray]:
-        """Rows of one label kind that are judged: of large sets the forces on each ``every``-th atom."""
+    def _kept(self, basis: SparseBasis, k: int, o: Observations, every: int) -> tuple[Key, KindPlaces, KindRows]:
+        """Rows of one label kind that are judged: of large sets the forces on each ``every``-th atom.
+
+        Derivatives that say nothing of the weights, since symmetry fixes them, have no rows.
+        """
         n = self.data.targets[k].n_atoms
         places = np.zeros(1, dtype=np.int64) if o.places is None else o.places
         kept = np.ones(len(places), dtype=bool)
         if o.group == "forces" and every > 1:
             kept = places // 3 % max(1, min(every, n // 4)) == 0
         sigma = self.noise[o.group]
-        return (k, o.group), KindPlaces(places[kept], sigma * o.scale), o.K[kept] / sigma, o.y[kept] / sigma
-
-    def _whitened(self, basis: SparseBasis, k: int, kind: str, K: np.ndarray) -> np.ndarray:
-        A = np.zeros((len(K), basis.n_columns + len(self.data.species)))
-        A[:, : basis.n_columns] = basis.whiten(K)
-        if kind == "energy":
+        A = np.zeros((int(kept.sum()), basis.n_columns + len(self.data.species)))
+        A[:, : basis.n_columns] = basis.whiten(o.K[kept])
+        y, places = o.y[kept] / sigma, places[kept]
+        if o.group == "energy":
             numbers = self.data.frames[k].atoms.numbers
             count = np.array([np.count_nonzero(numbers == z) for z in self.data.species])
-            A[0, basis.n_columns :] = count / (np.sqrt(len(numbers)) * self.noise[kind])
-        return A
+            A[0, basis.n_columns :] = count / np.sqrt(n)
+        else:
+            known = informative(np.sum(A**2, axis=1, keepdims=True) / o.scale**2)
+            A, y, places = A[known], y[known], places[known]
+        return (k, o.group), KindPlaces(places, sigma * o.scale), KindRows(A / sigma, y)
 
 
 def _robust_levels(data: TrainingSet, judged: Sequence[int], terms: Sequence[Term]) -> Levels:

@@ -38,6 +38,8 @@ FEWEST_FRAMES = 10
 #: where one of them doubles the root-mean-square error of all, but at least and at most this
 LEAST = 8.0
 MOST = {"forces": 15.0, "energy": 30.0, "virial": 15.0}
+#: errors (eV/A; eV per square root of atoms) below these are no faults: programs of electronic structure leave as much
+NEGLIGIBLE = {"forces": 0.03, "energy": 0.005, "virial": 0.05}
 #: and this many times that for a frame with nothing but an energy, which no other label can bear out
 ALONE = 2.0
 #: a large error is not rare where this share of the frames has it: the typical error is then at least this quantile
@@ -46,7 +48,7 @@ COMMON, TAIL, OWN_TYPE = 0.85, 2.5, 5
 #: frames at this share of the worst error, or more, are set aside together
 TOGETHER = 0.3
 #: rounds of judging, at most, and of the robust fit that says where to begin
-ROUNDS, START_ROUNDS = 8, 10
+ROUNDS, START_ROUNDS = 8, 6
 #: labels that the warning spells out
 SPELLED_OUT = 8
 
@@ -233,13 +235,15 @@ class _Screening:
 
     def __init__(self, judging: JudgingModel) -> None:
         self.data, self.model = judging.data, judging.rows
-        self.kinds, self.of_kind = judging.kinds, judging.of_kind
+        self.kinds, self.of_kind, self.noise = judging.kinds, judging.of_kind, judging.noise
 
     def contradictions(self) -> tuple[list[ScreenedLabel], dict[Key, float], set[Key]]:
         """Labels to leave out, the scores of all, and those that were set aside for judging."""
         aside, scores, errors = self._set_aside()
         suspicious: dict[int, list[str]] = {}
         for (k, kind), z in scores.items():
+            if _rms(errors[k, kind].error) * self.noise[kind] < NEGLIGIBLE[kind]:
+                continue
             if z > self.limit(kind) * (ALONE if self.model.kinds[k] == ["energy"] else 1.0):
                 suspicious.setdefault(k, []).append(kind)
         energies = np.array([self.model.rows[k, "energy"].y[0] for k in self.of_kind["energy"]])
