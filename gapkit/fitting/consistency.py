@@ -44,7 +44,7 @@ AS_LIKELY = 3.0
 #: may prefer them
 FACTORS = np.concatenate([np.logspace(-4, -0.4, 37), np.logspace(0.4, 4, 37)])
 #: energies count with noise smaller than assumed by these factors
-WEIGHTS = (1.0, 0.1, 0.01, 1e-3)
+WEIGHTS = (1.0, 0.1, 0.01, 1e-3, 1e-4, 1e-5)
 #: rms of what is left of virials, over rms of what is predicted: above the first they may not belong there; a
 #: convention fits below the second, and leaves less than this share of what the labels as they are leave
 APART, FITS, BETTER = 0.5, 0.3, 0.35
@@ -132,7 +132,7 @@ def consistencies(judging: JudgingModel, aside: Collection[Key] = ()) -> tuple[C
     if len(frames) >= MANY or not any(c.conventions or c.factor != 1.0 for c in found):
         return found
     for k in frames:
-        names = [set(c.conventions) for c in _compared(judged.without_frame(k))]
+        names = [set(c.conventions) for c in _compared(judged.without_frame(k), enough=AS_LIKELY)]
         if not names:  # too few are left
             continue
         found = tuple(
@@ -175,13 +175,16 @@ class _Judged:
         return rows.sums(kind, others | odd) if odd else sums
 
 
-def _compared(judged: _Judged) -> tuple[Consistency, ...]:
-    """The comparisons of all frames that have a part; none where they are too few."""
+def _compared(judged: _Judged, enough: float = LIKELIER) -> tuple[Consistency, ...]:
+    """The comparisons of all frames that have a part; none where they are too few.
+
+    ``enough``: logarithm of the evidence by which a convention must be likelier, beside that per label.
+    """
     have = [kind for kind in KINDS if len(judged.of_kind[kind]) >= FEWEST]
     if len(have) < 2:
         return ()
     pair = _Pair(judged, have[0], have[1])
-    likely, factor = pair.likely_conventions()
+    likely, factor = pair.likely_conventions(enough)
     if have[1] == "virial":
         return (pair.consistency(likely, factor),)
     compared = {c: _virials(judged, "energies and forces", pair.posterior(c)) for c in likely if "virial" in have}
@@ -218,7 +221,7 @@ class _Pair:
         gram, n = self.A.T @ self.A, self.sums.n + len(self.A)
         self.regressions = [KindRegression(self.sums.gram + w**2 * gram, n, rows.precision) for w in WEIGHTS]
 
-    def likely_conventions(self) -> tuple[list[Convention], float]:
+    def likely_conventions(self, enough: float = LIKELIER) -> tuple[list[Convention], float]:
         """Conventions with far more evidence than the labels as they are, best first; else these.
 
         The number is what energies or virials would have to be multiplied by where some other factor is far better than
@@ -230,16 +233,20 @@ class _Pair:
             known += [c for c in conventions() if c.kind == self.source and not c.power]
         usual = self._likely(USUAL)[0]
         gain = {c: self._likely(c)[0] - usual for c in known}
-        enough, best = LIKELIER + LIKELIER_EACH * n, max(gain.values())
-        if best <= enough:
-            return [USUAL], 1.0
         tried = [Convention(self.kind, "", float(sign * f)) for f in FACTORS for sign in (1.0, -1.0)]
         other = {c: self._likely(c)[0] - usual for c in tried}
-        free = max(other, key=other.__getitem__)
-        if other[free] * KNOWN > best:
-            return [USUAL], free.factor
-        found = [c for c in known if gain[c] > max(enough, best - AS_LIKELY)]
-        return sorted(found, key=lambda c: -gain[c]), 1.0
+        best, free = max(gain.values()), max(other, key=other.__getitem__)
+        enough += LIKELIER_EACH * n
+        if other[free] > enough and other[free] * KNOWN > best:
+            return [USUAL], free.factor if self._explained(free) else 1.0
+        found = [c for c in known if gain[c] > max(enough, best - AS_LIKELY) and self._explained(c)]
+        return sorted(found, key=lambda c: -gain[c]) or [USUAL], 1.0
+
+    def _explained(self, convention: Convention) -> bool:
+        """Whether the labels under a convention are explained, rather than taken for noise."""
+        y = self.targets(convention)
+        left = y - self.A @ self.posterior(convention).weights
+        return bool(np.sum(left**2) < APART**2 * np.sum(y**2))
 
     def posterior(self, convention: Convention) -> KindPosterior:
         """Posterior of the weights where the labels follow a convention."""
