@@ -9,6 +9,7 @@ Errors of a fold under levels that were searched without it have no such bias (V
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from gapkit.fitting.level_choice import rough_levels
 from gapkit.fitting.noise_settings import NoiseSettings
@@ -36,12 +37,17 @@ def levels_by_fold(
     data: TrainingSet,
     terms: Sequence[Term],
     given: NoiseSettings,
+    levels: Levels,
     n_threads: int = 1,
 ) -> dict[int, Levels]:
     """By fold, the levels that a rough search finds without its frames; empty where ``FEW_FRAMES`` or more can be held
-    out, or where no level is free."""
+    out, or where no level is free. Noise of labels that no other fold has is that of ``levels``."""
     folds = triangles.folds
     free = any(t.signal is None for t in terms) or any(given.given(g) is None for g in triangles.groups)
     if len(folds) < 2 or not are_few(data) or not free:
         return {}
-    return {f: rough_levels(triangles.without(f), basis, data, terms, given, n_threads) for f in folds}
+    found = {}
+    for fold in folds:
+        alone = rough_levels(triangles.without(fold), basis, data, terms, given, n_threads)
+        found[fold] = replace(alone, noise={**levels.noise, **alone.noise})
+    return found

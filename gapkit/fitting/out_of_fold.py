@@ -18,7 +18,7 @@ from gapkit.models.observations import Targets, informative
 from gapkit.models.posterior import Posterior
 from gapkit.models.terms import Term
 from gapkit.structures.structure import Structure
-from gapkit.uncertainty.calibration import Calibration, GroupCalibration
+from gapkit.uncertainty.calibration import Calibration
 from gapkit.uncertainty.label_errors import KINDS, FrameErrors, pooled
 from gapkit.uncertainty.recalibration import POWERS, ErrorModel, Recalibration, power_of
 from gapkit.uncertainty.variance_parts import VarianceParts
@@ -116,10 +116,8 @@ class OutOfFold:
         within what its errors bear out; of an exact mean, which leaves no misfit, as large as they are on average."""
         groups = dict(calibration.groups)
         for kind, model in recalibration.models.items():
-            if model.n == 0:  # of another kind
-                scale = model.factor / model.reference
-                groups[kind] = GroupCalibration(float(np.sqrt(model.floor)), scale, scale)
-                continue
+            if model.n == 0:
+                continue  # of another kind: no error of this one was seen
             _, residual, weights, hidden = pooled(self.errors, range(len(self.errors)), kind)
             judged = model.judged(residual, weights)
             latent = calibration.of(kind).latent(residual, weights)[judged]

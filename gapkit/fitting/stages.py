@@ -192,14 +192,14 @@ def find(made: Design, rows: Rows, settings: FitSettings, work: Work) -> FoundLe
     """Noise and signal levels; terms whose signal vanished leave the model."""
     basis, terms, triangles = made.basis, made.terms, rows.triangles
     given = settings.noise
-    if settings.n_folds > 1 and one_fold_of_few(triangles, rows.data):
+    if one_fold_of_few(triangles, rows.data):
         given = replace(given, objective="evidence")
     levels, account = choose_levels(triangles, basis, rows.data, terms, given, work.bar, rows.sample, work.n_threads)
     gone, account = account["vanished"], account_without(account, terms)
     account["shapes"] = [[str(s), s.score] for s in made.shapes if np.isfinite(s.score)]
     if gone:
         basis, triangles, levels, terms = without_terms(basis, triangles, levels, terms, gone)
-    by_fold = levels_by_fold(triangles, basis, rows.data, terms, settings.noise, work.n_threads)
+    by_fold = levels_by_fold(triangles, basis, rows.data, terms, settings.noise, levels, work.n_threads)
     return FoundLevels(levels, replace(made, basis=basis, terms=terms), triangles, account, by_fold)
 
 

@@ -97,7 +97,7 @@ def test_a_fold_has_no_part_in_the_levels_that_judge_it(small):
     for key, triangle in triangles.items.items():
         if key[1] == fold:
             damaged.items[key] = type(triangle)(1e3 * triangle.reduce(), triangle.n_rows, 0.0, triangle.prior)
-    again = levels_by_fold(damaged, made.basis, data, made.terms, NoiseSettings())
+    again = levels_by_fold(damaged, made.basis, data, made.terms, NoiseSettings(), found.levels)
     assert again[fold].noise == found.by_fold[fold].noise
     np.testing.assert_array_equal(again[fold].signal, found.by_fold[fold].signal)
     other = triangles.folds[1]
@@ -126,14 +126,14 @@ def test_frames_enough_are_judged_by_the_levels_of_all(small):
     many = [*data.targets, *data.targets][:FEW_FRAMES]
     more = type(data)(data.frames, tuple(many), data.reference, data.species)
     made = found.design
-    assert levels_by_fold(found.triangles, made.basis, more, made.terms, NoiseSettings()) == {}
+    assert levels_by_fold(found.triangles, made.basis, more, made.terms, NoiseSettings(), found.levels) == {}
 
 
 def test_levels_that_are_given_are_searched_by_nobody(small):
     data, found, _ = small
     terms = [gapkit.Term(t.descriptor, t.kernel, signal=1.0) for t in found.design.terms]
     given = NoiseSettings.parse({"energy": 0.01, "forces": 0.1, "virial": 0.1})
-    assert levels_by_fold(found.triangles, found.design.basis, data, terms, given) == {}
+    assert levels_by_fold(found.triangles, found.design.basis, data, terms, given, found.levels) == {}
 
 
 def test_a_scale_from_few_errors_covers_as_a_new_error_does():
