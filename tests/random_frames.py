@@ -135,7 +135,9 @@ def frame(rng: np.random.Generator, of: Material, kind: str | None = None) -> tu
         atoms.pbc = np.roll([True, False, False], rng.integers(3))
     elif kind in ("cluster", "gas"):
         n = int(rng.integers(2, 20))
-        edge = d * n ** (1 / 3) * (float(rng.uniform(0.9, 1.4)) if kind == "cluster" else float(10 ** rng.uniform(0, 2)))
+        edge = (
+            d * n ** (1 / 3) * (float(rng.uniform(0.9, 1.4)) if kind == "cluster" else float(10 ** rng.uniform(0, 2)))
+        )
         atoms = Atoms([of.symbol] * n, rng.uniform(0, edge, size=(n, 3)))
     elif kind == "dimer":
         atoms = Atoms([of.symbol] * 2, [[0, 0, 0], [d * float(rng.uniform(0.5, 4)), 0, 0]])
@@ -159,7 +161,9 @@ def frame(rng: np.random.Generator, of: Material, kind: str | None = None) -> tu
         atoms.set_cell(atoms.cell.array * 10 ** float(rng.uniform(*powers)), scale_atoms=bool(rng.integers(2)))
     atoms.rattle(d * 10 ** float(rng.uniform(-4, -0.9)), seed=int(rng.integers(1 << 30)))
     if kind == "coincident" and len(atoms) > 1:
-        atoms.positions[1] = atoms.positions[0] + float(rng.choice([0.0, 1e-300, 1e-9, 1e-4, 1e-2, 0.3])) + atoms.cell[0]
+        atoms.positions[1] = (
+            atoms.positions[0] + float(rng.choice([0.0, 1e-300, 1e-9, 1e-4, 1e-2, 0.3])) + atoms.cell[0]
+        )
     elif kind == "other species":
         atoms.numbers[int(rng.integers(len(atoms)))] = int(rng.choice([0, 1, 8, 79, 118, 119]))
     elif kind == "far":
@@ -206,9 +210,7 @@ def model_to_ask(name: str) -> tuple[Material, gapkit.GAP]:
     if name == "crystals":
         of, shape = Material("emt", "Cu", 2.55, EMT), "primitive"
     else:
-        of = Material(
-            "morse", "Ar", 2.5, lambda: MorsePotential(r0=2.5, epsilon=1.0, rho0=6.0, rcut1=4.0, rcut2=5.0)
-        )
+        of = Material("morse", "Ar", 2.5, lambda: MorsePotential(r0=2.5, epsilon=1.0, rho0=6.0, rcut1=4.0, rcut2=5.0))
         shape = "tetrahedron"
     frames = [ordinary(rng, of, shape, 0.15) for _ in range(24)]
     with warnings.catch_warnings():
@@ -301,7 +303,9 @@ def tiny_fit(seed: int, number: int, folder: str | Path) -> dict[str, Any]:
         settings["terms"] = [
             gapkit.Term(gapkit.PairDistance(r_cut=1.6 * of.distance), gapkit.SquaredExponential(0.6), n_sparse=8),
             gapkit.Term(
-                gapkit.SOAP(r_cut=1.6 * of.distance, n_max=3, l_max=2), gapkit.DotProduct(int(rng.choice([1, 2, 4]))), n_sparse=10
+                gapkit.SOAP(r_cut=1.6 * of.distance, n_max=3, l_max=2),
+                gapkit.DotProduct(int(rng.choice([1, 2, 4]))),
+                n_sparse=10,
             ),
         ]
     with warnings.catch_warnings():
@@ -399,7 +403,9 @@ def isolated(
                 if at < len(numbers):
                     status = os.waitpid(child, 0)[1]
                     child = 0
-                    how = f"signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else f"code {os.WEXITSTATUS(status)}"
+                    how = (
+                        f"signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else f"code {os.WEXITSTATUS(status)}"
+                    )
                     yield numbers[at], {"verdict": f"ended by {how}"}, 0.0
                     at += 1
         finally:

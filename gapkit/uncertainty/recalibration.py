@@ -34,6 +34,8 @@ from gapkit.uncertainty.metrics import z_scores
 
 #: share of the Nystrom residual in v at a typical calibration label
 RESIDUAL_SHARE = 0.02
+#: the same of few frames: a new one has more often what no sparse point explains
+FEW_RESIDUAL_SHARE = 0.1
 #: share of the calibration labels among which what projections hide plays no part
 WITHIN_HIDDEN = 0.99
 #: prior of the power of forces: mean and standard deviation; and of log(sigma_0^2 / mean square error)
@@ -133,7 +135,8 @@ class ErrorModel:
         few = share < 1.0
         both = (residual > 0) & (weights > 0)
         # geometric means: a few environments far from all data would make an arithmetic one their own
-        kappa = RESIDUAL_SHARE * np.exp(np.mean(np.log(weights[both] / residual[both]))) if both.any() else 0.0
+        part = FEW_RESIDUAL_SHARE if few else RESIDUAL_SHARE
+        kappa = part * np.exp(np.mean(np.log(weights[both] / residual[both]))) if both.any() else 0.0
         if few:
             kappa = min(float(kappa), 1.0)  # a few frames near sparse points of their own would make it any number
         limit = float(np.quantile(hidden, WITHIN_HIDDEN))
