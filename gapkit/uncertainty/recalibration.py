@@ -165,13 +165,12 @@ class ErrorModel:
         derivatives too, else of energies; None where there is neither.
 
         The ratio of label variance to posterior variance is taken over at equal posterior variance, in eV and A. That
-        it may be another for forces counts as two frames do (:func:`inflation`).
+        it may be another for forces counts as two frames do (:func:`inflation`). A kind without labels has no noise.
         """
         donor = known.get("virial", known.get("energy"))
         if donor is None:
             return None
-        wider = inflation(2)
-        return replace(donor, floor=wider * donor.floor, factor=wider * donor.factor, symmetry=0.0, n=0)
+        return replace(donor, floor=0.0, factor=inflation(2) * donor.factor, symmetry=0.0, n=0)
 
     @classmethod
     def stated(cls, group: GroupCalibration) -> ErrorModel:

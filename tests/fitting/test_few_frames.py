@@ -190,7 +190,7 @@ def test_forces_without_labels_have_error_bars_by_those_of_virials():
         "virial": ErrorModel(3.0, 4.0, 1.1, 0.3, 0.1, 1e-9, 90, 0.4),
     }
     lent = ErrorModel.borrowed(known)
-    assert (lent.floor, lent.factor) == (3.0 * inflation(2), 4.0 * inflation(2))
+    assert (lent.floor, lent.factor) == (0.0, 4.0 * inflation(2))
     assert (lent.power, lent.reference, lent.n) == (1.1, 0.3, 0)
     assert ErrorModel.borrowed({"energy": known["energy"]}).power == 0.9
     assert ErrorModel.borrowed({}) is None
@@ -200,5 +200,22 @@ def test_one_frame_says_that_its_levels_are_those_of_most_evidence():
     with pytest.warns(GapkitWarning, match="levels are those of most evidence and error bars are not calibrated"):
         gap = small_gap().fit(copper_frames(1, seed=1))
     assert gap.potential_.metadata["levels"]["objective"] == "evidence"
-    chosen = small_gap(folds=1).fit(copper_frames(3, seed=1))  # no folds were asked for, so that nothing is searched
-    assert chosen.potential_.metadata["levels"]["objective"] == "held_out_error"
+    few, enough = (small_gap(folds=1).fit(copper_frames(n, seed=1)) for n in (FEW_FRAMES - 1, FEW_FRAMES))
+    assert few.potential_.metadata["levels"]["objective"] == "evidence"
+    assert enough.potential_.metadata["levels"]["objective"] == "held_out_error"
+    np.testing.assert_array_equal(enough.potential_.posterior.signal, [2.0, 20.0])  # where the search would start
+
+
+def test_labels_in_another_unit_have_error_bars_in_that_unit():
+    """Signals start in proportion to forces that are far from any in eV/A, and at the same 20 eV where they are not."""
+    energies = {}
+    for unit in (1.0, 1e-6, 1e6):
+        frames = copper_frames(6, seed=1)
+        for atoms in frames:
+            results = {key: unit * np.asarray(value) for key, value in atoms.calc.results.items()}
+            atoms.calc = SinglePointCalculator(atoms, **{**results, "energy": float(results["energy"])})
+        gap = quiet_fit(frames, screen=False)
+        p = gap.predict(copper_frames(3, seed=2), uncertainty=True)
+        energies[unit] = np.array(p.energy_std) / unit
+    for unit in (1e-6, 1e6):
+        assert np.all(np.abs(np.log(energies[unit] / energies[1.0])) < np.log(30.0)), unit
