@@ -33,6 +33,8 @@ LAST_COLUMNS, LAST_BYTES, WORTH_LAST = 3000, 1e9, 1.5
 LEVEL_STEPS = 120
 #: frames whose energy rows are kept as they are
 ENERGY_SAMPLE = 4000
+#: fewest labels of a single fold whose evidence chooses a handful of levels: of fewer, all may look like noise, or none
+EVIDENCE_LABELS = 20
 #: a config_type gets a virial noise of its own where it has this many frames with virials; at most so many of them do
 OWN_VIRIAL_FRAMES, OWN_VIRIALS = 5, 12
 
@@ -157,17 +159,23 @@ def rough_levels(
     given: NoiseSettings,
     n_threads: int = 1,
 ) -> Levels:
-    """Levels after the rough stage of :func:`find_levels` alone, from triangles; of one fold, those of most evidence.
+    """Levels after the rough stage of :func:`find_levels` alone, from triangles; of one fold, those of most evidence,
+    or the start where there are too few labels for that.
 
     Held-out error stands in for an objective that asks for rows frame by frame.
     """
     name = given.objective
-    if len(triangles.folds) < 2:
+    if len(triangles.folds) < 2 and enough_for_evidence(triangles):
         name = "evidence"
     elif OBJECTIVES[name] is LeaveOneOut:
         name = "held_out_error"
     search = _Search(triangles, basis, data, terms, replace(given, objective=name), None, n_threads)
     return search.roughly(search.objective(ROUGH_COLUMNS))
+
+
+def enough_for_evidence(triangles: Triangles) -> bool:
+    """Whether there are labels enough for the evidence to be about levels, and not about chance."""
+    return sum(t.n_rows for t in triangles.items.values()) >= EVIDENCE_LABELS
 
 
 class _Search:

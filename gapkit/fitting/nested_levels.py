@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from gapkit.fitting.level_choice import rough_levels
+from gapkit.fitting.level_choice import enough_for_evidence, rough_levels
 from gapkit.fitting.noise_settings import NoiseSettings
 from gapkit.fitting.training_set import TrainingSet
 from gapkit.models.basis import SparseBasis
@@ -27,8 +27,8 @@ def are_few(data: TrainingSet) -> bool:
 
 
 def one_fold_of_few(triangles: Triangles, data: TrainingSet) -> bool:
-    """Whether few frames all fall into one fold: the evidence then says what levels suit them."""
-    return len(triangles.folds) < 2 and are_few(data)
+    """Whether few frames all fall into one fold, with labels enough for the evidence to say what levels suit them."""
+    return len(triangles.folds) < 2 and are_few(data) and enough_for_evidence(triangles)
 
 
 def levels_by_fold(

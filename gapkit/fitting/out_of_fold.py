@@ -149,7 +149,9 @@ class OutOfFold:
                 n_frames = sum(kind in e.kinds for e in self.errors)
                 # more than one makes error bars far from all frames absurd, unless thousands of forces say so
                 highest = POWERS[1] if kind == "forces" or "forces" in models else 1.0
-                models[kind] = ErrorModel.fit(*labels, power=power_of(models), n_frames=n_frames, highest=highest)
+                models[kind] = ErrorModel.fit(
+                    *labels, power=power_of(models), n_frames=n_frames, highest=highest, fewest=1
+                )
             except DataError:
                 continue  # too few labels: error bars stay as the levels give them
         borrowed = ErrorModel.borrowed(models) if "forces" not in models else None

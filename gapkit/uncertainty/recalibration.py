@@ -96,6 +96,7 @@ class ErrorModel:
         power: float = POWER,
         n_frames: int | None = None,
         highest: float = POWERS[1],
+        fewest: int = FEWEST,
     ) -> ErrorModel:
         """By maximum likelihood with weak priors.
 
@@ -114,12 +115,13 @@ class ErrorModel:
             Frames that the labels are of; None: each is of another.
         highest
             Largest p; of fewer than ``FEW_FRAMES`` frames it is one.
+        fewest
+            Fewest labels that are enough.
 
         Raises
         ------
         DataError
-            For fewer than ``FEWEST`` labels whose errors are not fixed by symmetry (one is enough where ``n_frames`` is
-            given), or errors that all vanish.
+            For too few labels whose errors are not fixed by symmetry, or errors that all vanish.
         """
         error, residual, weights = (np.asarray(x, dtype=float).ravel() for x in (error, residual, weights))
         hidden = np.broadcast_to(np.asarray(hidden, dtype=float).ravel(), error.shape)
@@ -127,9 +129,9 @@ class ErrorModel:
         free = residual + weights > symmetry
         error, residual, weights, hidden = error[free], residual[free], weights[free], hidden[free]
         mean_square = float(np.mean(error**2)) if len(error) else 0.0
-        if len(error) < (FEWEST if n_frames is None else 1) or not (np.isfinite(mean_square) and mean_square > 0):
+        if len(error) < fewest or not (np.isfinite(mean_square) and mean_square > 0):
             raise DataError(
-                f"recalibration needs at least {FEWEST} labels of a kind with errors, not {len(error)}: add frames"
+                f"recalibration needs at least {fewest} labels of a kind with errors, not {len(error)}: add frames"
             )
         share = 1.0 if n_frames is None else min(1.0, n_frames / FEW_FRAMES)
         few = share < 1.0
@@ -179,9 +181,15 @@ class ErrorModel:
         return cls(group.noise**2, group.weight_scale, 1.0, 1.0, float(kappa), 0.0, 0)
 
     def rescaled(
-        self, error: np.ndarray, residual: np.ndarray, weights: np.ndarray, hidden: np.ndarray | float = 0.0
+        self,
+        error: np.ndarray,
+        residual: np.ndarray,
+        weights: np.ndarray,
+        hidden: np.ndarray | float = 0.0,
+        n_frames: int = FEW_FRAMES,
     ) -> ErrorModel:
-        """This model times one factor: the mean square of the standardised errors.
+        """This model times one factor: the mean square of the standardised errors, wider by :func:`inflation` where
+        they are of few frames.
 
         Raises
         ------
@@ -193,6 +201,7 @@ class ErrorModel:
         factor = float(np.mean(z_scores(error[judged], std[judged]) ** 2))
         if not factor > 0:
             raise DataError("the errors of the calibration frames all vanish: give frames that were not fitted to")
+        factor *= inflation(n_frames)
         return replace(self, floor=factor * self.floor, factor=factor * self.factor, n=int(judged.sum()))
 
     def variance(self, residual: np.ndarray, weights: np.ndarray, hidden: np.ndarray | float = 0.0) -> np.ndarray:

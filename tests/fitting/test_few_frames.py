@@ -10,12 +10,16 @@ from ase.calculators.morse import MorsePotential
 from ase.calculators.singlepoint import SinglePointCalculator
 
 import gapkit
-from gapkit.exceptions import GapkitWarning
+from gapkit.exceptions import DataError, GapkitWarning
 from gapkit.fitting import stages
 from gapkit.fitting.nested_levels import levels_by_fold
 from gapkit.fitting.noise_settings import NoiseSettings
 from gapkit.models.levels import HeldOutSums
 from gapkit.models.posterior import Posterior
+from gapkit.potential.local_variance import LocalVariance
+from gapkit.potential.spreads import Spreads
+from gapkit.structures.labels import labelled_frames
+from gapkit.uncertainty.label_errors import pooled
 from gapkit.uncertainty.recalibration import FEW_FRAMES, ErrorModel, inflation
 from tests.conftest import copper_frames, label, small_gap
 
@@ -155,9 +159,9 @@ def test_an_error_model_of_frames_enough_is_the_same():
 
 
 def test_one_label_is_enough_for_an_error_model_of_a_frame():
-    model = ErrorModel.fit(np.array([0.3]), np.array([0.2]), np.array([1.0]), n_frames=1)
+    model = ErrorModel.fit(np.array([0.3]), np.array([0.2]), np.array([1.0]), n_frames=1, fewest=1)
     assert 2.0 < np.sqrt(model.variance(np.array([0.2]), np.array([1.0]))[0]) / 0.3 < 10.0
-    far = ErrorModel.fit(np.array([0.3, 0.1]), np.full(2, 1e-9), np.ones(2), n_frames=2)
+    far = ErrorModel.fit(np.array([0.3, 0.1]), np.full(2, 1e-9), np.ones(2), n_frames=2, fewest=1)
     assert far.residual_weight == 1.0  # what no sparse point explains counts once at most
 
 
@@ -219,3 +223,49 @@ def test_labels_in_another_unit_have_error_bars_in_that_unit():
         energies[unit] = np.array(p.energy_std) / unit
     for unit in (1e-6, 1e6):
         assert np.all(np.abs(np.log(energies[unit] / energies[1.0])) < np.log(30.0)), unit
+
+
+def test_recalibration_by_few_frames_is_as_careful(gap, held_out):
+    """Error bars by six frames are wider than those that count each label as a frame of its own."""
+    from gapkit.fitting.recalibrate import _model, frame_errors
+
+    potential = gap.potential_
+    frames = labelled_frames(held_out)
+    errors = [frame_errors(potential, f, potential.evaluate(f.atoms)) for f in frames]
+    for method in ("variance", "scale"):
+        careful = _model(method, potential, "forces", errors, range(6), {})
+        labels = pooled(errors, range(6), "forces")
+        stated = potential.errors.recalibration.models["forces"]
+        plain = ErrorModel.fit(*labels) if method == "variance" else stated.rescaled(*labels)
+        ratio = careful.variance(*labels[1:]).mean() / plain.variance(*labels[1:]).mean()
+        assert 1.1 < ratio < 3.0
+        if method == "scale":
+            assert ratio == pytest.approx(inflation(6))
+
+
+def test_an_energy_that_is_no_energy_is_refused_by_frame():
+    frames = copper_frames(3, seed=1)
+    frames[1].calc = SinglePointCalculator(frames[1], energy=-1e300)
+    with pytest.raises(DataError, match=r"frame 1: the energy -1e\+300 eV is beyond 1e\+100 eV"):
+        quiet_fit(frames)
+
+
+def test_a_model_that_knows_everything_of_its_frames_can_be_saved(tmp_path, monkeypatch):
+    """Variances of local energies that vanish leave a limit of the domain above zero, which a file must have."""
+    lone = rattled(1, seed=0)[0]
+    monkeypatch.setattr(Spreads, "local_variances", lambda self, structure, *_: np.zeros(structure.n_atoms))
+    monkeypatch.setattr(LocalVariance, "serves", lambda *_: False)
+    gap = quiet_fit([lone])
+    monkeypatch.undo()
+    assert gap.potential_.domain.local_variance > 0
+    gap.save(tmp_path / "m.gapkit")
+    assert gapkit.load(tmp_path / "m.gapkit").predict([lone]).energy == gap.predict([lone]).energy
+
+
+def test_a_handful_of_labels_does_not_choose_levels():
+    frames = rattled(2, seed=0)
+    for atoms in frames:
+        atoms.calc = SinglePointCalculator(atoms, energy=atoms.get_potential_energy())
+    gap = quiet_fit(frames, folds=1)
+    assert gap.potential_.metadata["levels"]["objective"] == "held_out_error"
+    assert np.sqrt(np.mean(z_scores(gap, rattled(6, seed=9))[1] ** 2)) < 3.0
