@@ -26,7 +26,7 @@ COARSE, FINE, SHORT_BOND = (8, 6, 0.5), (8, 6, 0.4), 1.6
 #: a force component (eV/A) below this vanishes by symmetry
 FELT = 1e-6
 #: root mean squares of forces (eV/A) that signals of some eV suit; others are in another unit, or of another world
-ORDINARY = (1e-2, 1e2)
+ORDINARY = (1e-2, 20.0)
 #: resolution of a fast fit, and its sparse points
 FAST, FAST_SPARSE = (6, 4, 0.5), 200
 

@@ -76,8 +76,7 @@ def _refuse_absurd(frames: Sequence[LabelledFrame]) -> None:
     for frame in frames:
         if frame.energy is not None and abs(frame.energy) > LARGEST_ENERGY:
             raise DataError(
-                f"frame {frame.index}: the energy {frame.energy:g} eV is beyond {LARGEST_ENERGY:g} eV: it is no energy; "
-                "remove the frame"
+                f"frame {frame.index}: the energy {frame.energy:g} eV is beyond {LARGEST_ENERGY:g} eV; remove the frame"
             )
 
 
