@@ -25,7 +25,9 @@ EXACT_SPARSE = 1000
 COARSE, FINE, SHORT_BOND = (8, 6, 0.5), (8, 6, 0.4), 1.6
 #: a force component (eV/A) below this vanishes by symmetry
 FELT = 1e-6
-#: that of a fast fit, and its sparse points
+#: root mean squares of forces (eV/A) that signals of some eV suit; others are in another unit, or of another world
+ORDINARY = (1e-2, 20.0)
+#: resolution of a fast fit, and its sparse points
 FAST, FAST_SPARSE = (6, 4, 0.5), 200
 
 
@@ -96,7 +98,8 @@ def starting_levels(
 
     sigma_F is 5 % of the spread of the forces (of the energies per square root of atoms, where there are no forces),
     sigma_E = 0.07 sigma_F and sigma_V = 2 sigma_F per square root of atoms. Noise is bounded below by 1 % of its
-    start: forces that vanish by symmetry would drive it to zero.
+    start: forces that vanish by symmetry would drive it to zero. Signals start at 20 eV (SOAP) and 2 eV, in proportion
+    smaller or larger where forces are beyond ``ORDINARY``.
     """
     forces = [t.forces.ravel()[t.force_labels] for t in targets if t.forces is not None and not t.isolated]
     energies = [t.energy / np.sqrt(t.n_atoms) for t in targets if t.energy is not None and not t.isolated]
@@ -107,7 +110,8 @@ def starting_levels(
         sigma_f = max(0.5 * float(np.std(energies)) if energies else 0.1, 1e-3)
     start = {"energy": 0.07 * sigma_f, "forces": sigma_f, "virial": 2 * sigma_f}
     noise = {g: ISOLATED_NOISE if g == ISOLATED else start[kind_of(g)] for g in groups}
-    signal = np.array([t.signal if t.signal is not None else 20.0 if _is_soap(t) else 2.0 for t in terms])
+    unit = sigma_f / float(np.clip(sigma_f, 0.05 * ORDINARY[0], 0.05 * ORDINARY[1]))
+    signal = np.array([t.signal if t.signal is not None else unit * (20.0 if _is_soap(t) else 2.0) for t in terms])
     return Levels(noise, signal), {g: 0.01 * s for g, s in noise.items()}
 
 

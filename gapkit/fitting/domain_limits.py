@@ -52,8 +52,9 @@ def measured_domain(
 
 def local_variance(spreads: Spreads, forms: LocalVariance, structures: Iterable[Structure]) -> float:
     """Largest calibrated variance (eV^2, without noise) of a local energy in a sample of the training frames, by the
-    exact formula and by the cheap forms, which may say more: a calculator warns by either."""
-    largest = 0.0
+    exact formula and by the cheap forms, which may say more: a calculator warns by either. Above zero, so that whatever
+    is unknown is out of the domain of a model that knows all of its frames."""
+    largest = float(np.finfo(float).tiny)
     for structure in structures:
         exact = spreads.local_variances(structure, [None], np.array([0, structure.n_atoms]))
         largest = max(largest, float(exact.max()))

@@ -56,6 +56,8 @@ BATCH = 32
 #: least factor on the noise levels (a sparse model's noise also holds what its sparse points cannot express), the step
 #: of its logarithm in which a minimum is looked for, and solutions for it, about
 LEAST_FACTOR, FACTOR_STEP, FACTOR_TRIALS = 1 / 32, float(np.log(2.0)), 5
+#: factors on the noise, each twice the one before, that are tried where rounding makes a covariance singular
+STEPS_UP = 6
 
 
 @dataclass(frozen=True)
@@ -314,8 +316,11 @@ class LabelCovariances:
         progress.close()
         return factor
 
-    def mean(self, levels: Levels, folds: np.ndarray) -> ExactMean:
-        """Search the factor, solve for all labels, and gather the mean."""
+    def mean(self, levels: Levels, folds: np.ndarray, by_fold: Mapping[int, Levels] | None = None) -> ExactMean:
+        """Search the factor, solve for all labels, and gather the mean.
+
+        ``by_fold``: levels that were found without each fold, by which its errors are made.
+        """
         frames, factor = self.searched(folds), 1.0
         K = self.matrix(frames, levels.signal)
         if len({f for f in folds if f >= 0}) > 1:
@@ -344,9 +349,31 @@ class LabelCovariances:
             whitened[self.columns] = levels.signal[self.basis.column_terms()[self.columns]] ** 2 * w
             alpha = self.basis.unwhiten(whitened)
         held = {n: solution.errors[p] for n, p in enumerate(parts) if np.isfinite(solution.errors[p]).all()}
+        for fold, alone in (by_fold or {}).items():
+            held |= self._errors_alone(fold, alone, folds)
         errors = {n: self._errors(n, e) for n, e in held.items()}
         basis = SparseBasis.of_blocks(blocks, self.basis.n_terms)
         return ExactMean(alpha, extra, basis, errors, factor, self._held_out(held))
+
+    def _errors_alone(self, fold: int, levels: Levels, folds: np.ndarray) -> dict[int, np.ndarray]:
+        """Errors (labels,) by frame of one fold under levels that were found without it, as is the factor on their
+        noise; empty where no doubling of the factor makes the covariance definite."""
+        others = [n for n in self.searched(folds) if folds[n] != fold]
+        factor = 1.0
+        if len({folds[n] for n in others if folds[n] >= 0}) > 1:
+            factor = self.best_factor(self.matrix(others, levels.signal), others, levels, folds)
+        frames = _by_fold(np.arange(len(folds)), folds)
+        end = np.concatenate([[0], np.cumsum([len(self.labels[n].y) for n in frames])])
+        for larger in range(STEPS_UP):
+            K, targets = self.matrix(frames, levels.signal), self._targets(frames, levels, factor * 2.0**larger, folds)
+            try:
+                with blas_threads(self.n_threads):
+                    errors = solve_exact(K, *targets).errors
+            except NumericsError:
+                continue
+            parts = {n: errors[end[k] : end[k + 1]] for k, n in enumerate(frames) if folds[n] == fold}
+            return {n: e for n, e in parts.items() if np.isfinite(e).all()}
+        return {}
 
     def _quadratic(self, alpha: Sequence[np.ndarray]) -> tuple[dict[int, np.ndarray], np.ndarray]:
         """Per SOAP block the symmetric matrix Q (d, d) over the signal variance, and the weights of the whitened

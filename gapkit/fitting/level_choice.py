@@ -33,6 +33,8 @@ LAST_COLUMNS, LAST_BYTES, WORTH_LAST = 3000, 1e9, 1.5
 LEVEL_STEPS = 120
 #: frames whose energy rows are kept as they are
 ENERGY_SAMPLE = 4000
+#: fewest labels of a single fold whose evidence chooses a handful of levels: of fewer, all may look like noise, or none
+EVIDENCE_LABELS = 20
 #: a config_type gets a virial noise of its own where it has this many frames with virials; at most so many of them do
 OWN_VIRIAL_FRAMES, OWN_VIRIALS = 5, 12
 
@@ -128,46 +130,100 @@ def find_levels(
 
     The rough stage starts from several levels on few columns (whitened columns nest), the others from the best so far.
     """
-    start, lower = starting_levels(data.targets, terms, triangles.groups)
-    fixed = {g: given.given(g) for g in triangles.groups}
-    fixed[ISOLATED] = ISOLATED_NOISE
-    noise = {g: level if fixed[g] is None else float(fixed[g] or 0.0) for g, level in start.noise.items()}
-    start = Levels(noise, start.signal)
-    free_noise = tuple(g for g in triangles.groups if fixed[g] is None)
-    free_signal = tuple(k for k, t in enumerate(terms) if t.signal is None)
+    search = _Search(triangles, basis, data, terms, given, sample, n_threads)
     progress = bar(total=LEVEL_STEPS, desc="noise levels", unit="step")
 
     def report(value: float) -> None:
         progress.set_postfix_str(f"objective {value:.4f}")
         progress.update()
 
-    def objective(n_columns: int, start: Levels = start, tied: Mapping[str, str] | None = None) -> LevelObjective:
-        columns = _searched(basis, n_columns)
-        smaller = triangles.select(columns) if basis.n_columns > n_columns else triangles
-        free = tuple(g for g in free_noise if g not in (tied or {}))
-        made = OBJECTIVES[given.objective](
-            smaller, basis.column_terms()[columns], start, free, free_signal, tied=tied or {}, n_threads=n_threads
-        )
-        if isinstance(made, LeaveOneOut) and isinstance(sample, KeptRows):
-            made.rows = sample.select(columns)
-        if isinstance(made, HeldOutError) and isinstance(sample, EnergySample) and "energy" in (made.kinds or ()):
-            rows = sample.rows()
-            if rows is not None:
-                made.energies = replace(rows, A=rows.A[:, np.searchsorted(sample.columns, columns)])
-        return made
-
-    rough = objective(ROUGH_COLUMNS)
-    levels = search_levels(rough, lower, several_starts(start, rough), ROUGH_ITERATIONS, report)
-    final = objective(SEARCH_COLUMNS)
-    levels = search_levels(final, lower, [levels], callback=report)
+    rough = search.objective(ROUGH_COLUMNS)
+    levels = search.roughly(rough, report)
+    final = search.objective(SEARCH_COLUMNS)
+    levels = search_levels(final, search.lower, [levels], callback=report)
     if isinstance(final, HeldOutError):
-        tied = tied_groups(free_noise, final)
+        tied = tied_groups(search.free_noise, final)
         most = last_columns(triangles, tied)
         if min(most, basis.n_columns) > WORTH_LAST * SEARCH_COLUMNS:
-            levels = search_levels(objective(most, levels, tied), lower, callback=report)
+            levels = search_levels(search.objective(most, levels, tied), search.lower, callback=report)
     progress.total = progress.n
     progress.close()
-    return LevelSearch(levels, rough, final, lower)
+    return LevelSearch(levels, rough, final, search.lower)
+
+
+def rough_levels(
+    triangles: Triangles,
+    basis: SparseBasis,
+    data: TrainingSet,
+    terms: Sequence[Term],
+    given: NoiseSettings,
+    n_threads: int = 1,
+) -> Levels:
+    """Levels after the rough stage of :func:`find_levels` alone, from triangles; of one fold, those of most evidence,
+    or the start where there are too few labels for that.
+
+    Held-out error stands in for an objective that asks for rows frame by frame.
+    """
+    name = given.objective
+    if len(triangles.folds) < 2 and enough_for_evidence(triangles):
+        name = "evidence"
+    elif OBJECTIVES[name] is LeaveOneOut:
+        name = "held_out_error"
+    search = _Search(triangles, basis, data, terms, replace(given, objective=name), None, n_threads)
+    return search.roughly(search.objective(ROUGH_COLUMNS))
+
+
+def enough_for_evidence(triangles: Triangles) -> bool:
+    """Whether there are labels enough for the evidence to be about levels, and not about chance."""
+    return sum(t.n_rows for t in triangles.items.values()) >= EVIDENCE_LABELS
+
+
+class _Search:
+    """What the stages of a search share: start, lower bounds, and which levels are free."""
+
+    def __init__(
+        self,
+        triangles: Triangles,
+        basis: SparseBasis,
+        data: TrainingSet,
+        terms: Sequence[Term],
+        given: NoiseSettings,
+        sample: EnergySample | KeptRows | None,
+        n_threads: int,
+    ) -> None:
+        self.triangles, self.basis, self.sample, self.n_threads = triangles, basis, sample, n_threads
+        self.make = OBJECTIVES[given.objective]
+        start, self.lower = starting_levels(data.targets, terms, triangles.groups)
+        fixed = {g: given.given(g) for g in triangles.groups}
+        fixed[ISOLATED] = ISOLATED_NOISE
+        noise = {g: level if fixed[g] is None else float(fixed[g] or 0.0) for g, level in start.noise.items()}
+        self.start = Levels(noise, start.signal)
+        self.free_noise = tuple(g for g in triangles.groups if fixed[g] is None)
+        self.free_signal = tuple(k for k, t in enumerate(terms) if t.signal is None)
+
+    def objective(
+        self, n_columns: int, start: Levels | None = None, tied: Mapping[str, str] | None = None
+    ) -> LevelObjective:
+        """The objective on at most ``n_columns`` columns."""
+        basis, tied = self.basis, tied or {}
+        columns = _searched(basis, n_columns)
+        smaller = self.triangles.select(columns) if basis.n_columns > n_columns else self.triangles
+        free = tuple(g for g in self.free_noise if g not in tied)
+        made = self.make(
+            smaller, basis.column_terms()[columns], start or self.start, free, self.free_signal, tied=tied,
+            n_threads=self.n_threads,
+        )  # fmt: skip
+        if isinstance(made, LeaveOneOut) and isinstance(self.sample, KeptRows):
+            made.rows = self.sample.select(columns)
+        if isinstance(made, HeldOutError) and isinstance(self.sample, EnergySample) and "energy" in (made.kinds or ()):
+            rows = self.sample.rows()
+            if rows is not None:
+                made.energies = replace(rows, A=rows.A[:, np.searchsorted(self.sample.columns, columns)])
+        return made
+
+    def roughly(self, rough: LevelObjective, report: Callable[[float], None] | None = None) -> Levels:
+        """The best end of a few short searches from several starts."""
+        return search_levels(rough, self.lower, several_starts(self.start, rough), ROUGH_ITERATIONS, report)
 
 
 def tied_groups(free_noise: Sequence[str], objective: HeldOutError) -> dict[str, str]:

@@ -20,7 +20,7 @@ from gapkit.models.terms import Term
 from gapkit.structures.structure import Structure
 from gapkit.uncertainty.calibration import Calibration
 from gapkit.uncertainty.label_errors import KINDS, FrameErrors, pooled
-from gapkit.uncertainty.recalibration import ErrorModel, Recalibration, power_of
+from gapkit.uncertainty.recalibration import POWERS, ErrorModel, Recalibration, power_of
 from gapkit.uncertainty.variance_parts import VarianceParts
 
 #: labels, about, whose rows are made again: three numbers per label kind need no more
@@ -86,8 +86,11 @@ class OutOfFold:
         self._progress: Any = None
         self._left = len(self.sample)
 
-    def judge(self, fold: int, posterior: Posterior) -> None:
-        """Add the errors of the frames of ``fold`` under ``posterior``, which was solved without them."""
+    def judge(self, fold: int, posterior: Posterior, mean: Posterior | None = None) -> None:
+        """Add the errors of the frames of ``fold`` under ``posterior``, which was solved without them.
+
+        ``mean``: another such posterior, whose errors count, beside the variances of ``posterior``.
+        """
         mine = [(n, whole) for n, whole in self.sample.items() if self.folds[n] == fold]
         if self._progress is None:
             self._progress = self.bar(total=len(self.sample), desc="error bars", unit="frame")
@@ -98,7 +101,7 @@ class OutOfFold:
             structure = Structure(self.data.frames[n].atoms, self.basis.r_cut)
             rows = self.basis.rows(structure, derivatives=derivatives, hidden=directions)
             A = self.basis.whiten(rows.K)
-            errors = self.mean.errors_of(n, targets, posterior.mean(A))
+            errors = self.mean.errors_of(n, targets, (mean or posterior).mean(A))
             if errors is None:
                 continue
             errors = known_errors(errors, targets, rows.prior) if derivatives else (errors[0], None, None)
@@ -113,6 +116,8 @@ class OutOfFold:
         within what its errors bear out; of an exact mean, which leaves no misfit, as large as they are on average."""
         groups = dict(calibration.groups)
         for kind, model in recalibration.models.items():
+            if model.n == 0:
+                continue  # of another kind: no error of this one was seen
             _, residual, weights, hidden = pooled(self.errors, range(len(self.errors)), kind)
             judged = model.judged(residual, weights)
             latent = calibration.of(kind).latent(residual, weights)[judged]
@@ -141,7 +146,15 @@ class OutOfFold:
         for kind in KINDS:
             try:
                 labels = pooled(self.errors, range(len(self.errors)), kind)
-                models[kind] = ErrorModel.fit(*labels, power=power_of(models))
+                n_frames = sum(kind in e.kinds for e in self.errors)
+                # more than one makes error bars far from all frames absurd, unless thousands of forces say so
+                highest = POWERS[1] if kind == "forces" or "forces" in models else 1.0
+                models[kind] = ErrorModel.fit(
+                    *labels, power=power_of(models), n_frames=n_frames, highest=highest, fewest=1
+                )
             except DataError:
                 continue  # too few labels: error bars stay as the levels give them
+        borrowed = ErrorModel.borrowed(models) if "forces" not in models else None
+        if borrowed is not None:
+            models["forces"] = borrowed
         return Recalibration(models, {}, {}, len(self.errors))

@@ -20,13 +20,16 @@ HARMLESS = 1e-3
 
 
 def vanished_terms(objective: LevelObjective, levels: Levels) -> tuple[int, ...]:
-    """Free terms without which the objective is as good; never all terms, the strongest stays."""
+    """Free terms without which the objective is as good; never all terms that have columns, the strongest stays."""
     candidates = [t for t in objective.free_signal if levels.signal[t] < VANISHED * objective.start.signal[t]]
     candidates.sort(key=lambda t: levels.signal[t])
     gone: list[int] = []
     signal = np.array(levels.signal, dtype=float)
     reference = _value(objective, levels)
-    for t in candidates[: len(signal) - 1]:
+    columns = set(objective.column_terms.tolist())
+    for t in candidates:
+        if columns <= {*gone, t}:
+            continue
         fainter = signal.copy()
         fainter[t] *= 1e-3
         if _value(objective, Levels(levels.noise, fainter)) < reference + HARMLESS:

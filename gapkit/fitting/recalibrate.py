@@ -11,7 +11,7 @@ from gapkit.exceptions import DataError, SettingsError
 from gapkit.potential.evaluation import Evaluation
 from gapkit.potential.potential import Potential
 from gapkit.structures.labels import LabelledFrame
-from gapkit.uncertainty.label_errors import KINDS, FittedErrors, FrameErrors, Labels, pooled
+from gapkit.uncertainty.label_errors import KINDS, FittedErrors, FrameErrors, pooled
 from gapkit.uncertainty.recalibration import ErrorModel, Recalibration, SplitConformal, power_of
 
 
@@ -68,9 +68,9 @@ def fit_recalibration(
     for kind in KINDS:
         if not any(kind in e.kinds for e in errors):
             continue
-        models[kind] = _model(method, potential, kind, pooled(errors, range(len(errors)), kind), models)
+        models[kind] = _model(method, potential, kind, errors, range(len(errors)), models)
         try:
-            model = _model(method, potential, kind, pooled(errors, first, kind), interval_models)
+            model = _model(method, potential, kind, errors, first, interval_models)
             scores = _scores(model, errors, second, kind)
         except DataError:
             continue  # too few labels of this kind for intervals: asking for one says so
@@ -82,13 +82,15 @@ def _model(
     method: str,
     potential: Potential,
     kind: str,
-    labels: Labels,
+    errors: Sequence[FrameErrors],
+    pick: Iterable[int],
     fitted: Mapping[str, ErrorModel],
 ) -> ErrorModel:
+    labels, n_frames = pooled(errors, pick, kind), sum(kind in errors[k].kinds for k in pick)
     if method == "variance":
-        return ErrorModel.fit(*labels, power=power_of(fitted))
+        return ErrorModel.fit(*labels, power=power_of(fitted), n_frames=n_frames)
     known = potential.errors.recalibration.models if potential.errors.recalibration is not None else {}
-    return (known.get(kind) or ErrorModel.stated(potential.calibration.of(kind))).rescaled(*labels)
+    return (known.get(kind) or ErrorModel.stated(potential.calibration.of(kind))).rescaled(*labels, n_frames=n_frames)
 
 
 def _scores(model: ErrorModel, errors: Sequence[FrameErrors], pick: Iterable[int], kind: str) -> SplitConformal:

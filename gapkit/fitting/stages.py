@@ -16,6 +16,7 @@ from gapkit.fitting.exact_mean import LabelCovariances, suits, within_reach
 from gapkit.fitting.level_choice import EnergySample, choose_levels, kept_rows, own_groups
 from gapkit.fitting.lone_atoms import lone_stds
 from gapkit.fitting.mean import Mean, SparseMean
+from gapkit.fitting.nested_levels import levels_by_fold, one_fold_of_few
 from gapkit.fitting.out_of_fold import OutOfFold
 from gapkit.fitting.plan import plan_line
 from gapkit.fitting.pruning import account_without, without_terms
@@ -39,6 +40,7 @@ from gapkit.progress import report
 from gapkit.structures.structure import Structure
 from gapkit.uncertainty.calibration import calibrate
 from gapkit.uncertainty.label_errors import FittedErrors, LabelErrors, StatedErrors
+from gapkit.uncertainty.recalibration import inflation
 
 #: beyond this many sparse points the cheap form of local variances would cost more than the fit
 LARGEST_FORM = 4000
@@ -101,12 +103,24 @@ class Rows:
 
 @dataclass(frozen=True)
 class FoundLevels:
-    """Levels, the model of those terms whose signal did not vanish, and an account of how they were found."""
+    """Levels, the model of those terms whose signal did not vanish, and an account of how they were found.
+
+    ``by_fold``: of few frames, levels found without each fold, by which its errors are judged.
+    """
 
     levels: Levels
     design: Design
     triangles: Triangles
     account: dict[str, Any]
+    by_fold: dict[int, Levels] = field(default_factory=dict)
+
+    def mean_without(self, fold: int) -> Posterior | None:
+        """The posterior without a fold under the levels that were found without it; None where there are none."""
+        if fold not in self.by_fold:
+            return None
+        levels = self.by_fold[fold]
+        columns = self.design.basis.column_terms()
+        return Posterior.solve(self.triangles, levels.noise, levels.signal, columns, leave_out=fold)
 
 
 @dataclass(frozen=True)
@@ -178,14 +192,16 @@ def accumulate(data: TrainingSet, made: Design, settings: FitSettings, work: Wor
 def find(made: Design, rows: Rows, settings: FitSettings, work: Work) -> FoundLevels:
     """Noise and signal levels; terms whose signal vanished leave the model."""
     basis, terms, triangles = made.basis, made.terms, rows.triangles
-    levels, account = choose_levels(
-        triangles, basis, rows.data, terms, settings.noise, work.bar, rows.sample, work.n_threads
-    )
+    given = settings.noise
+    if one_fold_of_few(triangles, rows.data):
+        given = replace(given, objective="evidence")
+    levels, account = choose_levels(triangles, basis, rows.data, terms, given, work.bar, rows.sample, work.n_threads)
     gone, account = account["vanished"], account_without(account, terms)
     account["shapes"] = [[str(s), s.score] for s in made.shapes if np.isfinite(s.score)]
     if gone:
         basis, triangles, levels, terms = without_terms(basis, triangles, levels, terms, gone)
-    return FoundLevels(levels, replace(made, basis=basis, terms=terms), triangles, account)
+    by_fold = levels_by_fold(triangles, basis, rows.data, terms, settings.noise, levels, work.n_threads)
+    return FoundLevels(levels, replace(made, basis=basis, terms=terms), triangles, account, by_fold)
 
 
 def solve(data: TrainingSet, found: FoundLevels, work: Work) -> Solution:
@@ -200,7 +216,7 @@ def solve(data: TrainingSet, found: FoundLevels, work: Work) -> Solution:
     )
     if made.exact and suits(made.terms):
         covariances = LabelCovariances(data, made.basis, made.own_groups, work.bar, work.n_threads)
-        return Solution(posterior, covariances.mean(levels, made.folds))
+        return Solution(posterior, covariances.mean(levels, made.folds, found.by_fold))
     return Solution(posterior, SparseMean(made.basis.unwhiten(posterior.weights)))
 
 
@@ -210,18 +226,22 @@ def judge(data: TrainingSet, found: FoundLevels, solution: Solution, settings: F
     out_of_fold = OutOfFold(data, made.basis, made.terms, made.folds, work.bar, mean)
     if len(found.triangles.folds) > 1:
         for fold, posterior in fold_posteriors(found.triangles, made.basis.column_terms(), found.levels):
-            sums.add(found.triangles, fold, posterior)
-            out_of_fold.judge(fold, posterior)
+            alone = found.mean_without(fold)
+            sums.add(found.triangles, fold, posterior, alone)
+            out_of_fold.judge(fold, posterior, alone)
     elif settings.n_folds > 1:
+        evident = "those of most evidence" if found.account["objective"] == "evidence" else "starting values"
         warnings.warn(
-            "all frames fall into one fold, so nothing can be held out: levels are starting values and error "
+            f"all frames fall into one fold, so nothing can be held out: levels are {evident} and error "
             "bars are not calibrated; add frames of other trajectories",
             GapkitWarning,
             stacklevel=5,
         )
     calibration = calibrate(found.levels, mean.held_out_of(sums.statistics()), mean.residual_share)
     if not out_of_fold.errors:
-        return Judgement(StatedErrors(calibration), out_of_fold)
+        n_frames = sum(not t.isolated for t in data.targets)
+        wider = inflation(n_frames) if found.account["objective"] == "evidence" else 1.0
+        return Judgement(StatedErrors(calibration.scaled(wider)), out_of_fold)
     energies = sum("energy" in e.kinds for e in out_of_fold.errors)
     if 0 < energies < FEWEST_ENERGIES:
         warnings.warn(

@@ -20,6 +20,8 @@ from gapkit.structures.labels import LabelledFrame
 from gapkit.structures.reference_energies import ReferenceEnergies, reference_energies
 from gapkit.uncertainty.calibration import Calibration
 
+#: largest energy (eV) that a fit takes
+LARGEST_ENERGY = 1e100
 #: fold of rows that are never held out
 ALWAYS = -1
 
@@ -55,6 +57,7 @@ def training_set(
         bonded = [f for f in usable if not f.is_isolated_atom]
         if not bonded:
             raise DataError("all labelled frames are isolated atoms: there is nothing to learn; add bonded frames")
+        _refuse_absurd(usable)
         species = tuple(sorted({int(z) for f in bonded for z in f.atoms.numbers}))
         reference = reference_energies(frames, species, e0)
     else:
@@ -66,6 +69,15 @@ def training_set(
         kept.append(frame)
         targets.append(_targets(frame, reference, baseline))
     return TrainingSet(tuple(kept), tuple(targets), reference, species)
+
+
+def _refuse_absurd(frames: Sequence[LabelledFrame]) -> None:
+    """Refuse energies whose squares are beyond all numbers: reference energies by least squares would be too."""
+    for frame in frames:
+        if frame.energy is not None and abs(frame.energy) > LARGEST_ENERGY:
+            raise DataError(
+                f"frame {frame.index}: the energy {frame.energy:g} eV is beyond {LARGEST_ENERGY:g} eV; remove the frame"
+            )
 
 
 def _targets(frame: LabelledFrame, reference: ReferenceEnergies, baseline: Any) -> Targets:

@@ -161,11 +161,12 @@ class HeldOutSums:
     def __init__(self) -> None:
         self._sums: dict[str, np.ndarray] = {}
 
-    def add(self, triangles: Triangles, fold: int, posterior: Posterior) -> None:
-        """Add the rows of a fold, judged by the ``posterior`` of the others."""
+    def add(self, triangles: Triangles, fold: int, posterior: Posterior, mean: Posterior | None = None) -> None:
+        """Add the rows of a fold, judged by the ``posterior`` of the others; errors are those of another posterior
+        ``mean`` where that is given."""
         for (group, f), triangle in triangles.items.items():
             if f == fold:
-                error = posterior.squared_error(triangle)
+                error = (mean or posterior).squared_error(triangle)
                 more = np.array([triangle.n_rows, error, *posterior.summed_variances(triangle)])
                 self._sums[group] = self._sums.get(group, 0) + more
 

@@ -173,6 +173,12 @@ class Triangles:
             t.reduce()
         return merged
 
+    def without(self, fold: int) -> Triangles:
+        """The triangles of all other folds, which are shared and not copied."""
+        rest = Triangles(self.n_columns, self.n_terms)
+        rest.items = {key: triangle for key, triangle in self.items.items() if key[1] != fold}
+        return rest
+
     def each_gram(self) -> Iterator[tuple[Key, np.ndarray]]:
         """Key and Gram matrix R^T R (m + 1, m + 1), one after the other."""
         for key, triangle in self.items.items():

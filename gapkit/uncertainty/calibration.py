@@ -81,6 +81,16 @@ class Calibration:
         own = [c for g, c in self.groups.items() if kind_of(g) == kind]
         return max(own, key=lambda c: c.noise) if own else GroupCalibration(0.0, self.residual_scale, self.weight_scale)
 
+    def scaled(self, factor: float) -> Calibration:
+        """All variances times one factor."""
+        groups = {
+            name: GroupCalibration(
+                float(np.sqrt(factor)) * g.noise, factor * g.residual_scale, factor * g.weight_scale, g.held_out_rmse
+            )
+            for name, g in self.groups.items()
+        }
+        return Calibration(groups, factor * self.residual_scale, factor * self.weight_scale)
+
 
 def calibrate(
     levels: Levels, held_out: Mapping[str, HeldOutStatistics], residual_share: float = RESIDUAL_SHARE

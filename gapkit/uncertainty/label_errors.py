@@ -170,7 +170,8 @@ class FittedErrors:
         if noise:
             return model.variance(*parts)
         rise = model.rise(*parts)
-        return rise if self.exact else np.minimum(rise, stated)
+        # levels state nothing of a kind that had no labels, and of an exact mean they describe another model
+        return rise if self.exact or model.n == 0 else np.minimum(rise, stated)
 
     def variance_ratio(self, kind: str, parts: VarianceParts, config_type: str | None = None) -> np.ndarray:
         """See :class:`LabelErrors`; ones but for an exact mean."""

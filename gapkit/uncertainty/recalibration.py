@@ -19,12 +19,14 @@ where the prior on that of energies and virials is centred.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import scipy.optimize
+import scipy.stats
 
 from gapkit.exceptions import DataError
 from gapkit.uncertainty.calibration import GroupCalibration
@@ -32,6 +34,8 @@ from gapkit.uncertainty.metrics import z_scores
 
 #: share of the Nystrom residual in v at a typical calibration label
 RESIDUAL_SHARE = 0.02
+#: the same of few frames: a new one has more often what no sparse point explains
+FEW_RESIDUAL_SHARE = 0.1
 #: share of the calibration labels among which what projections hide plays no part
 WITHIN_HIDDEN = 0.99
 #: prior of the power of forces: mean and standard deviation; and of log(sigma_0^2 / mean square error)
@@ -43,6 +47,8 @@ POWERS = (0.1, 1.5)
 SYMMETRY = 1e-9
 #: below this number of labels the optimism of the fit is measured and made up for
 FEW = 1000
+#: with fewer frames than this to hold out, error bars say how little so few frames tell
+FEW_FRAMES = 20
 #: fewest labels that the three numbers can be set by
 FEWEST = 8
 
@@ -88,8 +94,14 @@ class ErrorModel:
         weights: np.ndarray,
         hidden: np.ndarray | float = 0.0,
         power: float = POWER,
+        n_frames: int | None = None,
+        highest: float = POWERS[1],
+        fewest: int = FEWEST,
     ) -> ErrorModel:
         """By maximum likelihood with weak priors.
+
+        Labels of one frame err together. Of fewer than ``FEW_FRAMES`` frames, labels count as ``n_frames / FEW_FRAMES``
+        of a label, so that the priors have their say, and variances are wider by :func:`inflation`.
 
         Parameters
         ----------
@@ -99,11 +111,17 @@ class ErrorModel:
             The part of ``residual`` that projections hide.
         power
             Mean of the prior on p.
+        n_frames
+            Frames that the labels are of; None: each is of another.
+        highest
+            Largest p; of fewer than ``FEW_FRAMES`` frames it is one.
+        fewest
+            Fewest labels that are enough.
 
         Raises
         ------
         DataError
-            For fewer than eight labels whose errors are not fixed by symmetry, or errors that all vanish.
+            For too few labels whose errors are not fixed by symmetry, or errors that all vanish.
         """
         error, residual, weights = (np.asarray(x, dtype=float).ravel() for x in (error, residual, weights))
         hidden = np.broadcast_to(np.asarray(hidden, dtype=float).ravel(), error.shape)
@@ -111,24 +129,50 @@ class ErrorModel:
         free = residual + weights > symmetry
         error, residual, weights, hidden = error[free], residual[free], weights[free], hidden[free]
         mean_square = float(np.mean(error**2)) if len(error) else 0.0
-        if len(error) < FEWEST or not (np.isfinite(mean_square) and mean_square > 0):
+        if len(error) < fewest or not (np.isfinite(mean_square) and mean_square > 0):
             raise DataError(
-                f"recalibration needs at least {FEWEST} labels of a kind with errors, not {len(error)}: add frames"
+                f"recalibration needs at least {fewest} labels of a kind with errors, not {len(error)}: add frames"
             )
+        share = 1.0 if n_frames is None else min(1.0, n_frames / FEW_FRAMES)
+        few = share < 1.0
         both = (residual > 0) & (weights > 0)
         # geometric means: a few environments far from all data would make an arithmetic one their own
-        kappa = RESIDUAL_SHARE * np.exp(np.mean(np.log(weights[both] / residual[both]))) if both.any() else 0.0
+        part = FEW_RESIDUAL_SHARE if few else RESIDUAL_SHARE
+        kappa = part * np.exp(np.mean(np.log(weights[both] / residual[both]))) if both.any() else 0.0
+        if few:
+            kappa = min(float(kappa), 1.0)  # a few frames near sparse points of their own would make it any number
         limit = float(np.quantile(hidden, WITHIN_HIDDEN))
         v = np.maximum(weights + kappa * residual + np.maximum(hidden - limit, 0.0), symmetry)
         reference = float(np.exp(np.mean(np.log(v))))
         u, e2 = np.log(v / reference), error**2 / mean_square
-        floor, factor, found = _most_likely(u, e2, power)
-        widen = np.log(_optimism(u, e2, power)) if len(e2) < FEW else 0.0
+        likely = partial(
+            _most_likely,
+            power=power,
+            share=share,
+            highest=min(1.0, highest) if few else highest,
+        )
+        floor, factor, found = likely(u, e2)
+        widen = np.log(_optimism(u, e2, likely)) if FEWEST <= len(e2) < FEW else 0.0
+        if n_frames is not None:
+            widen = max(widen, float(np.log(inflation(n_frames))))
         floor, factor = floor + widen, factor + widen
         return cls(
             float(mean_square * np.exp(floor)), float(mean_square * np.exp(factor)), float(found), reference,
             float(kappa), symmetry, len(error), limit,
         )  # fmt: skip
+
+    @classmethod
+    def borrowed(cls, known: Mapping[str, ErrorModel]) -> ErrorModel | None:
+        """Variance of forces where no force was a label that tells anything: by the error model of virials, which are
+        derivatives too, else of energies; None where there is neither.
+
+        The ratio of label variance to posterior variance is taken over at equal posterior variance, in eV and A. That
+        it may be another for forces counts as two frames do (:func:`inflation`). A kind without labels has no noise.
+        """
+        donor = known.get("virial", known.get("energy"))
+        if donor is None:
+            return None
+        return replace(donor, floor=0.0, factor=inflation(2) * donor.factor, symmetry=0.0, n=0)
 
     @classmethod
     def stated(cls, group: GroupCalibration) -> ErrorModel:
@@ -137,9 +181,15 @@ class ErrorModel:
         return cls(group.noise**2, group.weight_scale, 1.0, 1.0, float(kappa), 0.0, 0)
 
     def rescaled(
-        self, error: np.ndarray, residual: np.ndarray, weights: np.ndarray, hidden: np.ndarray | float = 0.0
+        self,
+        error: np.ndarray,
+        residual: np.ndarray,
+        weights: np.ndarray,
+        hidden: np.ndarray | float = 0.0,
+        n_frames: int = FEW_FRAMES,
     ) -> ErrorModel:
-        """This model times one factor: the mean square of the standardised errors.
+        """This model times one factor: the mean square of the standardised errors, wider by :func:`inflation` where
+        they are of few frames.
 
         Raises
         ------
@@ -151,6 +201,7 @@ class ErrorModel:
         factor = float(np.mean(z_scores(error[judged], std[judged]) ** 2))
         if not factor > 0:
             raise DataError("the errors of the calibration frames all vanish: give frames that were not fitted to")
+        factor *= inflation(n_frames)
         return replace(self, floor=factor * self.floor, factor=factor * self.factor, n=int(judged.sum()))
 
     def variance(self, residual: np.ndarray, weights: np.ndarray, hidden: np.ndarray | float = 0.0) -> np.ndarray:
@@ -174,27 +225,52 @@ def power_of(models: Mapping[str, ErrorModel]) -> float:
     return models["forces"].power if "forces" in models else POWER
 
 
-def _most_likely(u: np.ndarray, e2: np.ndarray, power: float) -> tuple[float, float, float]:
+def inflation(n_frames: int) -> float:
+    r"""Factor on variances that are known from the errors of ``n_frames`` frames; one from ``FEW_FRAMES`` on.
+
+    With a prior of the scale that is flat in its logarithm, a new error over the root mean square of n others has
+    Student's t distribution with n degrees of freedom (Gelman et al., Bayesian Data Analysis, 3rd ed. (2013), section
+    3.2). The factor is :math:`(t_n / t_{20})^2`, of the quantiles that 95 % of absolute values are below.
+
+    Examples
+    --------
+    >>> [round(inflation(n), 2) for n in (1, 2, 5, 20, 100)]
+    [37.1, 4.25, 1.52, 1.0, 1.0]
+    """
+    degrees = np.array([max(1, min(n_frames, FEW_FRAMES)), FEW_FRAMES])
+    few, enough = scipy.stats.t.ppf(0.975, degrees)
+    return float((few / enough) ** 2)
+
+
+def _most_likely(
+    u: np.ndarray, e2: np.ndarray, power: float, share: float = 1.0, highest: float = POWERS[1]
+) -> tuple[float, float, float]:
     """log floor, log factor and power that minimise the negative log posterior; ``u`` = log v, ``e2`` = error^2,
-    ``power`` the mean of the prior."""
+    ``power`` the mean of the prior, ``share`` what each label counts as, ``highest`` the largest power."""
 
     def objective(x: np.ndarray) -> tuple[float, np.ndarray]:
         floor, rise = np.exp(x[0]), np.exp(x[1] + x[2] * u)
         variance = floor + rise
-        pull = 0.5 * (1.0 / variance - e2 / variance**2)
-        value = 0.5 * float(np.sum(np.log(variance) + e2 / variance))
+        pull = 0.5 * share * (1.0 / variance - e2 / variance**2)
+        value = 0.5 * share * float(np.sum(np.log(variance) + e2 / variance))
         gradient = np.array([np.sum(pull) * floor, pull @ rise, pull @ (rise * u)])
         away = np.array([(x[0] - FLOOR) / FLOOR_WIDTH, 0.0, (x[2] - power) / POWER_WIDTH])
         value += 0.5 * float(away @ away)
         return value, gradient + away / np.array([FLOOR_WIDTH, 1.0, POWER_WIDTH])
 
     result = scipy.optimize.minimize(
-        objective, np.array([FLOOR, -0.5, power]), jac=True, method="L-BFGS-B", bounds=[(-12, 2), (-12, 5), POWERS]
+        objective,
+        np.array([FLOOR, -0.5, min(power, highest)]),
+        jac=True,
+        method="L-BFGS-B",
+        bounds=[(-12, 2), (-12, 5), (POWERS[0], highest)],
     )
     return float(result.x[0]), float(result.x[1]), float(result.x[2])
 
 
-def _optimism(u: np.ndarray, e2: np.ndarray, power: float, n_folds: int = 10) -> float:
+def _optimism(
+    u: np.ndarray, e2: np.ndarray, likely: Callable[[np.ndarray, np.ndarray], tuple], n_folds: int = 10
+) -> float:
     """Mean of z^2 of labels that were left out of the fit of the error model; at least 1.
 
     Three numbers that were fitted to a few dozen labels are too sure of themselves.
@@ -204,7 +280,7 @@ def _optimism(u: np.ndarray, e2: np.ndarray, power: float, n_folds: int = 10) ->
     for k in range(n_folds):
         out = fold == k
         if out.any():
-            floor, factor, found = _most_likely(u[~out], e2[~out], power)
+            floor, factor, found = likely(u[~out], e2[~out])
             z2[out] = e2[out] / (np.exp(floor) + np.exp(factor + found * u[out]))
     return max(1.0, float(np.mean(z2)))
 

@@ -16,7 +16,7 @@ from tests.conftest import copper_frames, small_gap
 
 @pytest.fixture(scope="module")
 def seen():
-    """The out-of-fold errors of a small fit, the fit, and its frames."""
+    """The out-of-fold errors of a small fit to frames enough, the fit, and its frames."""
     kept = []
 
     class Keeping(OutOfFold):
@@ -24,7 +24,7 @@ def seen():
             super().__init__(*arguments)
             kept.append(self)
 
-    frames = copper_frames(16, seed=1)
+    frames = copper_frames(24, seed=1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stages, "OutOfFold", Keeping)
         gap = small_gap().fit(frames)

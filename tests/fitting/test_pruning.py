@@ -2,8 +2,11 @@
 
 import numpy as np
 import pytest
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
 
 import gapkit
+from gapkit.exceptions import GapkitWarning
 from gapkit.fitting import stages as fitting
 from gapkit.fitting.pruning import account_without, vanished_terms, without_terms
 from gapkit.models.held_out import HeldOutError
@@ -42,6 +45,15 @@ def test_without_a_term_the_mean_is_that_of_a_vanishing_signal(model):
         np.testing.assert_allclose(few.prior, many.prior[:, [0, 2]])
     key = ("forces", 0)
     np.testing.assert_allclose(triangles.items[key].prior, model.triangles.items[key].prior[[0, 2]])
+
+
+def test_the_last_term_that_has_columns_stays(model):
+    """A single atom has no pairs: the term of pairs has no sparse points, and that of environments must not go."""
+    lone = Atoms("Cu", cell=4 * np.eye(3), pbc=[0, 0, 1])
+    lone.calc = SinglePointCalculator(lone, energy=1.0)  # that of the atom, so that nothing is left to explain
+    with pytest.warns(GapkitWarning, match="most evidence"):
+        gap = small_gap(noise="evidence").fit([lone])
+    assert "SOAP" in [type(t.descriptor).__name__ for t in gap.potential_.terms]
 
 
 def test_only_a_term_that_is_faint_and_useless_goes(model):
