@@ -96,7 +96,7 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
     Examples
     --------
-    >>> differences({"seed": 1, "settings": {"noise": 1.0, "folds": 5}}, {"seed": 1, "settings": {"noise": 2.0, "folds": 5}})
+    >>> differences({"seed": 1, "settings": {"noise": 1, "folds": 5}}, {"seed": 1, "settings": {"noise": 2, "folds": 5}})
     ['settings (noise)']
     """
     old, new = _plain(before), _plain(now)

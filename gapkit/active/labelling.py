@@ -113,8 +113,8 @@ class LabelStore:
         differ = differences({"oracle": before}, {"oracle": oracle})
         if differ:
             raise SettingsError(
-                f"{self.folder}: holds labels of another {', '.join(differ)}; give the oracle that they were made with, "
-                "or another folder"
+                f"{self.folder}: holds labels of another {', '.join(differ)}; give the oracle that they were made "
+                "with, or another folder"
             )
 
     def _table(self, atoms: ase.Atoms) -> dict[str, Any]:

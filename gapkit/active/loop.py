@@ -164,8 +164,8 @@ class ActiveLearning:
         differ = differences(before if isinstance(before, dict) else {}, run)
         if differ:
             raise SettingsError(
-                f"{self.root}: holds a run with other {', '.join(differ)}; use what it was made with, or another folder "
-                f"(labels of the same oracle count there too: copy {self.store.folder.name})"
+                f"{self.root}: holds a run with other {', '.join(differ)}; use what it was made with, or another "
+                f"folder (labels of the same oracle count there too: copy {self.store.folder.name})"
             )
 
     def _fingerprint(self) -> dict[str, Any]:
