@@ -96,8 +96,8 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
     Examples
     --------
-    >>> differences({"seed": 1, "settings": {"noise": 1, "folds": 5}}, {"seed": 1, "settings": {"noise": 2, "folds": 5}})
-    ['settings (noise)']
+    >>> differences({"seed": 1, "settings": {"r": 1, "folds": 5}}, {"seed": 1, "settings": {"r": 2, "folds": 5}})
+    ['settings (r)']
     """
     old, new = _plain(before), _plain(now)
     names = []
