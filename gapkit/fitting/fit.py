@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -10,6 +11,7 @@ import numpy as np
 
 from gapkit.exceptions import DataError
 from gapkit.fitting import stages
+from gapkit.fitting.decisions import Decisions
 from gapkit.fitting.rows import accumulate_rows
 from gapkit.fitting.settings import FitSettings
 from gapkit.fitting.training_set import ALWAYS, TrainingSet, in_order, training_set, updated_description
@@ -32,10 +34,18 @@ class Fit:
     folds: np.ndarray
 
 
-def fit_potential(frames: Sequence[LabelledFrame], settings: FitSettings, progress: bool = False) -> Fit:
-    """Fit a potential to labelled frames; see ``gapkit.GAP`` for the settings."""
+def fit_potential(
+    frames: Sequence[LabelledFrame],
+    settings: FitSettings,
+    progress: bool = False,
+    checkpoint: str | os.PathLike | None = None,
+    memory: float | None = None,
+) -> Fit:
+    """Fit a potential to labelled frames; see ``gapkit.GAP`` for the settings, and its ``fit`` for the rest."""
+    decisions = Decisions.of_fit(checkpoint, frames, settings)
+    settings = decisions.seeded(settings)
     with limited_threads(settings.n_jobs):
-        work = stages.Work(thread_count(), partial(progress_bar, show=progress), progress)
+        work = stages.Work(thread_count(), partial(progress_bar, show=progress), progress, decisions, memory)
         with blas_threads(work.n_threads):
             data = in_order(training_set(frames, settings.e0, settings.baseline))
             checked = stages.screen(data, settings, work)
