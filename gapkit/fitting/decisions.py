@@ -1,4 +1,4 @@
-"""Decisions of a fit: what its finished stages chose, kept in a file, so that a fit that was killed goes on behind them.
+"""Decisions of a fit: what its finished stages chose, kept in a file, so that a fit that was killed goes on from there.
 
 Kept are numbers, not matrices: which labels the screening left out, the shape of the default SOAP, noise and signal
 levels. All else is computed again, and the fit is the same to the last bit
@@ -101,16 +101,20 @@ class Decisions:
 
     # ---- the stages
 
-    def seeded(self, settings: FitSettings) -> FitSettings:
-        """The settings with a seed that is kept, where the fit has a file and the user gave no seed."""
-        if self._checkpoint is None or settings.random_state is not None:
+    def settled(self, settings: FitSettings, exact: bool) -> FitSettings:
+        """The settings without what follows from chance or the machine, where the fit has a file.
+
+        That is the seed, where the user gave none, and whether the mean is ``exact``, which depends on the memory.
+        """
+        if self._checkpoint is None:
             return settings
-        seed = self.get("seed", int)
-        if seed is None:
+        known = self.get("settings", lambda table: (int(table["seed"]), bool(table["exact"])))
+        if known is None:
             entropy: Any = np.random.SeedSequence().entropy
-            seed = int(entropy)
-            self.keep("seed", seed)
-        return replace(settings, random_state=seed)
+            known = int(entropy), exact
+            self.keep("settings", {"seed": known[0], "exact": known[1]})
+        seed = known[0] if settings.random_state is None else settings.random_state
+        return replace(settings, random_state=seed, exact=known[1])
 
     def screening(self, data: TrainingSet, e0: Any) -> tuple[TrainingSet, tuple[ScreenedLabel, ...]] | None:
         """The training set without the labels that were left out, and these, of which a warning reminds."""

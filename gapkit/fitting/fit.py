@@ -12,6 +12,7 @@ import numpy as np
 from gapkit.exceptions import DataError
 from gapkit.fitting import stages
 from gapkit.fitting.decisions import Decisions
+from gapkit.fitting.plan import checked_memory
 from gapkit.fitting.rows import accumulate_rows
 from gapkit.fitting.settings import FitSettings
 from gapkit.fitting.training_set import ALWAYS, TrainingSet, in_order, training_set, updated_description
@@ -42,12 +43,12 @@ def fit_potential(
     memory: float | None = None,
 ) -> Fit:
     """Fit a potential to labelled frames; see ``gapkit.GAP`` for the settings, and its ``fit`` for the rest."""
-    decisions = Decisions.of_fit(checkpoint, frames, settings)
-    settings = decisions.seeded(settings)
+    memory, decisions = checked_memory(memory), Decisions.of_fit(checkpoint, frames, settings)
     with limited_threads(settings.n_jobs):
         work = stages.Work(thread_count(), partial(progress_bar, show=progress), progress, decisions, memory)
         with blas_threads(work.n_threads):
             data = in_order(training_set(frames, settings.e0, settings.baseline))
+            settings = decisions.settled(settings, stages.wants_exact(data, settings))
             checked = stages.screen(data, settings, work)
             made = stages.design(checked.data, settings, work)
         with blas_threads(work.n_threads, made.basis.n_columns):

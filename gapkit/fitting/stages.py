@@ -194,8 +194,15 @@ def _shape(
 
 
 def accumulate(data: TrainingSet, made: Design, settings: FitSettings, work: Work) -> Rows:
-    """The rows of all labels, reduced to triangles; says before the long work what it will cost."""
-    plan = plan_line(data, made.basis, settings.n_folds, work.n_threads, made.exact, len(made.own_groups))
+    """The rows of all labels, reduced to triangles; says before the long work what it will cost.
+
+    Raises
+    ------
+    SettingsError
+        For a model that needs more memory than there is.
+    """
+    own = len(made.own_groups)
+    plan = plan_line(data, made.basis, settings.n_folds, work.n_threads, made.exact, own, work.memory)
     if work.progress:
         report(plan)
     triangles = Triangles(made.basis.n_columns, len(made.terms))
