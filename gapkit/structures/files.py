@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import io
 import itertools
+import lzma
 import os
 import re
+import sys
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import ase.io
 from ase import Atoms
-from ase.io.formats import UnknownFileTypeError
+from ase.io.formats import UnknownFileTypeError, open_with_compression
 
 from gapkit.exceptions import DataError
 from gapkit.safe_write import replacing
 
 #: keys of extended XYZ in any capitals, and as ASE knows them
 _USUAL = {"lattice": "Lattice", "properties": "Properties", "pbc": "pbc"}
+#: endings of compressed files that ASE reads
+_COMPRESSED = ([".gz"], [".bz2"], [".xz"])
 _KEYS = re.compile(r"(?i)(?<![\w\"'])(lattice|properties|pbc)\s*=(?=\s*\S)")
 
 
@@ -71,7 +76,7 @@ def _read_file(path: Path) -> list[Atoms]:
         raise DataError(f"{path}: not a file; name the file that holds the frames")
     if path.stat().st_size == 0:
         raise DataError(f"{path}: the file is empty")
-    if path.suffix in (".xyz", ".extxyz"):
+    if _is_xyz(path):
         _check_counts(path)
     frames: list[Atoms] = []
     try:
@@ -95,10 +100,10 @@ def _source(path: Path) -> tuple[Any, str | None]:
 
     ASE takes ``lattice=`` and ``properties=`` for information, and the frame for a cluster without labels.
     """
-    if path.suffix.lower() not in (".xyz", ".extxyz"):
+    if not _is_xyz(path):
         return path, None
-    with open(path, errors="replace") as file:
-        lines = file.readlines()
+    with open_with_compression(str(path), "rb") as file:
+        lines = io.StringIO(file.read().decode(errors="replace"), newline=None).readlines()
     changed, at = False, 0
     while at + 1 < len(lines) and lines[at].strip().isdecimal():
         usual = _KEYS.sub(lambda match: _USUAL[match[1].lower()] + "=", lines[at + 1])
@@ -108,24 +113,31 @@ def _source(path: Path) -> tuple[Any, str | None]:
     return (io.StringIO("".join(lines)), "extxyz") if changed else (path, None)
 
 
+def _is_xyz(path: Path) -> bool:
+    """Whether a name is that of an XYZ file, compressed or not."""
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    return bool({".xyz", ".extxyz"} & set(suffixes[-1:] if suffixes[-1:] not in _COMPRESSED else suffixes[-2:-1]))
+
+
 def _check_counts(path: Path) -> None:
     """:class:`DataError` where a frame of an XYZ file has fewer bytes than its number of atoms says.
 
     ASE would read on behind the end of the file for as many lines: hours for 10^12 atoms.
     """
     line, frame = 1, 0
-    with open(path, "rb") as file:
-        while (header := file.readline(1000).strip()[:400]).isdigit():
-            rest = os.fstat(file.fileno()).st_size - file.tell()
-            n = int(header)
-            if n > rest:
-                raise DataError(
-                    f"{path}: frame {frame}, line {line}: cannot be read: the file ends inside a frame of "
-                    f"{header[:20].decode()} atoms; restore the file, or repair the number"
-                )
-            for _ in itertools.islice(file, n + 1):
-                pass
-            line, frame = line + n + 2, frame + 1
+    try:
+        with open_with_compression(str(path), "rb") as file:
+            while (header := file.readline(1000).strip()[:400]).isdigit():
+                n = int(header)
+                lines = itertools.islice(file, min(n, sys.maxsize - 1) + 1)
+                if n > sum(len(text) for text in lines):  # what is there is read, not as many lines as it says
+                    raise DataError(
+                        f"{path}: frame {frame}, line {line}: cannot be read: the file ends inside a frame of "
+                        f"{header[:20].decode()} atoms; restore the file, or repair the number"
+                    )
+                line, frame = line + n + 2, frame + 1
+    except (OSError, EOFError, zlib.error, lzma.LZMAError):
+        return  # damaged: what ASE says of it is reported
 
 
 def _place(path: Path, n_read: int) -> str:

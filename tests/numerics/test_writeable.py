@@ -47,7 +47,7 @@ def use(gap, frames):
 def frames():
     """Clusters, small cells, and a cell that is searched by bins."""
     small = copper_frames(5, seed=2)
-    return [*small, small[0] * (4, 8, 8), small[1] * (3, 3, 3)]
+    return [*small, small[0] * (2, 4, 4), small[1] * (3, 3, 3)]
 
 
 @pytest.mark.parametrize("terms", ["small", "auto"])
