@@ -40,6 +40,8 @@ _UNSOLVABLE = (
 class Prediction:
     """Predictions for a list of frames; standard deviations are None unless asked for.
 
+    As an array it is its energies: that is what scikit-learn's ``cross_val_predict`` returns.
+
     Attributes
     ----------
     energy, energy_std : (frames,)
@@ -60,6 +62,9 @@ class Prediction:
     forces_std: list[np.ndarray | None] | None = None
     stress_std: list[np.ndarray | None] | None = None
     local_energy_std: list[np.ndarray] | None = None
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.array(self.energy, dtype=dtype)
 
 
 class GAP(ErrorBars, BaseEstimator):

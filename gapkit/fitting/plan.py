@@ -65,7 +65,7 @@ def plan_line(
 
     A fit that needs more memory than ``allowed`` (GB; None: what there is) is refused (:func:`check_memory`).
     """
-    m = basis.n_columns
+    m, n_folds = basis.n_columns, min(n_folds, len(data.frames))
     rows = data.n_rows
     kinds = sum(any(getattr(t, k) is not None for t in data.targets) for k in ("energy", "forces", "virial"))
     memory = max(planned_memory(rows, m, kinds * n_folds), search_memory(rows, m, kinds + n_own, n_folds))

@@ -31,6 +31,10 @@ def test_a_fit_that_is_allowed_less_is_refused(train):
         small_gap().fit(train, memory=0.1)
 
 
+def test_more_folds_than_frames_need_no_more_memory(train):
+    small_gap(folds=10**9).fit(train, memory=1.0)
+
+
 def test_where_the_system_does_not_say_nothing_is_refused(train, monkeypatch):
     monkeypatch.setattr(plan, "memory_limit", lambda: None)
     small_gap().fit(train)
