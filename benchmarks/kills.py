@@ -21,6 +21,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
 import time
 import warnings
 import zipfile
@@ -33,6 +34,7 @@ from typing import Any
 import ase.io
 import numpy as np
 from ase.build import bulk
+from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
@@ -74,6 +76,8 @@ generations = 4
 """
 #: what takes back the changes of a case to modules
 UNDO: list[Callable[[], None]] = []
+#: a child that is left alone for so long (s) hangs
+LONGEST = 120.0
 #: list of the steps that a run has finished, one line each
 STEPS = "steps.log"
 
@@ -378,10 +382,13 @@ class Trial:
         while self.seen["kills"] < n or since:
             pid = child(self.case, self.killed)
             peace = self.seen["kills"] >= n
-            code = ended(pid, None if peace else self.rng.uniform(0, 1.05) ** 2 * self.seconds)
+            code = ended(pid, LONGEST if peace else self.rng.uniform(0, 1.05) ** 2 * self.seconds)
             if code is None:
                 os.kill(pid, signal.SIGKILL)
                 code = ended(pid)
+                if peace:
+                    self.faults.append(f"it did not end within {LONGEST} s")
+                    return
             if code == -signal.SIGKILL:
                 since += 1
                 self.seen["kills"] += 1
@@ -460,6 +467,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
 def run(options: argparse.Namespace) -> int:
     """Exit code: 1 where anything failed."""
     warnings.simplefilter("ignore")
+    tqdm.set_lock(threading.RLock())  # its usual lock is shared by forked processes, and a killed one keeps it
     print(f"{'case':<9} {'s':>6} {'kills':>6} {'ends':>5} {'equal':>6} {'old':>5} {'new':>5} {'temp':>6} {'steps':>6} "
           f"{'faults':>7}", flush=True)  # fmt: skip
     failed = False
