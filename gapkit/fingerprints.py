@@ -113,7 +113,7 @@ def described(value: Any) -> Any:
 
 def _stated(value: Any) -> dict[str, Any]:
     """What an object states of itself."""
-    if is_dataclass(value):
+    if is_dataclass(value) and not hasattr(value, "fingerprint"):
         return {f.name: described(getattr(value, f.name)) for f in fields(value)}
     for name, keywords in (("fingerprint", {}), ("settings", {}), ("get_params", {"deep": False}), ("todict", {})):
         method = getattr(value, name, None)
@@ -121,7 +121,7 @@ def _stated(value: Any) -> dict[str, Any]:
             with suppress(Exception):  # of a class that is not ours
                 table = method(**keywords)
                 kept = {k: v for k, v in table.items() if k not in _PLACES} if isinstance(table, Mapping) else table
-                return {name: described(kept)}
+                return {"parameters": described(kept)}
     return {}
 
 

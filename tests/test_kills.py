@@ -1,4 +1,4 @@
-"""Long runs are killed at random moments (benchmarks/kills.py): files stay whole, and the runs go on to an equal end."""
+"""Long runs, killed at random moments (benchmarks/kills.py): files stay whole, and the runs go on to an equal end."""
 
 import os
 import subprocess

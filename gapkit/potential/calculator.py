@@ -73,8 +73,7 @@ class GAPCalculator(LockedCalculator):
 
     def fingerprint(self) -> dict[str, Any]:
         """What tells this model's labels from those of another, for :func:`gapkit.fingerprints.described`."""
-        p = self.potential
-        return {"trained on": p.metadata.get("training_hash"), "weights": p.alpha, "e0": p.reference.values}
+        return self.potential.fingerprint()
 
     def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes) -> None:
         with self.lock:

@@ -107,6 +107,10 @@ class Potential:
     local_forms: dict[int, LocalForm] = field(default_factory=dict)
     extra: dict[int, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
 
+    def fingerprint(self) -> dict[str, Any]:
+        """What tells this model's predictions from those of another, for :func:`gapkit.fingerprints.described`."""
+        return {"trained on": self.metadata.get("training_hash"), "weights": self.alpha, "e0": self.reference.values}
+
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Unpickle; kernels need what lies in read-only memory as a copy, the posterior does not go to them."""
         posterior = state["posterior"]
