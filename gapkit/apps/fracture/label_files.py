@@ -64,7 +64,7 @@ class LabelFile:
         except KeyError as error:
             raise self._damaged(error) from None
 
-    def history(self, name: str, cluster: Cluster, mode: float) -> LoadingHistory | None:
+    def history(self, name: str, cluster: Cluster) -> LoadingHistory | None:
         """Loading history of a crack; None where it is not finished."""
         found = self._part(f"{name}/history/")
         if not found:
@@ -74,6 +74,7 @@ class LabelFile:
             numbers = zip(found["energies"], found["forces"], found["evaluations"], found["positions"], strict=True)
             states = tuple(Relaxed(x, float(e), float(f), int(n)) for e, f, n, x in numbers)
             ends = [tuple(map(float, found[k])) or None for k in ("rupture", "healing")]
+            mode = float(found["mode"])
             return LoadingHistory(cluster, mode, loads, states, ends[0], ends[1], int(found["broke"]), name)  # type: ignore[arg-type]
         except (KeyError, IndexError, ValueError, TypeError) as error:
             raise self._damaged(error) from None
@@ -100,6 +101,7 @@ def _arrays_of(history: LoadingHistory) -> dict[str, Any]:
     """A loading history as arrays, without its cluster."""
     loads = [asdict(load) for load in history.loads]
     return {
+        "mode": np.array(history.mode),
         "loads": np.array([(k["kI"], k["kII"], *k["strain"]) for k in loads]),
         "positions": np.array([s.positions for s in history.states]),
         "energies": np.array([s.energy for s in history.states]),

@@ -319,7 +319,7 @@ def label_material(
         k = material.griffith(SYSTEMS[name])
         for mode in settings.modes:
             label = f"{name} {np.degrees(mode):.1f}"
-            labels, history = kept.labels(label), kept.history(label, cluster, mode)
+            labels, history = kept.labels(label), kept.history(label, cluster)
             if labels is None or history is None:
                 _start_anew(material, name)
                 start = Load(k * np.cos(mode), k * np.sin(mode))
