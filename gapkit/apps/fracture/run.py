@@ -321,7 +321,6 @@ def label_material(
             label = f"{name} {np.degrees(mode):.1f}"
             labels, history = kept.labels(label), kept.history(label, cluster)
             if labels is None or history is None:
-                _start_anew(material, name)
                 start = Load(k * np.cos(mode), k * np.sin(mode))
                 history = load_both_ways(cluster, start, settings.factor, name=label)
                 labels = label_history(history, stress, settings.every, most=settings.most)
@@ -332,23 +331,11 @@ def label_material(
             label = f"strained {name}"
             labels = kept.labels(label)
             if labels is None:
-                _start_anew(material, name)
                 strains = [(0.0, e, 0.0, 0.0, 0.0, 0.0) for e in settings.strains]
                 labels = label_strained(cluster, strains, stress, name=label)
                 kept.keep(label, labels)
             parts.append(labels)
     return histories, BondLabels.joined(parts)
-
-
-def _start_anew(material: Material, name: str) -> None:
-    """Let the calculator search its pairs anew for the next crack, by asking it for another frame.
-
-    Calculators keep pair lists, whose order decides the last digits: labels must not depend on the crack before, which
-    a run that goes on from a checkpoint does not load.
-    """
-    crystal = material.crystal(SYSTEMS[name])
-    crystal.calc = material.calculator
-    crystal.get_potential_energy()
 
 
 def run_fracture(
