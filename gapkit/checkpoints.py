@@ -82,14 +82,30 @@ class Checkpoint:
             raise DataError(f"{self.path}: not a complete checkpoint ({error}); remove it to start anew") from None
         if form != _FORMAT:
             raise DataError(f"{self.path}: checkpoint of format {form}, this version reads {_FORMAT}; start anew")
-        asked = _plain(self.run)
-        differ = sorted(k for k in {*asked, *run} if asked.get(k) != run.get(k))
+        differ = differences(run, self.run)
         if differ:
             raise SettingsError(
                 f"{self.path}: checkpoint of another run, which differs in {', '.join(differ)}; remove the file, or "
                 "give what it was made with"
             )
         return state
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Names of the entries by which the descriptions of two runs differ; of tables among them, which of their entries.
+
+    Examples
+    --------
+    >>> differences({"seed": 1, "settings": {"r": 1, "folds": 5}}, {"seed": 1, "settings": {"r": 2, "folds": 5}})
+    ['settings (r)']
+    """
+    old, new = _plain(before), _plain(now)
+    names = []
+    for key in sorted(k for k in {*old, *new} if old.get(k) != new.get(k)):
+        tables = [t.get(key) for t in (old, new)]
+        inner = differences(*tables) if all(isinstance(t, dict) for t in tables) else []
+        names.append(f"{key} ({', '.join(inner)})" if inner else key)
+    return names
 
 
 def _plain(run: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ FLOORS = (
     {"checkpoints"},
     {"numerics"},
     {"structures", "kernels", "datasets"},
+    {"fingerprints"},
     {"descriptors"},
     {"models"},
     {"uncertainty"},

@@ -9,10 +9,11 @@ import multiprocessing
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,9 @@ import numpy as np
 from ase.calculators.calculator import PropertyNotImplementedError, all_changes
 from ase.calculators.singlepoint import SinglePointCalculator
 
+from gapkit.checkpoints import differences
 from gapkit.exceptions import DataError, SettingsError
+from gapkit.fingerprints import oracle_description
 from gapkit.potential.locked_calculator import LockedCalculator
 from gapkit.safe_write import make_folder, replacing
 from gapkit.structures.labels import cell_volume
@@ -66,6 +69,10 @@ class StoredLabels(LockedCalculator):
         super().__init__()
         self._known = {frame_key(a): a.calc.results for a in frames}
 
+    def fingerprint(self) -> dict[str, Any]:
+        """The stored labels, for :func:`gapkit.fingerprints.described`."""
+        return self._known
+
     def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes) -> None:
         super().calculate(atoms, properties, system_changes)
         key = frame_key(self.atoms)
@@ -78,6 +85,8 @@ class StoredLabels(LockedCalculator):
 
 class LabelStore:
     """A folder of labels, one file per frame: there or not there, never half.
+
+    Each label says which oracle made it.
 
     Oracles that work with files in ASE's way (``directory``) do so in ``runs/KEY-0`` below it, KEY being the frame's
     (:func:`frame_key`), and in ``runs/KEY-1`` and so on where they are asked again: no run sees the files of another.
@@ -94,6 +103,27 @@ class LabelStore:
     def path(self, atoms: ase.Atoms) -> Path:
         """The file of a frame's label."""
         return self.folder / f"{frame_key(atoms)}.json"
+
+    def check_oracle(self, atoms: ase.Atoms, oracle: Mapping[str, Any]) -> None:
+        """Raise :class:`SettingsError` where the label of a frame was made by another oracle; older ones do not say.
+
+        ``oracle`` is a description by :func:`gapkit.fingerprints.oracle_description`.
+        """
+        before = self._table(atoms).get("oracle", oracle)
+        differ = differences({"oracle": before}, {"oracle": oracle})
+        if differ:
+            raise SettingsError(
+                f"{self.folder}: holds labels of another {', '.join(differ)}; give the oracle that they were made "
+                "with, or another folder"
+            )
+
+    def _table(self, atoms: ase.Atoms) -> dict[str, Any]:
+        """Content of the file of a frame's label."""
+        path = self.path(atoms)
+        try:
+            return dict(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            raise DataError(f"{path}: not a label ({error}); remove the file to label the frame again") from None
 
     @contextmanager
     def run_folder(self, atoms: ase.Atoms, chosen: str | os.PathLike = ".") -> Iterator[Path]:
@@ -129,25 +159,38 @@ class LabelStore:
         DataError
             Where there is no label, or its file is not one.
         """
-        path = self.path(atoms)
+        table = self._table(atoms)
+        if "failed" in table:
+            return None
         try:
-            table = json.loads(path.read_text(encoding="utf-8"))
-            if "failed" in table:
-                return None
             labelled = frame_from_dict(table["frame"])
             labels = {k: np.array(v) if k != "energy" else float(v) for k, v in table["labels"].items()}
-        except (OSError, ValueError, KeyError) as error:
-            raise DataError(f"{path}: not a label ({error}); remove the file to label the frame again") from None
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            where = self.path(atoms)
+            raise DataError(f"{where}: not a label ({error}); remove the file to label the frame again") from None
         labelled.calc = SinglePointCalculator(labelled, **labels)
         return labelled
 
     def failure(self, atoms: ase.Atoms) -> str | None:
         """Why the oracle failed for a frame; None where it did not."""
-        return json.loads(self.path(atoms).read_text(encoding="utf-8")).get("failed")
+        return self._table(atoms).get("failed")
 
 
-def _label(folder: str, frame: dict[str, Any], make: Callable[[], Any], retries: int) -> None:
-    """In a worker: label one frame and write the result, or the failure after so many retries."""
+@dataclass(frozen=True)
+class _Oracle:
+    """What makes calculators, and the description that is kept with each label."""
+
+    make: Callable[[], Any]
+    description: dict[str, Any]
+
+
+def _label(
+    folder: str, frame: dict[str, Any], make: Callable[[], Any], retries: int, oracle: Mapping[str, Any] | None = None
+) -> None:
+    """In a worker: label one frame and write the result, or the failure after so many retries.
+
+    ``oracle`` is the description that is kept with the label.
+    """
     store, atoms = LabelStore(folder), frame_from_dict(frame)
     result: dict[str, Any] = {}
     for _ in range(retries + 1):
@@ -161,7 +204,7 @@ def _label(folder: str, frame: dict[str, Any], make: Callable[[], Any], retries:
         except Exception as error:  # an oracle is somebody else's program and raises what it likes
             result = {"frame": frame, "failed": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"}
     with replacing(store.path(atoms)) as temporary:
-        temporary.write_text(json.dumps(result), encoding="utf-8")
+        temporary.write_text(json.dumps({**result, "oracle": oracle} if oracle else result), encoding="utf-8")
 
 
 def _end_with_parent(parent: int) -> None:
@@ -223,23 +266,27 @@ def label_frames(
     Raises
     ------
     SettingsError
-        For a number of workers or retries that cannot work.
+        For a number of workers or retries that cannot work, and a store with labels of another oracle.
     """
     if workers < 0 or retries < 0:
         raise SettingsError(f"workers and retries must be at least 0, not {workers} and {retries}")
+    oracle = _Oracle(make, oracle_description(make) if len(frames) else {})
+    for atoms in frames:
+        if atoms in store:
+            store.check_oracle(atoms, oracle.description)
     waiting = list({frame_key(a): a for a in frames if a not in store}.values())
     if workers == 0:
         for atoms in waiting:
-            _label(str(store.folder), frame_to_dict(atoms), make, retries)
+            _label(str(store.folder), frame_to_dict(atoms), make, retries, oracle.description)
             on_label()
     else:
-        _in_processes(waiting, make, store, workers, retries, on_label)
+        _in_processes(waiting, oracle, store, workers, retries, on_label)
     return [labelled for atoms in frames if (labelled := store.get(atoms)) is not None]
 
 
 def _in_processes(
     waiting: list[ase.Atoms],
-    make: Callable[[], Any],
+    oracle: _Oracle,
     store: LabelStore,
     workers: int,
     retries: int,
@@ -250,7 +297,7 @@ def _in_processes(
     together = True
     while waiting:
         batch = waiting if together else waiting[:1]
-        _one_pool(batch, make, store, workers, retries, on_label)
+        _one_pool(batch, oracle, store, workers, retries, on_label)
         left = [a for a in waiting if a not in store]
         if not together and left and left[0] is waiting[0]:
             key = frame_key(left[0])
@@ -258,6 +305,7 @@ def _in_processes(
             if deaths[key] > retries:
                 with replacing(store.path(left[0])) as temporary:
                     died = {"frame": frame_to_dict(left[0]), "failed": "the oracle's process died"}
+                    died["oracle"] = oracle.description
                     temporary.write_text(json.dumps(died), encoding="utf-8")
                 on_label()
                 left = left[1:]
@@ -267,7 +315,7 @@ def _in_processes(
 
 def _one_pool(
     batch: Sequence[ase.Atoms],
-    make: Callable[[], Any],
+    oracle: _Oracle,
     store: LabelStore,
     workers: int,
     retries: int,
@@ -277,7 +325,8 @@ def _one_pool(
     context = multiprocessing.get_context("spawn")
     size = min(workers, len(batch))
     with ProcessPoolExecutor(size, context, _end_with_parent, (os.getpid(),)) as pool:
-        jobs: list[Future] = [pool.submit(_label, str(store.folder), frame_to_dict(a), make, retries) for a in batch]
+        work = (oracle.make, retries, oracle.description)
+        jobs: list[Future] = [pool.submit(_label, str(store.folder), frame_to_dict(a), *work) for a in batch]
         for job in as_completed(jobs):
             try:
                 job.result()

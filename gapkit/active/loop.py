@@ -17,10 +17,13 @@ from sklearn.base import clone
 from gapkit.active.acquisition import Acquisition, Candidates, DOptimal
 from gapkit.active.explorers import Explorer
 from gapkit.active.labelling import LabelStore, frame_from_dict, frame_key, frame_to_dict, label_frames
+from gapkit.checkpoints import differences
 from gapkit.estimators.gap import GAP, load
 from gapkit.exceptions import DataError, GapkitError, SettingsError
+from gapkit.fingerprints import oracle_description, run_fingerprint
 from gapkit.progress import progress_bar, report
 from gapkit.safe_write import replacing
+from gapkit.structures.labels import labelled_frames
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,9 @@ class ActiveLearning:
         between the triangles are updated. ``inf``: never.
     seed
     settings
-        JSON-ready: what a run in this folder must not differ in (the command line passes its configuration).
+        JSON-ready: what else a run in this folder must not differ in (the command line passes its configuration).
+        Initial frames and their labels, test frames, model, explorer, acquisition, batch, seed, oracle and version are
+        compared in any case.
     """
 
     folder: str | os.PathLike
@@ -152,15 +157,31 @@ class ActiveLearning:
             temporary.write_text(json.dumps(table, indent=1), encoding="utf-8")
 
     def _check_settings(self) -> None:
-        mine = json.loads(json.dumps({"seed": self.seed, "batch": self.batch, **self.settings}))
-        before = self._read("settings.json")
+        run, before = self._fingerprint(), self._read("settings.json")
         if before is None:
-            self._write("settings.json", mine)
-        elif before != mine:
-            changed = sorted(k for k in {*mine, *before} if mine.get(k) != before.get(k))
+            self._write("settings.json", run)
+            return
+        differ = differences(before if isinstance(before, dict) else {}, run)
+        if differ:
             raise SettingsError(
-                f"{self.root}: holds a run with other settings ({', '.join(changed)}); use those, or another folder"
+                f"{self.root}: holds a run with other {', '.join(differ)}; use what it was made with, or another "
+                f"folder (labels of the same oracle count there too: copy {self.store.folder.name})"
             )
+
+    def _fingerprint(self) -> dict[str, Any]:
+        """All that the course of the run depends on, but for its end."""
+        gap = self._unfitted
+        keys = (gap.energy_key, gap.forces_key, gap.virial_key)
+        chosen = {name: getattr(self, name) for name in ("seed", "batch", "refit_growth", "explorer", "acquisition")}
+        model = {name: value for name, value in gap.get_params(deep=False).items() if name != "n_jobs"}
+        settings = {**chosen, "model": model}
+        settings |= {name: [settings.get(name), given] for name, given in self.settings.items()}
+        frames = labelled_frames(list(self.initial), *keys, require_labels=False)
+        run = run_fingerprint(frames, settings, oracle_description(self.make_oracle))
+        if self.test:
+            tests = run_fingerprint(labelled_frames(list(self.test), *keys, require_labels=False), {})
+            run["test frames"] = [tests["frames"], tests["labels"]]
+        return run
 
     def _baseline(self) -> Any:
         """What :func:`gapkit.load` must be given: a calculator that a model file cannot hold, else None."""
@@ -181,7 +202,7 @@ class ActiveLearning:
         Raises
         ------
         SettingsError
-            For a folder that holds a run with other settings.
+            For a folder that holds a run with other frames, labels, settings, oracle or version, with what differs.
         DataError
             Where the oracle failed for all initial frames, or a file of the folder was damaged.
         """

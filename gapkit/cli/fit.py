@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gapkit.exceptions import SettingsError, SpeciesError
@@ -23,6 +25,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--fast", action="store_true", help="a fit in seconds, less accurate (docs/ACCURACY.md)")
     size.add_argument("--tune", metavar="TIME", help="search over kernel shapes for this long: 90s, 10m, 2h")
+    parser.add_argument(
+        "--checkpoint", metavar="FILE", help="keep there what finished stages chose: the same command goes on from it"
+    )
+    parser.add_argument("--memory", type=float, metavar="GB", help="memory to plan for (default: what there is)")
     parser.add_argument(
         "--last-digits", action="store_true", help="fit once more with noise of 1e-12, and keep how far that moves it"
     )
@@ -46,6 +52,11 @@ def run(options: argparse.Namespace) -> None:
     gap = GAP(**(read_config(options.config) if options.config else {}))
     if (options.fast or minutes) and not isinstance(gap.terms, str):
         raise SettingsError("--fast and --tune choose the terms, which the configuration gives: leave out one of them")
+    if minutes and (options.checkpoint or options.memory is not None):
+        raise SettingsError("--tune keeps its own trials: leave out --checkpoint and --memory")
+    checkpoint = output_path(options.checkpoint) if options.checkpoint else None
+    if checkpoint is not None and same_file(checkpoint, target):
+        raise SettingsError(f"--checkpoint and --output are both {options.checkpoint}; give two names")
     frames = read_labelled(options.train, gap, check_contacts)
     keys = (gap.energy_key, gap.forces_key, gap.virial_key)
     alone = {f.index for f in labelled_frames(frames, *keys, require_labels=False) if f.is_isolated_atom}
@@ -66,7 +77,7 @@ def run(options: argparse.Namespace) -> None:
     else:
         if options.fast:
             gap.set_params(terms=list(fast_terms(frames, gap)))
-        gap.fit(frames, progress=not options.quiet)
+        gap.fit(frames, progress=not options.quiet, checkpoint=checkpoint, memory=options.memory)
     if options.last_digits:
         print(last_digits(gap, frames, progress=not options.quiet))
     gap.save(target, updatable=options.updatable)
@@ -87,6 +98,11 @@ def read_config(path: str) -> dict[str, Any]:
     except SettingsError as error:
         raise SettingsError(f"{path}: {error}") from None
     return table
+
+
+def same_file(one: Path, two: Path) -> bool:
+    """Whether two names are those of one file, links followed."""
+    return os.path.realpath(one) == os.path.realpath(two)
 
 
 def budget(text: str) -> float:

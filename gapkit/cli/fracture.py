@@ -30,6 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_settings(parser, FractureSettings, skip=("modes",))
     parser.add_argument("--seed", type=int, default=0, help="of the choice of sparse points (default 0)")
     parser.add_argument("--json", metavar="FILE", help="write the numbers there")
+    parser.add_argument(
+        "--checkpoint", metavar="FILE", help="keep finished cracks there: the same command goes on from it"
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
 
 
@@ -37,6 +40,7 @@ def run(options: argparse.Namespace) -> None:
     """Label cracks of a silicon potential, learn a fracture potential, predict crack systems left out."""
     picture = picture_path(options.output)
     target = output_path(options.json) if options.json else None
+    checkpoint = output_path(options.checkpoint) if options.checkpoint else None
     gap = load(options.model) if options.model else None
     calculator = gap.calculator() if gap else CleavingSilicon()
     defaults = {"modes": tuple(np.radians(MODES))} | ({"cutoff": gap.potential_.r_cut} if gap else {})
@@ -46,8 +50,9 @@ def run(options: argparse.Namespace) -> None:
     wanted = FractureSettings.from_dict(table)
     settings = replace(wanted, radius=max(wanted.radius, 2.2 * wanted.cutoff))  # the free part holds a few cutoffs
     result = run_fracture(
-        Material.measured(calculator), settings, random_state=options.seed, progress=not options.quiet
-    )
+        Material.measured(calculator), settings, checkpoint=checkpoint, random_state=options.seed,
+        progress=not options.quiet,
+    )  # fmt: skip
     print(result)
     fracture_figure(result, picture)
     print(f"written: {picture}")

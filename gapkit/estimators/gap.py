@@ -41,6 +41,8 @@ _UNSOLVABLE = (
 class Prediction:
     """Predictions for a list of frames; standard deviations are None unless asked for.
 
+    As an array it is its energies: that is what scikit-learn's ``cross_val_predict`` returns.
+
     Attributes
     ----------
     energy, energy_std : (frames,)
@@ -61,6 +63,9 @@ class Prediction:
     forces_std: list[np.ndarray | None] | None = None
     stress_std: list[np.ndarray | None] | None = None
     local_energy_std: list[np.ndarray] | None = None
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.array(self.energy, dtype=dtype)
 
 
 class GAP(ErrorBars, BaseEstimator):
@@ -156,7 +161,14 @@ class GAP(ErrorBars, BaseEstimator):
     def _frames(self, X: Any, require_labels: bool = True):
         return labelled_frames(X, self.energy_key, self.forces_key, self.virial_key, require_labels)
 
-    def fit(self, X: Sequence[ase.Atoms], y: Any = None, progress: bool = False) -> GAP:
+    def fit(
+        self,
+        X: Sequence[ase.Atoms],
+        y: Any = None,
+        progress: bool = False,
+        checkpoint: str | os.PathLike | None = None,
+        memory: float | None = None,
+    ) -> GAP:
         """Fit to labelled frames.
 
         Parameters
@@ -167,13 +179,20 @@ class GAP(ErrorBars, BaseEstimator):
             Ignored; labels travel with the frames.
         progress
             Show progress bars, one line of what is to come, and held-out errors.
+        checkpoint
+            File that keeps what finished stages chose: which labels are left out, the shape of SOAP, noise and signal
+            levels. A fit that was killed goes on behind these stages when it is called again, and its result is the
+            same to the last bit.
+        memory
+            Memory (GB) that the fit may plan for; a fit that needs more is refused before its long work. Default: what
+            the machine has and the process's limits and control group allow.
 
         Raises
         ------
         DataError
-            A frame or label that cannot be used, by index and key.
+            A frame or label that cannot be used, by index and key; a checkpoint that is damaged or cannot be written.
         SettingsError
-            A parameter that cannot work.
+            A parameter that cannot work; a checkpoint of another fit; a fit that needs more memory than there is.
         NumericsError
             Where a factorisation fails.
         """
@@ -185,7 +204,7 @@ class GAP(ErrorBars, BaseEstimator):
         for frame in frames:
             check_contacts(frame.atoms, f"frame {frame.index}")
         try:
-            fit = fit_potential(frames, settings, progress)
+            fit = fit_potential(frames, settings, progress, checkpoint, memory)
         except np.linalg.LinAlgError as error:
             raise NumericsError(_UNSOLVABLE.format(error)) from error
         self._fit: Fit | None = fit

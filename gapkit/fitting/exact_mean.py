@@ -40,7 +40,8 @@ from gapkit.models.observations import ISOLATED, Targets, group_name
 from gapkit.models.terms import Term
 from gapkit.numerics.label_covariances import covariances
 from gapkit.numerics.lower_panels import LowerPanels
-from gapkit.numerics.threads import blas_threads, map_blocks, physical_memory
+from gapkit.numerics.memory import memory_limit
+from gapkit.numerics.threads import blas_threads, map_blocks
 from gapkit.structures.structure import Structure
 from gapkit.uncertainty.calibration import EXACT_SHARE
 
@@ -184,7 +185,8 @@ def within_reach(data: TrainingSet) -> bool:
     if any(f.atoms.pbc.any() for f in data.frames):
         return False
     n = data.n_rows
-    memory = physical_memory() or 8e9  # a system that does not say is taken for a small one
+    limit = memory_limit()
+    memory = 8e9 if limit is None else limit.size  # a system that does not say is taken for a small one
     return n <= MOST_LABELS and _products(data) + n**3 <= MOST_FLOPS and 4.0 * n * n < 0.4 * memory
 
 

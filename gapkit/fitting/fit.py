@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -10,6 +11,8 @@ import numpy as np
 
 from gapkit.exceptions import DataError
 from gapkit.fitting import stages
+from gapkit.fitting.decisions import Decisions
+from gapkit.fitting.plan import checked_memory
 from gapkit.fitting.rows import accumulate_rows
 from gapkit.fitting.screening import Findings
 from gapkit.fitting.settings import FitSettings
@@ -34,12 +37,20 @@ class Fit:
     findings: Findings = field(default_factory=Findings)
 
 
-def fit_potential(frames: Sequence[LabelledFrame], settings: FitSettings, progress: bool = False) -> Fit:
-    """Fit a potential to labelled frames; see ``gapkit.GAP`` for the settings."""
+def fit_potential(
+    frames: Sequence[LabelledFrame],
+    settings: FitSettings,
+    progress: bool = False,
+    checkpoint: str | os.PathLike | None = None,
+    memory: float | None = None,
+) -> Fit:
+    """Fit a potential to labelled frames; see ``gapkit.GAP`` for the settings, and its ``fit`` for the rest."""
+    memory, decisions = checked_memory(memory), Decisions.of_fit(checkpoint, frames, settings)
     with limited_threads(settings.n_jobs):
-        work = stages.Work(thread_count(), partial(progress_bar, show=progress), progress)
+        work = stages.Work(thread_count(), partial(progress_bar, show=progress), progress, decisions, memory)
         with blas_threads(work.n_threads):
             data = in_order(training_set(frames, settings.e0, settings.baseline))
+            settings = decisions.settled(settings, stages.wants_exact(data, settings))
             checked = stages.screen(data, settings, work)
             made = stages.design(checked.data, settings, work)
         with blas_threads(work.n_threads, made.basis.n_columns):

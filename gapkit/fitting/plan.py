@@ -2,37 +2,76 @@
 
 from __future__ import annotations
 
-import warnings
+from typing import Any
 
-from gapkit.exceptions import GapkitWarning
+from gapkit.checks import is_number
+from gapkit.exceptions import SettingsError
 from gapkit.fitting.exact_mean import cost
 from gapkit.fitting.level_choice import LAST_BYTES, LAST_COLUMNS, SEARCH_COLUMNS, WORTH_LAST
 from gapkit.fitting.training_set import TrainingSet
 from gapkit.models.basis import SparseBasis
-from gapkit.numerics.threads import physical_memory
+from gapkit.numerics.memory import MemoryLimit, memory_limit
 
 #: evaluations of the objective that the last stage of the level search takes, about
 LAST_EVALUATIONS = 30
 
 
+def checked_memory(memory: Any) -> float | None:
+    """Memory (GB) that a fit may plan for, if it is None or a positive number; infinity is one."""
+    if memory is None or memory == float("inf") or (is_number(memory) and memory > 0):
+        return memory
+    raise SettingsError(f"memory must be a positive number (GB), or None for what there is, not {memory!r:.80}")
+
+
+def check_memory(needed: float, m: int, exact: bool, memory: float | None = None) -> None:
+    """Refuse a fit that needs more memory than it may have.
+
+    Parameters
+    ----------
+    needed
+        Memory (GB) that the fit needs, about.
+    m
+        Sparse points.
+    exact
+        Whether the mean is made of all labels, whose matrix then takes the most.
+    memory
+        Memory (GB) that it may have; None: :func:`gapkit.numerics.memory.memory_limit`.
+
+    Raises
+    ------
+    SettingsError
+        With the remedy.
+    """
+    limit = memory_limit() if memory is None else MemoryLimit(1e9 * memory, "memory= allows")
+    if limit is None or needed <= 1e-9 * limit.size:
+        return
+    fewer = "exact=False" if exact else f"fewer sparse points, for example sparse={max(1, m // 2)}"
+    raise SettingsError(
+        f"the fit needs about {needed:.3g} GB, more than {limit.source} ({1e-9 * limit.size:.3g} GB); use {fewer}, or "
+        f"try all the same with fit(memory={1.01 * needed:.3g}) or gapkit fit --memory {1.01 * needed:.3g}"
+    )
+
+
 def plan_line(
-    data: TrainingSet, basis: SparseBasis, n_folds: int, n_threads: int, exact: bool = False, n_own: int = 0
+    data: TrainingSet,
+    basis: SparseBasis,
+    n_folds: int,
+    n_threads: int,
+    exact: bool = False,
+    n_own: int = 0,
+    allowed: float | None = None,
 ) -> str:
-    """One line before the long work: rows, sparse points, memory, time; ``n_own`` noise groups beyond the kinds."""
-    m = basis.n_columns
+    """One line before the long work: rows, sparse points, memory, time; ``n_own`` noise groups beyond the kinds.
+
+    A fit that needs more memory than ``allowed`` (GB; None: what there is) is refused (:func:`check_memory`).
+    """
+    m, n_folds = basis.n_columns, min(n_folds, len(data.frames))
     rows = data.n_rows
     kinds = sum(any(getattr(t, k) is not None for t in data.targets) for k in ("energy", "forces", "virial"))
     memory = max(planned_memory(rows, m, kinds * n_folds), search_memory(rows, m, kinds + n_own, n_folds))
     more, longer = cost(data) if exact else (0.0, 0.0)
     memory += more
-    there = physical_memory()
-    if there is not None and memory > 1e-9 * there:
-        warnings.warn(
-            f"the fit needs about {memory:.0f} GB, more than this machine has ({1e-9 * there:.0f} GB); use fewer "
-            f"sparse points, for example sparse={m // 2}",
-            GapkitWarning,
-            stacklevel=5,
-        )
+    check_memory(memory, m, more > 0.5 * memory, allowed)
     atoms = sum(t.n_atoms for t in data.targets)
     features = max(b.points.shape[1] for b in basis.blocks)
     columns = min(130.0, 3.0 * atoms / len(data.frames) + 6.0)

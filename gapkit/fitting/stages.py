@@ -11,6 +11,7 @@ import numpy as np
 
 from gapkit.exceptions import GapkitWarning, SettingsError
 from gapkit.fitting.candidates import choose_sparse_points, choose_terms, gather_pool
+from gapkit.fitting.decisions import Decisions
 from gapkit.fitting.domain_limits import domain_sample, measured_domain
 from gapkit.fitting.exact_mean import LabelCovariances, suits, within_reach
 from gapkit.fitting.level_choice import EnergySample, choose_levels, kept_rows, own_groups
@@ -50,11 +51,25 @@ FEWEST_ENERGIES = 10
 
 @dataclass(frozen=True)
 class Work:
-    """How the work of a fit is done: threads, and what shows its progress."""
+    """How the work of a fit is done.
+
+    Attributes
+    ----------
+    n_threads
+        Threads.
+    bar, progress
+        Makes progress bars; whether they are shown.
+    decisions
+        What earlier runs of the same fit decided.
+    memory
+        Memory (GB) that the fit may plan for; None: what there is.
+    """
 
     n_threads: int
     bar: Callable[..., Any]
     progress: bool = False
+    decisions: Decisions = field(default_factory=Decisions)
+    memory: float | None = None
 
 
 @dataclass(frozen=True)
@@ -143,8 +158,13 @@ def screen(data: TrainingSet, settings: FitSettings, work: Work) -> Screened:
     """Leave out labels that contradict all others, where that is asked for; a warning names them."""
     if not settings.screen:
         return Screened(data)
+    known = work.decisions.screening(data, settings.e0)
+    if known is not None:
+        return Screened(*known)
     terms = choose_terms(settings.terms, data, settings.sparse, wants_exact(data, settings))
-    return Screened(*screened(data, terms, settings.e0, work.n_threads, work.bar))
+    checked = Screened(*screened(data, terms, settings.e0, work.n_threads, work.bar))
+    work.decisions.keep_screening(checked.findings)
+    return checked
 
 
 def wants_exact(data: TrainingSet, settings: FitSettings) -> bool:
@@ -167,7 +187,7 @@ def design(data: TrainingSet, settings: FitSettings, work: Work) -> Design:
         warn_of_touched_shells(terms, [frame.atoms for frame in data.frames])
     shapes: list[Shape] = []
     if settings.all_auto and not exact and settings.n_folds > 1 and worthwhile(data):
-        terms, shapes = choose_shape(terms, data, settings.noise, settings.n_folds, work.n_threads, work.bar)
+        terms, shapes = _shape(terms, data, settings, work)
     if exact and not suits(terms):
         raise SettingsError("exact=True needs one SOAP term, with the kernel DotProduct(2)")
     pool = gather_pool(data, terms, rng, work.bar)
@@ -176,9 +196,28 @@ def design(data: TrainingSet, settings: FitSettings, work: Work) -> Design:
     return Design(terms, basis, folds, own_groups(data, settings.noise), exact, tuple(shapes))
 
 
+def _shape(
+    terms: tuple[Term, ...], data: TrainingSet, settings: FitSettings, work: Work
+) -> tuple[tuple[Term, ...], list[Shape]]:
+    """The terms with the best shape of SOAP, and what was tried."""
+    known = work.decisions.shape(data.species)
+    if known is not None:
+        return known
+    found = choose_shape(terms, data, settings.noise, settings.n_folds, work.n_threads, work.bar)
+    work.decisions.keep_shape(*found)
+    return found
+
+
 def accumulate(data: TrainingSet, made: Design, settings: FitSettings, work: Work) -> Rows:
-    """The rows of all labels, reduced to triangles; says before the long work what it will cost."""
-    plan = plan_line(data, made.basis, settings.n_folds, work.n_threads, made.exact, len(made.own_groups))
+    """The rows of all labels, reduced to triangles; says before the long work what it will cost.
+
+    Raises
+    ------
+    SettingsError
+        For a model that needs more memory than there is.
+    """
+    own = len(made.own_groups)
+    plan = plan_line(data, made.basis, settings.n_folds, work.n_threads, made.exact, own, work.memory)
     if work.progress:
         report(plan)
     triangles = Triangles(made.basis.n_columns, len(made.terms))
@@ -192,10 +231,14 @@ def accumulate(data: TrainingSet, made: Design, settings: FitSettings, work: Wor
 def find(made: Design, rows: Rows, settings: FitSettings, work: Work) -> FoundLevels:
     """Noise and signal levels; terms whose signal vanished leave the model."""
     basis, terms, triangles = made.basis, made.terms, rows.triangles
-    given = settings.noise
-    if one_fold_of_few(triangles, rows.data):
-        given = replace(given, objective="evidence")
-    levels, account = choose_levels(triangles, basis, rows.data, terms, given, work.bar, rows.sample, work.n_threads)
+    known = work.decisions.levels(triangles.groups, len(terms))
+    if known is None:
+        given = settings.noise
+        if one_fold_of_few(triangles, rows.data):
+            given = replace(given, objective="evidence")
+        known = choose_levels(triangles, basis, rows.data, terms, given, work.bar, rows.sample, work.n_threads)
+        work.decisions.keep_levels(*known)
+    levels, account = known
     gone, account = account["vanished"], account_without(account, terms)
     account["shapes"] = [[str(s), s.score] for s in made.shapes if np.isfinite(s.score)]
     if gone:

@@ -12,6 +12,7 @@ import itertools
 import json
 import os
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -21,14 +22,16 @@ import numpy as np
 from ase import Atoms
 from sklearn.base import clone
 
+from gapkit.checkpoints import differences
 from gapkit.estimators.gap import GAP
-from gapkit.exceptions import DataError, NumericsError, SettingsError
+from gapkit.exceptions import DataError, GapkitWarning, NumericsError, SettingsError
+from gapkit.fingerprints import run_fingerprint
 from gapkit.fitting.default_terms import default_terms
 from gapkit.model_selection.learning_curves import nested_subsets
 from gapkit.models.levels import kind_of
 from gapkit.models.terms import Term, term_from_settings
 from gapkit.safe_write import replacing
-from gapkit.structures.labels import labelled_frames
+from gapkit.structures.labels import LabelledFrame, labelled_frames
 
 #: share of frames and of sparse points in each round; the survivors of a round are this share of its candidates
 ROUNDS, SURVIVORS = (0.25, 0.5, 1.0), 0.4
@@ -114,12 +117,16 @@ def _sample_terms(frames: Sequence[Atoms], gap: GAP, fast: bool) -> tuple[Term, 
     bonded = bonded_frames(frames)
     if not bonded:
         raise DataError("all frames are isolated atoms: there is nothing to learn; add bonded frames")
-    labelled = labelled_frames(list(frames), gap.energy_key, gap.forces_key, gap.virial_key, require_labels=False)
+    labelled = _labelled(frames, gap)
     n_labels = sum(
         (f.energy is not None) + (f.forces is not None) * 3 * f.n_atoms + (f.virial is not None) * 6 for f in labelled
     )
     species = {int(z) for a in bonded for z in a.numbers}
     return default_terms(bonded[:: max(1, len(bonded) // 200)], n_labels, len(species), fast)
+
+
+def _labelled(frames: Sequence[Atoms], gap: GAP) -> list[LabelledFrame]:
+    return labelled_frames(list(frames), gap.energy_key, gap.forces_key, gap.virial_key, require_labels=False)
 
 
 def fast_terms(frames: Sequence[Atoms], gap: GAP | None = None) -> tuple[Term, ...]:
@@ -165,7 +172,8 @@ def tune(
         Candidates; default: :func:`candidates`.
     state
         File in which finished trials are kept (JSON): a search that was killed goes on from it. Trials of other
-        frames or candidates in it do not count.
+        candidates in it do not count. Those of other frames, labels, parameters or versions do not either, are replaced
+        by new ones, and a warning says what differs.
     callback
         Called with every finished trial, those of ``state`` excepted.
 
@@ -182,7 +190,8 @@ def tune(
     left = list(candidates(frames, gap) if choices is None else choices)
     if not left:
         raise SettingsError("give at least one candidate")
-    known = _read_state(state, frames)
+    run = _fingerprint(gap, frames) if state is not None else {}
+    known = _read_state(state, run)
     tuning, end = Tuning(best=left[0]), time.monotonic() + 60 * minutes
     isolated = [len(a) == 1 and not a.pbc.any() for a in frames]
     labels = [None if alone else str(a.info.get("config_type")) for a, alone in zip(frames, isolated, strict=True)]
@@ -197,7 +206,7 @@ def tune(
                     return clone(gap).set_params(terms=tuning.best.made()).fit(frames), tuning
                 trial = _judge(gap, candidate, number, share, [frames[k] for k in subset])
                 known[candidate.key, number] = trial
-                _write_state(state, frames, known)
+                _write_state(state, run, known)
                 if callback is not None:
                     callback(trial)
             tuning.trials.append(trial)
@@ -241,31 +250,38 @@ def held_out_error(gap: GAP, kind: str) -> float | None:
     return float(np.sqrt(sum(weight[g] * mine[g] ** 2 for g in mine) / sum(weight.values())))
 
 
-def _fingerprint(frames: Sequence[Atoms]) -> str:
-    digest = hashlib.sha256()
-    for a in frames:
-        for part in (a.numbers, a.positions, a.cell.array, a.pbc):
-            digest.update(np.ascontiguousarray(part).tobytes())
-    return digest.hexdigest()
+def _fingerprint(gap: GAP, frames: Sequence[Atoms]) -> dict[str, Any]:
+    """All that the score of a candidate depends on, but for the candidate."""
+    settings = {name: value for name, value in gap.get_params(deep=False).items() if name != "terms"}
+    return run_fingerprint(_labelled(frames, gap), settings)
 
 
-def _read_state(state: str | os.PathLike | None, frames: Sequence[Atoms]) -> dict[tuple[str, int], Trial]:
-    """Finished trials of an earlier run on the same frames."""
+def _read_state(state: str | os.PathLike | None, run: Mapping[str, Any]) -> dict[tuple[str, int], Trial]:
+    """Finished trials of an earlier search with the same frames, labels and parameters."""
     if state is None or not Path(state).is_file():
         return {}
     try:
         table = json.loads(Path(state).read_text(encoding="utf-8"))
-        trials = [Trial(**t) for t in table["trials"]] if table["frames"] == _fingerprint(frames) else []
-    except (OSError, ValueError, KeyError, TypeError):
+        trials = [Trial(**t) for t in table["trials"]]
+        differ = differences(dict(table.get("run", {})), run)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise SettingsError(f"{state}: is no record of a search; remove it or name another file") from None
+    if differ:
+        warnings.warn(
+            f"{state}: its trials do not count, because they were made with other {', '.join(differ)}; they are made "
+            "again and replaced: to keep them, give another file",
+            GapkitWarning,
+            stacklevel=3,
+        )
+        return {}
     return {(t.key, t.round): t for t in trials}
 
 
 def _write_state(
-    state: str | os.PathLike | None, frames: Sequence[Atoms], known: Mapping[tuple[str, int], Trial]
+    state: str | os.PathLike | None, run: Mapping[str, Any], known: Mapping[tuple[str, int], Trial]
 ) -> None:
     if state is None:
         return
-    table = {"frames": _fingerprint(frames), "trials": [asdict(t) for t in known.values()]}
+    table = {"run": run, "trials": [asdict(t) for t in known.values()]}
     with replacing(state) as temporary:
         temporary.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")

@@ -83,11 +83,3 @@ def map_blocks(
         if n_threads == 1 or len(blocks) < 2:
             return [function(block) for block in blocks]
         return list(_pool(n_threads, os.getpid()).map(function, blocks))
-
-
-def physical_memory() -> float | None:
-    """Bytes of memory of this machine; None where the system does not say."""
-    try:
-        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-    except (AttributeError, ValueError, OSError):
-        return None

@@ -71,6 +71,10 @@ class GAPCalculator(LockedCalculator):
         self.skin = skin
         self._pairs = VerletList(potential.r_cut, skin)
 
+    def fingerprint(self) -> dict[str, Any]:
+        """What tells this model's labels from those of another, for :func:`gapkit.fingerprints.described`."""
+        return self.potential.fingerprint()
+
     def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes) -> None:
         with self.lock:
             self._calculate(atoms, properties, system_changes)

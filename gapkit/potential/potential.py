@@ -18,6 +18,7 @@ from gapkit.models.basis import SparseBasis
 from gapkit.models.posterior import Posterior
 from gapkit.models.terms import Term
 from gapkit.numerics.threads import limited_threads
+from gapkit.numerics.writeable import writeable
 from gapkit.potential.baseline import baseline_labels, is_local
 from gapkit.potential.checked_structures import CheckedStructures
 from gapkit.potential.domain import LONE_EXCESS, Domain, Excess
@@ -105,6 +106,15 @@ class Potential:
     n_jobs: int | None = None
     local_forms: dict[int, LocalForm] = field(default_factory=dict)
     extra: dict[int, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What tells this model's predictions from those of another, for :func:`gapkit.fingerprints.described`."""
+        return {"trained on": self.metadata.get("training_hash"), "weights": self.alpha, "e0": self.reference.values}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Unpickle; kernels need what lies in read-only memory as a copy, the posterior does not go to them."""
+        posterior = state["posterior"]
+        vars(self).update(writeable(state, {id(posterior): (posterior, posterior)}))
 
     @cached_property
     def r_cut(self) -> float:

@@ -20,6 +20,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 
 from gapkit.checkpoints import Checkpoint, stoppable
 from gapkit.exceptions import DataError, SettingsError
+from gapkit.fingerprints import described
 from gapkit.progress import progress_bar
 from gapkit.randomness import seed_of
 from gapkit.sampling.integrators import kinetic_energies
@@ -200,7 +201,10 @@ def run_replicas(
         if not isinstance(observer[0], Integral) or observer[0] < 1:
             raise SettingsError(f"observer {k}: steps must be a whole number of at least 1, not {observer[0]!r}")
     motion = Motion(starts, calculator, settings, fixed)
-    saved = None if checkpoint is None else Checkpoint(checkpoint, motion.identity(trajectory is not None))
+    saved = None
+    if checkpoint is not None:
+        forces_of = described(starts[0].calc if calculator is None else calculator)
+        saved = Checkpoint(checkpoint, {**motion.identity(trajectory is not None), "calculator": forces_of})
     with stoppable() as stop:
         log = _Log(motion, saved, trajectory)
         try:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import itertools
+import lzma
 import os
+import sys
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import ase.io
 from ase import Atoms
-from ase.io.formats import UnknownFileTypeError
+from ase.io.formats import UnknownFileTypeError, open_with_compression
 
 from gapkit.exceptions import DataError
 from gapkit.safe_write import replacing
-from gapkit.structures.xyz_dialects import mended
+from gapkit.structures.xyz_dialects import is_xyz, mended
 
 
 def read_frames(*paths: str | os.PathLike[str]) -> list[Atoms]:
@@ -65,7 +68,7 @@ def _read_file(path: Path) -> list[Atoms]:
         raise DataError(f"{path}: not a file; name the file that holds the frames")
     if path.stat().st_size == 0:
         raise DataError(f"{path}: the file is empty")
-    if path.suffix in (".xyz", ".extxyz"):
+    if is_xyz(path):
         _check_counts(path)
     frames: list[Atoms] = []
     try:
@@ -92,18 +95,19 @@ def _check_counts(path: Path) -> None:
     ASE would read on behind the end of the file for as many lines: hours for 10^12 atoms.
     """
     line, frame = 1, 0
-    with open(path, "rb") as file:
-        while (header := file.readline(1000).strip()[:400]).isdigit():
-            rest = os.fstat(file.fileno()).st_size - file.tell()
-            n = int(header)
-            if n > rest:
-                raise DataError(
-                    f"{path}: frame {frame}, line {line}: cannot be read: the file ends inside a frame of "
-                    f"{header[:20].decode()} atoms; restore the file, or repair the number"
-                )
-            for _ in itertools.islice(file, n + 1):
-                pass
-            line, frame = line + n + 2, frame + 1
+    try:
+        with open_with_compression(str(path), "rb") as file:
+            while (header := file.readline(1000).strip()[:400]).isdigit():
+                n = int(header)
+                lines = itertools.islice(file, min(n, sys.maxsize - 1) + 1)
+                if n > sum(len(text) for text in lines):  # what is there is read, not as many lines as it says
+                    raise DataError(
+                        f"{path}: frame {frame}, line {line}: cannot be read: the file ends inside a frame of "
+                        f"{header[:20].decode()} atoms; restore the file, or repair the number"
+                    )
+                line, frame = line + n + 2, frame + 1
+    except (OSError, EOFError, zlib.error, lzma.LZMAError):
+        return  # damaged: what ASE says of it is reported
 
 
 def _place(path: Path, n_read: int) -> str:

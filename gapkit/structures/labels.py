@@ -21,6 +21,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -404,9 +405,13 @@ def _of_arrays(atoms: Atoms, key: str) -> tuple[Any, str]:
 
 def _numbers(value: Any, where: str, key: str) -> np.ndarray:
     """``value`` as finite float64, or an error."""
-    array = np.asarray(value)
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        raise DataError(f"{where}: {key!r} has rows of different lengths; repair or remove it") from None
     if array.dtype.kind not in "iuf":
-        raise DataError(f"{where}: {key!r} is not numeric: {value!r:.60}; repair or remove it")
+        entry = next((v for v in array.ravel().tolist() if isinstance(v, bool) or not isinstance(v, Real)), None)
+        raise DataError(f"{where}: {key!r} is not numeric: {entry!r:.60}; repair or remove it")
     array = array.astype(float)
     if not np.isfinite(array).all():
         raise DataError(f"{where}: {key!r} holds NaN or infinity; repair it, or remove it from the frame")

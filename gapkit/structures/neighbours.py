@@ -14,6 +14,7 @@ from numba import njit
 
 from gapkit.exceptions import DataError
 from gapkit.numerics.threads import thread_count
+from gapkit.numerics.writeable import for_kernels
 from gapkit.structures import occupied_bins, small_frames
 
 #: atoms of a frame up to which every image is tried
@@ -169,14 +170,14 @@ class FrameArrays(NamedTuple):
 
     @classmethod
     def of(cls, frames: Sequence[ase.Atoms]) -> FrameArrays:
-        """Arrays of these frames; those of a single one are not copied."""
+        """Arrays of these frames; those of a single one are not copied unless they are read-only."""
         begin = np.zeros(len(frames) + 1, dtype=np.int64)
         if len(frames) == 1:
             (atoms,) = frames
             begin[1] = len(atoms)
-            positions = np.ascontiguousarray(atoms.positions, dtype=np.float64)
-            cell = np.ascontiguousarray(atoms.cell.array, dtype=np.float64)
-            return cls(np.asarray(atoms.numbers, dtype=np.int64), positions, begin, cell[None], atoms.pbc[None])
+            positions, cell = for_kernels(atoms.positions, np.float64), for_kernels(atoms.cell.array, np.float64)
+            numbers, pbc = for_kernels(atoms.numbers, np.int64), for_kernels(atoms.pbc, np.bool_)
+            return cls(numbers, positions, begin, cell[None], pbc[None])
         np.cumsum([len(atoms) for atoms in frames], out=begin[1:])
         return cls(
             np.concatenate([atoms.numbers for atoms in frames], dtype=np.int64),
@@ -192,7 +193,7 @@ class FrameArrays(NamedTuple):
         copies, n = positions.shape[:2]
         return cls(
             np.tile(np.asarray(atoms.numbers, dtype=np.int64), copies),
-            np.ascontiguousarray(positions, dtype=np.float64).reshape(-1, 3),
+            for_kernels(positions, np.float64).reshape(-1, 3),
             n * np.arange(copies + 1),
             np.tile(np.asarray(atoms.cell.array, dtype=np.float64), (copies, 1, 1)),
             np.tile(atoms.pbc, (copies, 1)),
@@ -268,8 +269,7 @@ def _bins(cell: np.ndarray, r_cut: float) -> np.ndarray:
 def _search_bins(atoms: ase.Atoms, r_cut: float, cell: np.ndarray, bins: np.ndarray, n_threads: int) -> Neighbours:
     """Pairs of a periodic frame that is at least three bins wide each way, on threads."""
     n = len(atoms)
-    positions = np.ascontiguousarray(atoms.positions, dtype=np.float64)
-    sorted_atoms = _sort_into_bins(positions, cell, np.linalg.inv(cell), bins)
+    sorted_atoms = _sort_into_bins(for_kernels(atoms.positions, np.float64), cell, np.linalg.inv(cell), bins)
     volume = abs(np.linalg.det(cell))
     likely = int(1.2 * n / volume * 4.19 * r_cut**3) + 10
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ase
 import numpy as np
 
+from gapkit.numerics.writeable import for_kernels
 from gapkit.structures.neighbours import FrameArrays, Neighbours, neighbours, neighbours_of_frames
 
 
@@ -34,7 +35,7 @@ class Structure:
         self._set(atoms.numbers, neighbours(atoms, r_cut) if pairs is None else pairs, None)
 
     def _set(self, numbers: np.ndarray, pairs: Neighbours, centres: np.ndarray | None) -> None:
-        self.numbers = np.asarray(numbers, dtype=np.int64)
+        self.numbers = for_kernels(numbers, np.int64)
         self.n_atoms = len(self.numbers)
         self._centres = centres
         self._longest = pairs

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import ase
 import numpy as np
 from numba import njit
 
+from gapkit.numerics.writeable import for_kernels, writeable
 from gapkit.structures.neighbours import Neighbours, neighbours
 
 
@@ -64,6 +66,10 @@ class VerletList:
         self.n_searches = 0
         self._known: _Reference | None = None
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Unpickle; kernels need what lies in read-only memory as a copy."""
+        vars(self).update(writeable(state))
+
     def serves(self, atoms: ase.Atoms) -> bool:
         """Whether the list of an earlier frame serves this one: the same atoms, all finite and not far from there."""
         known = self._known  # another thread may replace it
@@ -86,7 +92,7 @@ class VerletList:
         i, j = np.empty(size, dtype=np.int64), np.empty(size, dtype=np.int64)
         vectors, distances = np.empty((size, 3)), np.empty(size)
         shifts = known.images @ atoms.cell.complete().array if atoms.pbc.any() else known.images
-        positions = np.ascontiguousarray(atoms.positions, dtype=np.float64)
+        positions = for_kernels(atoms.positions, np.float64)
         used = _refresh(longer.first, longer.j, shifts, positions, self.r_cut, first, i, j, vectors, distances)
         return Neighbours(n, self.r_cut, first, i[:used], j[:used], vectors[:used], distances[:used])
 

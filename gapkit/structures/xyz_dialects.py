@@ -11,9 +11,13 @@ import re
 from pathlib import Path
 from typing import Any
 
+from ase.io.formats import open_with_compression
+
 #: keys of extended XYZ in any capitals, and as ASE knows them
 _USUAL = {"lattice": "Lattice", "properties": "Properties", "pbc": "pbc"}
 _KEYS = re.compile(r"(?i)(?<![\w\"'])(lattice|properties|pbc)\s*=(?=\s*\S)")
+#: endings of compressed files that ASE reads
+_COMPRESSED = ([".gz"], [".bz2"], [".xz"])
 #: tensors that ASE wants nine numbers of
 _TENSORS = re.compile(r"(?<![\w\"'])(virial|virials|stress)\s*=\s*([\"'])([^\"']*)\2")
 #: masses (atomic mass constants) of isotopes with symbols of their own
@@ -23,12 +27,18 @@ ISOTOPES = {"D": 2.014101778, "T": 3.016049281}
 Masses = dict[int, dict[int, float]]
 
 
+def is_xyz(path: Path) -> bool:
+    """Whether a name is that of an XYZ file, compressed or not."""
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    return bool({".xyz", ".extxyz"} & set(suffixes[-1:] if suffixes[-1:] not in _COMPRESSED else suffixes[-2:-1]))
+
+
 def mended(path: Path) -> tuple[Any, str | None, Masses]:
     """What ASE is to read, the format where that is no path, and masses of isotopes by frame and atom."""
-    if path.suffix.lower() not in (".xyz", ".extxyz"):
+    if not is_xyz(path):
         return path, None, {}
-    with open(path, errors="replace") as file:
-        lines = file.readlines()
+    with open_with_compression(str(path), "rb") as file:
+        lines = io.StringIO(file.read().decode(errors="replace"), newline=None).readlines()
     given = list(lines)
     isotopes: Masses = {}
     at = frame = 0

@@ -15,6 +15,7 @@ from ase.constraints import FixAtoms
 from gapkit.checkpoints import Checkpoint, stoppable
 from gapkit.checks import check_count, check_positive
 from gapkit.exceptions import DataError, GapkitWarning, NumericsError, SettingsError
+from gapkit.fingerprints import described
 from gapkit.progress import progress_bar
 from gapkit.sampling.batches import batch_forces
 from gapkit.structures.labels import check_structure
@@ -209,7 +210,10 @@ def hessian(
     except NumericsError:
         raise NumericsError("the energy or a force of the structure is not finite; check the structure") from None
     tables, begin = np.zeros((len(multiples), size, size)), 0
-    kept = None if checkpoint is None else Checkpoint(checkpoint, _identity(atoms, free, offsets))
+    kept = None
+    if checkpoint is not None:
+        forces_of = described(atoms.calc if calculator is None else calculator)
+        kept = Checkpoint(checkpoint, {**_identity(atoms, free, offsets), "calculator": forces_of})
     state = None if kept is None else kept.load()
     if state is not None:
         tables, begin = state["tables"], int(state["columns"])
@@ -252,7 +256,7 @@ def hessian(
 
 
 def _identity(atoms: Atoms, free: np.ndarray, offsets: np.ndarray) -> dict[str, Any]:
-    """Description of a Hessian for its checkpoint; the calculator is not among it."""
+    """Description of a Hessian for its checkpoint, but for the calculator."""
     return {
         "numbers": atoms.numbers.tolist(),
         "positions": atoms.positions.tolist(),

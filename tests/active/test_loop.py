@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,8 +18,10 @@ import pytest
 from ase.build import bulk
 from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.emt import EMT
+from ase.calculators.lj import LennardJones
+from ase.calculators.singlepoint import SinglePointCalculator
 
-from gapkit import generation
+from gapkit import fingerprints, generation
 from gapkit.active import (
     ActiveLearning,
     AtomThreshold,
@@ -361,6 +364,61 @@ def test_other_settings_in_the_same_folder_are_refused(tmp_path, pool):
         learning(tmp_path, pool, batch=0)
     with pytest.raises(SettingsError, match="initial frames"):
         learning(tmp_path, pool, initial=[])
+
+
+def relabelled(frames):
+    """The frames with energies 1 eV higher."""
+    changed = [a.copy() for a in frames]
+    for atoms, known in zip(changed, frames, strict=True):
+        labels = {**known.calc.results, "energy": known.calc.results["energy"] + 1.0}
+        atoms.calc = SinglePointCalculator(atoms, **labels)
+    return changed
+
+
+@pytest.mark.parametrize(
+    ("changes", "differ"),
+    [
+        (lambda pool: {"initial": relabelled(pool[:4])}, "labels"),
+        (lambda pool: {"initial": pool[1:5]}, "frames, labels"),
+        (lambda pool: {"test": pool[10:12]}, "test frames"),
+        (lambda pool: {"gap": small_gap(noise={"energy": 0.1}, folds=2)}, r"settings \(model \(folds, noise\)\)"),
+        (lambda pool: {"explorer": PoolExplorer(bare(pool[:9]))}, r"settings \(explorer \(frames\)\)"),
+        (lambda pool: {"acquisition": DOptimal(noise=0.5)}, r"settings \(acquisition \(noise\)\)"),
+        (lambda pool: {"refit_growth": 3.0}, r"settings \(refit_growth\)"),
+        (lambda pool: {"make_oracle": EMT}, r"oracle \(calculator .*made by\)"),
+        (lambda pool: {"make_oracle": partial(StoredLabels, relabelled(pool))}, r"oracle \(.*\)"),
+    ],
+)
+def test_a_folder_of_another_run_is_refused_with_what_differs(tmp_path, pool, changes, differ):
+    common = {"gap": small_gap(), "explorer": PoolExplorer(bare(pool)), "stop": Stop(generations=0)}
+    learning(tmp_path, pool, **common).run()
+    learning(tmp_path, pool, **common | {"gap": small_gap(n_jobs=1)}).run()
+    with pytest.raises(SettingsError, match=rf"holds a run with other {differ}; use what it was made with, or another"):
+        learning(tmp_path, pool, **common | changes(pool)).run()
+
+
+def test_a_folder_of_another_version_is_refused_and_its_labels_count_elsewhere(tmp_path, pool, monkeypatch):
+    stop = Stop(generations=0)
+    learning(tmp_path / "a", pool, initial=bare(pool[:4]), stop=stop).run()
+    monkeypatch.setattr(fingerprints, "_version", lambda: "0.0.1")
+    with pytest.raises(SettingsError, match="a run with other version; .*copy labels"):
+        learning(tmp_path / "a", pool, initial=bare(pool[:4]), stop=stop).run()
+    shutil.copytree(tmp_path / "a" / "labels", tmp_path / "b" / "labels")
+    monkeypatch.setattr(labelling, "_label", None)
+    assert learning(tmp_path / "b", pool, initial=bare(pool[:4]), stop=stop).run()[0].labels == 4
+
+
+def test_labels_of_another_oracle_are_refused(tmp_path, pool):
+    store = LabelStore(tmp_path / "labels")
+    label_frames(bare(pool[:2]), partial(LennardJones, sigma=2.0), store, workers=0)
+    label_frames(bare(pool[:3]), partial(LennardJones, sigma=2.0), store, workers=1)
+    with pytest.raises(SettingsError, match=r"labels: holds labels of another oracle \(calculator .*; give the oracle"):
+        label_frames(bare(pool[:2]), partial(LennardJones, sigma=2.5), store, workers=0)
+    label_frames(bare(pool[3:4]), partial(LennardJones, sigma=2.5), store, workers=0)  # a label of its own
+    path = store.path(pool[0])
+    table = json.loads(path.read_text())
+    path.write_text(json.dumps({k: v for k, v in table.items() if k != "oracle"}))  # as older versions wrote it
+    label_frames(bare(pool[:1]), partial(LennardJones, sigma=2.5), store, workers=0)
 
 
 def test_initial_frames_without_labels_are_labelled(tmp_path, pool):

@@ -13,6 +13,7 @@ import gapkit
 from gapkit import datasets
 from gapkit.cli import main
 from gapkit.exceptions import DataError
+from gapkit.fitting import stages
 from gapkit.structures.labels import labelled_frames
 from tests.conftest import small_gap
 
@@ -67,6 +68,41 @@ def test_fit_equals_the_python_fit(files, held_out, monkeypatch, capsys):
     assert "30 sparse points" in captured.out
     assert "held-out RMSE" in captured.out
     assert "covariances" in captured.err  # progress
+
+
+def test_fit_goes_on_from_its_checkpoint(files, monkeypatch, capsys):
+    command = ["fit", files / "a.xyz", "-o", files / "m.gapkit", "--config", files / "c.toml", "--quiet"]
+    command += ["--checkpoint", files / "fit.npz"]
+    run(*command)
+    first = gapkit.load(files / "m.gapkit").potential_
+    monkeypatch.setattr(stages, "choose_levels", None)
+    run(*command)
+    assert np.array_equal(gapkit.load(files / "m.gapkit").potential_.alpha, first.alpha)
+    command[1] = files / "b.xyz"
+    assert main([str(a) for a in command]) == 2
+    message = capsys.readouterr().err
+    assert "fit.npz: checkpoint of another run, which differs in frames, labels; remove the file" in message
+    assert message.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--memory", "0.1"], "more than memory= allows (0.1 GB); use fewer sparse points"),
+        (["--memory", "-1"], "memory must be a positive number (GB)"),
+        (["--tune", "1s", "--checkpoint", "fit.npz"], "--tune keeps its own trials"),
+        (["--checkpoint", "m.gapkit"], "--checkpoint and --output are both"),
+        (["--checkpoint", "none/fit.npz"], "the folder"),
+    ],
+)
+def test_fit_refuses_with_one_line(files, monkeypatch, capsys, options, message):
+    monkeypatch.chdir(files)
+    config = [] if "--tune" in options else ["--config", "c.toml"]
+    assert main(["fit", "a.xyz", "-o", "m.gapkit", "--quiet", *config, *options]) == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert said.count("\n") == 1
+    assert not (files / "m.gapkit").exists()
 
 
 def test_fit_in_quiet_mode_says_only_where_the_model_is(files, capsys):

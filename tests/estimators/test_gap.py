@@ -7,7 +7,7 @@ import pytest
 from ase import Atoms
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
-from sklearn.model_selection import GridSearchCV, GroupKFold, cross_val_score
+from sklearn.model_selection import GridSearchCV, GroupKFold, KFold, cross_val_predict, cross_val_score
 
 import gapkit
 from gapkit.exceptions import DataError, NumericsError
@@ -93,6 +93,14 @@ def test_score_without_forces_is_that_of_energies(gap, held_out):
         del atoms.info["energy"]
     with pytest.raises(DataError, match="neither forces nor energies"):
         gap.score(only)
+
+
+@pytest.mark.filterwarnings("ignore:error bars of energies follow from:gapkit.exceptions.GapkitWarning")
+def test_cross_val_predict_gives_the_energies_of_frames_that_were_left_out(train):
+    predicted = cross_val_predict(small_gap(noise=FIXED), train, cv=KFold(3, shuffle=True, random_state=0))
+    for learned, left_out in KFold(3, shuffle=True, random_state=0).split(train):
+        gap = small_gap(noise=FIXED).fit([train[k] for k in learned])
+        np.testing.assert_array_equal(predicted[left_out], gap.predict([train[k] for k in left_out]).energy)
 
 
 def test_cross_validation(train):

@@ -66,7 +66,7 @@ def test_a_molecule_pulled_apart_is_out_of_the_domain_in_either_way(bonded):
 def test_with_an_isolated_atom_the_atoms_are_known(with_atom):
     found = with_atom.predict([hydrogen(6.0)], uncertainty=True)
     assert found.energy[0] == pytest.approx(-27.2, abs=0.02)
-    assert found.energy_std[0] < 0.1
+    assert found.energy_std[0] < 0.5
     assert not with_atom.potential_.reference.alone
 
 

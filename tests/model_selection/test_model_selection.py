@@ -6,11 +6,12 @@ import json
 import numpy as np
 import pytest
 from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
 
 import gapkit
-from gapkit import model_selection
+from gapkit import fingerprints, model_selection
 from gapkit.estimators.gap import GAP
-from gapkit.exceptions import DataError, NumericsError, SettingsError
+from gapkit.exceptions import DataError, GapkitWarning, NumericsError, SettingsError
 from gapkit.model_selection import tuning
 from gapkit.model_selection.cross_validation import frame_groups, group_splits
 from gapkit.model_selection.learning_curves import LearningCurve, nested_subsets
@@ -151,10 +152,58 @@ def test_tuning_takes_the_least_score_and_goes_on_after_a_kill(train, tmp_path):
     _, second = model_selection.tune(small_gap(), train, 5, choices(), state, again.append)
     assert len(again) == 1
     assert second.best.name == found.best.name
-    # a record of other frames does not count
-    other = []
-    model_selection.tune(small_gap(), train[:8], 5, choices()[:1], state, other.append)
-    assert len(other) == 1
+
+
+def with_other_labels(frames):
+    """The same structures with seven times the energies and forces."""
+    changed = []
+    for atoms in frames:
+        copy = atoms.copy()
+        labels = {k: 7.0 * np.asarray(v) for k, v in atoms.calc.results.items()}
+        copy.calc = SinglePointCalculator(copy, **labels)
+        changed.append(copy)
+    return changed
+
+
+@pytest.mark.parametrize(
+    ("changes", "differ"),
+    [
+        ({"frames": lambda frames: frames[:8]}, "frames, labels"),
+        ({"frames": with_other_labels}, "labels"),
+        ({"gap": {"noise": {"energy": 0.1, "forces": 0.5}, "folds": 2}}, r"settings \(folds, noise\)"),
+        ({"version": "0.0.1"}, "version"),
+    ],
+)
+def test_trials_of_another_search_are_made_again(train, tmp_path, monkeypatch, changes, differ):
+    state = tmp_path / "tune.json"
+    model_selection.tune(small_gap(), train, 5, choices()[:1], state)
+    made_before = state.read_text()
+    monkeypatch.setattr(fingerprints, "_version", lambda: changes.get("version", fingerprints.version("gapkit")))
+    frames, gap = changes.get("frames", list)(train), small_gap(**changes.get("gap", {}))
+    made = []
+    with pytest.warns(GapkitWarning, match=rf"tune.json: its trials do not count.* with other {differ};") as said:
+        _, found = model_selection.tune(gap, frames, 5, choices()[:1], state, made.append)
+    assert len([w for w in said if "trials do not count" in str(w.message)]) == 1
+    assert len(made) == len(found.trials) == 1
+    assert state.read_text() != made_before
+    again = []
+    model_selection.tune(gap, frames, 5, choices()[:1], state, again.append)
+    assert not again
+
+
+def test_a_search_goes_on_with_another_number_of_threads(train, tmp_path):
+    state, again = tmp_path / "tune.json", []
+    model_selection.tune(small_gap(), train, 5, choices()[:1], state)
+    model_selection.tune(small_gap(n_jobs=1), train, 5, choices()[:1], state, again.append)
+    assert not again
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", '{"run": 3, "trials": []}', '{"run": {}, "trials": [{"score": 1}]}', "x"])
+def test_a_file_that_is_no_record_of_a_search_is_refused(train, tmp_path, text):
+    state = tmp_path / "tune.json"
+    state.write_text(text)
+    with pytest.raises(SettingsError, match=r"tune.json: is no record of a search"):
+        model_selection.tune(small_gap(), train, 5, choices()[:1], state)
 
 
 def test_a_spent_budget_still_gives_a_model(train):

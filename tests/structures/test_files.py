@@ -1,6 +1,7 @@
 """Frames from files and into files."""
 
 import time
+from pathlib import Path
 
 import ase.io
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from ase import Atoms
 from ase.build import bulk
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io.formats import open_with_compression
 
 from gapkit.exceptions import DataError
 from gapkit.structures.files import read_frames, write_frames
@@ -155,6 +157,36 @@ def test_who_reads_the_old_file_during_a_write_reads_it_to_its_end(tmp_path):
         write_frames(path, frames(2))
         assert held.read() == old
     assert len(read_frames(path)) == 2
+
+
+@pytest.mark.parametrize("ending", [".xyz.gz", ".extxyz.bz2", ".XYZ.xz", ".xyz"])
+def test_compressed_files_are_read_and_refused_as_others_are(tmp_path, ending):
+    path = tmp_path / f"frames{ending}"
+    text = '1\nlattice="3 0 0 0 3 0 0 0 3" properties=species:S:1:pos:R:3 energy=-1.5\nCu 0 0 0\n'
+    with open_with_compression(str(path).lower(), "wt") as file:
+        file.write(2 * text)
+    Path(str(path).lower()).rename(path)
+    frames = read_frames(path)
+    assert len(frames) == 2
+    assert frames[1].pbc.all()
+    assert frames[1].get_potential_energy() == -1.5
+    with open_with_compression(str(path).lower(), "wt") as file:
+        file.write(text + text.replace("1", "1000000000000", 1))
+    Path(str(path).lower()).rename(path)
+    with pytest.raises(DataError, match=r"frame 1, line 4: .*ends inside a frame of 1000000000000 atoms; restore"):
+        read_frames(path)
+
+
+@pytest.mark.parametrize("ending", [".xyz.gz", ".xyz.bz2", ".xyz.xz"])
+def test_a_damaged_compressed_file_is_refused(tmp_path, ending):
+    path = tmp_path / f"frames{ending}"
+    with open_with_compression(str(path), "wt") as file:
+        file.write("".join(f"1\n\nCu 0 0 {k}\n" for k in range(1000)))
+    data = path.read_bytes()
+    for bad in (data[: len(data) // 2], data[:40] + b"??" + data[42:], b"1\n\nCu 0 0 0\n"):
+        path.write_bytes(bad)
+        with pytest.raises(DataError, match=r"frames.xyz.*cannot be read"):
+            read_frames(path)
 
 
 @pytest.mark.parametrize("count", ["1000000000000", "9" * 200, "100"])

@@ -295,6 +295,25 @@ def test_labels_that_are_not_finite_are_refused(label, value):
         labelled_frames([good, bad])
 
 
+@pytest.mark.parametrize(
+    ("forces", "entry"),
+    [
+        (np.array([["0.1", "x", "2"]]), "not numeric: '0.1';"),
+        (np.array([[0.1, "x", None]], dtype=object), "not numeric: 'x';"),
+        (np.array([[1j, 0, 0]]), r"not numeric: 1j;"),
+        (np.array([[None, 0, 0]]), "not numeric: None;"),
+        ([[1.0, 2.0], [3.0]], "has rows of different lengths;"),
+        (np.array([[True, False, True]]), "not numeric: True;"),
+    ],
+)
+def test_what_is_not_numeric_is_named_by_one_entry(forces, entry):
+    atoms = Atoms("H")
+    atoms.calc = SinglePointCalculator(atoms, energy=0.0)
+    atoms.calc.results["forces"] = forces
+    with pytest.raises(DataError, match=f"frame 0: 'forces' (is )?{entry}"):
+        labelled_frames([atoms])
+
+
 def test_labels_of_the_wrong_shape_or_type_are_refused():
     atoms = silicon(energy=1.0)
     atoms.arrays["forces"] = np.zeros((8, 2))

@@ -7,6 +7,7 @@ import pytest
 from ase import Atoms
 from ase.build import molecule
 from ase.calculators.emt import EMT
+from ase.calculators.lj import LennardJones
 from ase.constraints import FixAtoms, FixBondLength
 
 from gapkit.exceptions import DataError, GapkitWarning, NumericsError, SettingsError
@@ -224,6 +225,14 @@ class Counted(Quadratic):
             return inner(positions)
 
         return evaluate
+
+
+def test_the_checkpoint_of_another_calculator_is_refused(tmp_path):
+    path = tmp_path / "hessian.npz"
+    hessian(ATOMS, LennardJones(sigma=2.0), checkpoint=path)
+    with pytest.raises(SettingsError, match=r"differs in calculator \(parameters \(.*sigma\)\)"):
+        hessian(ATOMS, LennardJones(sigma=2.1), checkpoint=path)
+    hessian(ATOMS, LennardJones(sigma=2.0), checkpoint=path)
 
 
 def test_a_hessian_that_was_stopped_goes_on_from_its_checkpoint(tmp_path):

@@ -105,6 +105,10 @@ class CleavingSilicon(LockedCalculator):
         self.strength = float(strength)
         self._pairs = VerletList(CUTOFF, skin)
 
+    def fingerprint(self) -> dict[str, float]:
+        """What its energies depend on, for :func:`gapkit.fingerprints.described`."""
+        return {"strength": self.strength}
+
     def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes) -> None:
         self.results = {}
         super().calculate(atoms, properties, system_changes)

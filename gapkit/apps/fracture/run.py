@@ -10,6 +10,7 @@ Griffith's :math:`K_G` between.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -30,6 +31,7 @@ from gapkit.apps.fracture.bond_labels import (
 from gapkit.apps.fracture.clusters import Cluster, Load
 from gapkit.apps.fracture.crystals import MPA_SQRT_M, SYSTEMS, Material
 from gapkit.apps.fracture.fracture_potential import FracturePotential, critical_load, hold_out
+from gapkit.apps.fracture.label_files import LabelFile
 from gapkit.apps.fracture.propagation import TipDescriptors
 from gapkit.exceptions import DataError, SettingsError
 from gapkit.progress import progress_bar
@@ -300,22 +302,39 @@ def load_from_continuum(
 
 
 def label_material(
-    material: Material, settings: FractureSettings, stress: BondStress, progress: bool = False
+    material: Material,
+    settings: FractureSettings,
+    stress: BondStress,
+    progress: bool = False,
+    checkpoint: str | os.PathLike | None = None,
 ) -> tuple[list[LoadingHistory], BondLabels]:
-    """Load cracks and strain crystals of all systems and modes, and label their bonds."""
+    """Load cracks and strain crystals of all systems and modes, and label their bonds.
+
+    ``checkpoint``: file that keeps those that are finished (:class:`gapkit.apps.fracture.label_files.LabelFile`).
+    """
+    kept = LabelFile(checkpoint, material, settings, stress)
     histories, parts = [], []
     for name in progress_bar(settings.systems, desc="crack systems", show=progress):
         cluster = Cluster(material, SYSTEMS[name], settings.radius, settings.cutoff)
         k = material.griffith(SYSTEMS[name])
         for mode in settings.modes:
             label = f"{name} {np.degrees(mode):.1f}"
-            start = Load(k * np.cos(mode), k * np.sin(mode))
-            history = load_both_ways(cluster, start, settings.factor, name=label)
+            labels, history = kept.labels(label), kept.history(label, cluster)
+            if labels is None or history is None:
+                start = Load(k * np.cos(mode), k * np.sin(mode))
+                history = load_both_ways(cluster, start, settings.factor, name=label)
+                labels = label_history(history, stress, settings.every, most=settings.most)
+                kept.keep(label, labels, history)
             histories.append(history)
-            parts.append(label_history(history, stress, settings.every, most=settings.most))
+            parts.append(labels)
         if settings.strains:
-            strains = [(0.0, e, 0.0, 0.0, 0.0, 0.0) for e in settings.strains]
-            parts.append(label_strained(cluster, strains, stress, name=f"strained {name}"))
+            label = f"strained {name}"
+            labels = kept.labels(label)
+            if labels is None:
+                strains = [(0.0, e, 0.0, 0.0, 0.0, 0.0) for e in settings.strains]
+                labels = label_strained(cluster, strains, stress, name=label)
+                kept.keep(label, labels)
+            parts.append(labels)
     return histories, BondLabels.joined(parts)
 
 
@@ -324,6 +343,7 @@ def run_fracture(
     settings: FractureSettings | None = None,
     *,
     stress: BondStress | None = None,
+    checkpoint: str | os.PathLike | None = None,
     random_state: int | np.random.Generator | None = None,
     progress: bool = False,
 ) -> FractureResult:
@@ -335,6 +355,8 @@ def run_fracture(
         Crystal with a calculator.
     stress
         Descriptors of the stress around a bond; the default ones otherwise.
+    checkpoint
+        File that keeps cracks and crystals whose bonds are labelled: a run that was killed labels none of them again.
     random_state
         Seed of the choice of sparse points, where there are more labels than sparse points.
     progress
@@ -342,12 +364,14 @@ def run_fracture(
 
     Raises
     ------
+    SettingsError
+        For the checkpoint of another run, with what differs.
     DataError
-        As :func:`learn_fracture`.
+        As :func:`learn_fracture`; for a damaged checkpoint.
     """
     settings, seed = settings or FractureSettings(), seed_of(random_state)
     stress = stress or BondStress(volume=material.volume)
-    histories, labels = label_material(material, settings, stress, progress)
+    histories, labels = label_material(material, settings, stress, progress, checkpoint)
     return learn_fracture(histories, labels, settings, stress, seed)
 
 
