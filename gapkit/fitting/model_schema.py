@@ -215,8 +215,8 @@ def baseline(value: Any, where: str) -> None:
 
 
 def error_models(newest: bool) -> Check:
-    """Error models by label kind; files before format 4 may lack ``hidden_limit``."""
-    limit = {"hidden_limit": maybe(at_least_zero)}
+    """Error models by label kind; files before format 4 may lack ``hidden_limit``, and some of it ``farthest``."""
+    limit, farthest = {"hidden_limit": maybe(at_least_zero)}, {"farthest": maybe(at_least_zero)}
     names = ("floor", "factor", "residual_weight", "symmetry")
     model = {
         **dict.fromkeys(names, at_least_zero),
@@ -224,7 +224,8 @@ def error_models(newest: bool) -> Check:
         "reference": positive,
         "n": whole(0),
     }
-    return mapping(one_of(*KINDS), table({**model, **limit} if newest else model, None if newest else limit))
+    required, optional = ({**model, **limit}, farthest) if newest else (model, {**limit, **farthest})
+    return mapping(one_of(*KINDS), table(required, optional))
 
 
 def conformal(value: Any, where: str) -> None:

@@ -8,7 +8,8 @@ a power of omega. Hence, for one kind of label,
 .. math:: \mathrm{var} = \sigma_0^2 + c\, (v / v_0)^p, \qquad v = \omega + \kappa \rho + (h - h_0)_+
 
 with the Nystrom residual rho given so small a weight kappa that it plays no part among the calibration frames, and
-grows in where an environment is unlike all sparse points. h is the part of rho that the projection of features hides:
+grows in where an environment is unlike all sparse points. Beyond the largest v of the calibration labels a power below
+one would take more and more from a variance that no error speaks against: there the variance grows as v. h is the part of rho that the projection of features hides:
 no label had a say in functions of those directions, so that it counts in full where it is beyond :math:`h_0`, what 99 %
 of the calibration labels have: where a bond is broken or pressed together it is as large as the error
 (docs/UNCERTAINTY.md).
@@ -75,6 +76,8 @@ class ErrorModel:
         Calibration labels.
     hidden_limit : float or None
         h_0; None where h does not count: where the levels of a fit state the variance.
+    farthest : float or None
+        Largest v of the calibration labels; None: not known, or p = 1. Beyond it a power below one has no say.
     """
 
     floor: float
@@ -85,6 +88,7 @@ class ErrorModel:
     symmetry: float
     n: int
     hidden_limit: float | None = None
+    farthest: float | None = None
 
     @classmethod
     def fit(
@@ -158,7 +162,7 @@ class ErrorModel:
         floor, factor = floor + widen, factor + widen
         return cls(
             float(mean_square * np.exp(floor)), float(mean_square * np.exp(factor)), float(found), reference,
-            float(kappa), symmetry, len(error), limit,
+            float(kappa), symmetry, len(error), limit, float(v.max()),
         )  # fmt: skip
 
     @classmethod
@@ -213,7 +217,12 @@ class ErrorModel:
         v = np.asarray(weights) + self.residual_weight * np.asarray(residual)
         if self.hidden_limit is not None:
             v = v + np.maximum(np.asarray(hidden) - self.hidden_limit, 0.0)
-        return self.factor * (np.maximum(v, 0.0) / self.reference) ** self.power
+        v = np.maximum(v, 0.0) / self.reference
+        if self.farthest is None or self.power >= 1:
+            return np.asarray(self.factor * v**self.power)
+        inside = np.minimum(v, self.farthest / self.reference)
+        beyond = np.divide(v, inside, out=np.ones_like(v), where=inside > 0)
+        return np.asarray(self.factor * inside**self.power * beyond)
 
     def judged(self, residual: np.ndarray, weights: np.ndarray, hidden: np.ndarray | float = 0.0) -> np.ndarray:
         """False where a label is fixed by symmetry, so that no error bar can be tested on it."""
