@@ -14,6 +14,7 @@ from gapkit.kernel_cache import ensure_kernel_cache
 _HOME = {
     "GAP": "gapkit.estimators.gap",
     "load": "gapkit.estimators.gap",
+    "check_labels": "gapkit.estimators.check_labels",
     "GAPCalculator": "gapkit.potential.calculator",
     "Term": "gapkit.models.terms",
     "SOAP": "gapkit.descriptors.soap",

@@ -14,6 +14,7 @@ from gapkit.safe_write import replacing
 
 if TYPE_CHECKING:
     from gapkit.estimators.report import Report
+    from gapkit.fitting.label_report import LabelReport
 
 BLUE, ORANGE, GREY = "#2b6cb0", "#dd6b20", "#718096"
 GREEN, PURPLE, RED = "#2f855a", "#6b46c1", "#c53030"
@@ -122,6 +123,78 @@ def _report_drawing(report: Report, title: str) -> Any:
     if title:
         figure.suptitle(title, fontsize=11)
     return figure
+
+
+def labels_figure(report: LabelReport, path: str | os.PathLike) -> None:
+    """Energies, forces, errors out of fold, and energies against what forces make of them, of a label report.
+
+    Raises
+    ------
+    GapkitError
+        As :func:`report_figure`.
+    """
+    check_picture(path)
+    figure, axes = new_figure(2, 2, height=3.3)
+    _draw_energies(axes[0, 0], report)
+    _draw_forces(axes[0, 1], report)
+    _draw_scores(axes[1, 0], report)
+    _draw_consistency(axes[1, 1], report)
+    for place, text in zip(axes.ravel(), "abcd", strict=True):
+        place.set_title(f"({text})", loc="left", fontsize=9)
+    save_figure(figure, path)
+
+
+def _suspicious(report: LabelReport) -> np.ndarray:
+    """Which frames (n_frames,) a problem names."""
+    return np.isin(report.per_frame["frame"], [k for problem in report.problems for k in problem.frames])
+
+
+def _draw_energies(axes: Any, report: LabelReport) -> None:
+    energy, volume = report.per_frame["energy"], report.per_frame["volume"]
+    periodic = np.isfinite(volume).any()
+    x = volume if periodic else report.per_frame["frame"]
+    marked = _suspicious(report)
+    axes.plot(x[~marked], energy[~marked], "o", ms=3, mew=0, color=BLUE, alpha=0.6)
+    axes.plot(x[marked], energy[marked], "x", ms=6, color=RED, label="suspicious")
+    axes.set(xlabel="volume (A$^3$/atom)" if periodic else "frame", ylabel="energy (eV/atom)")
+    if marked.any():
+        axes.legend(fontsize=8)
+
+
+def _draw_forces(axes: Any, report: LabelReport) -> None:
+    force, marked = report.per_frame["force"], _suspicious(report)
+    x = report.per_frame["frame"]
+    shown = np.isfinite(force) & (force > 0)
+    axes.plot(x[shown & ~marked], force[shown & ~marked], "o", ms=3, mew=0, color=BLUE, alpha=0.6)
+    axes.plot(x[shown & marked], force[shown & marked], "x", ms=6, color=RED)
+    axes.set(xlabel="frame", ylabel="rms force (eV/A)")
+    if shown.any():
+        axes.set_yscale("log")
+
+
+def _draw_scores(axes: Any, report: LabelReport) -> None:
+    for kind, color in zip(("energy", "forces", "virial"), (BLUE, ORANGE, GREEN), strict=True):
+        found = sorted((frame, z) for (frame, of), z in report.findings.scores.items() if of == kind)
+        if found:
+            frames, z = np.array(found).T
+            axes.plot(frames, np.maximum(z, 1e-3), "o", ms=3, mew=0, color=color, alpha=0.6, label=kind)
+    for label in report.findings.left_out:
+        axes.annotate(f"{label.frame} {label.kind}", (label.frame, label.z), fontsize=7, color=RED)
+    axes.axhline(1, color="black", lw=0.8)
+    axes.set(xlabel="frame", ylabel="error out of fold / typical", yscale="log")
+    if report.findings.scores:
+        axes.legend(fontsize=8)
+
+
+def _draw_consistency(axes: Any, report: LabelReport) -> None:
+    for c, color in zip(report.findings.consistencies, (BLUE, GREEN), strict=False):
+        axes.plot(*c.points.T, "o", ms=3, mew=0, color=color, alpha=0.5, label=f"{c.kind}: slope {c.slope:.3g}")
+    if report.findings.consistencies:
+        points = np.vstack([c.points for c in report.findings.consistencies])
+        span = np.array([points.min(), points.max()])
+        axes.plot(span, span, "-", color="black", lw=0.8)
+        axes.legend(fontsize=8)
+    axes.set(xlabel="predicted from other kinds (eV/atom)", ylabel="label (eV/atom)")
 
 
 def learning_figure(log: Sequence[Any], path: str | os.PathLike) -> None:

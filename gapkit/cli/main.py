@@ -23,6 +23,7 @@ class _Parser(argparse.ArgumentParser):
 #: commands and their help; each is a module of this package with ``add_arguments(parser)`` and ``run(options)``
 COMMANDS = {
     "quickstart": "fit, test and run the bundled silicon example",
+    "check": "what the labels of frames say of each other; whether a model file is sound",
     "fit": "fit a potential to labelled frames",
     "evaluate": "errors and calibration on labelled frames",
     "predict": "write predictions for frames",
@@ -50,9 +51,10 @@ def parser_for(chosen: str | None = None) -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; 0 on success, 2 with one line on standard error for an error that the user can mend.
+    """Run one command; 0 on success, 1 where ``check`` finds something suspicious.
 
-    130 after Ctrl-C, also while modules are loaded.
+    2 with one line on standard error for an error that the user can mend; 130 after Ctrl-C, also while modules are
+    loaded.
     """
     try:
         return _main(arguments)
@@ -94,10 +96,10 @@ def _main(arguments: Sequence[str] | None) -> int:
     return code
 
 
-def _run(command: Callable[[argparse.Namespace], None], options: argparse.Namespace) -> int:
-    """Exit code of a command; an error that the user can mend becomes one line."""
+def _run(command: Callable[[argparse.Namespace], int | None], options: argparse.Namespace) -> int:
+    """Exit code of a command, 0 where it gives none; an error that the user can mend becomes one line."""
     try:
-        command(options)
+        code = command(options)
         sys.stdout.flush()
     except GapkitError as error:
         return _fail(str(error))
@@ -110,7 +112,7 @@ def _run(command: Callable[[argparse.Namespace], None], options: argparse.Namesp
         return _fail("not enough memory; use fewer sparse points, a shorter cutoff, or smaller frames")
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
-    return 0
+    return code or 0
 
 
 def _fail(message: str, code: int = 2) -> int:

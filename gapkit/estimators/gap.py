@@ -18,6 +18,7 @@ from gapkit.estimators.report import Report, evaluate_frames
 from gapkit.estimators.stored_parameters import restored, stored
 from gapkit.exceptions import DataError, NumericsError, SettingsError
 from gapkit.fitting.fit import Fit, fit_potential, update_fit
+from gapkit.fitting.label_report import label_report
 from gapkit.fitting.model_archive import refusal
 from gapkit.fitting.model_file import load_model, save_model
 from gapkit.fitting.screening import ScreenedLabel
@@ -115,6 +116,9 @@ class GAP(ErrorBars, BaseEstimator):
     ----------
     potential_ : gapkit.potential.potential.Potential
         The fitted potential.
+    label_report_ : gapkit.fitting.label_report.LabelReport
+        What was read of the labels, what was not, what contradicts what, what they cover (of a model that was fitted
+        here; ``gapkit.check_labels`` gives it without a fit).
 
     Examples
     --------
@@ -205,6 +209,9 @@ class GAP(ErrorBars, BaseEstimator):
             raise NumericsError(_UNSOLVABLE.format(error)) from error
         self._fit: Fit | None = fit
         self.potential_ = fit.potential
+        keys = (self.energy_key, self.forces_key, self.virial_key)
+        domain = fit.potential.metadata["domain"]
+        self.label_report_ = label_report(given, frames, fit.findings, keys, domain=domain)
         if progress:
             report(held_out_table(fit.potential))
         return self

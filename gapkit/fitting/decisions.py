@@ -20,7 +20,9 @@ from gapkit.checkpoints import Checkpoint
 from gapkit.descriptors import SOAP
 from gapkit.exceptions import DataError, GapkitWarning
 from gapkit.fingerprints import run_fingerprint
-from gapkit.fitting.screening import ScreenedLabel, without_labels
+from gapkit.fitting.alike import Alike
+from gapkit.fitting.consistency import Consistency
+from gapkit.fitting.screening import Findings, ScreenedLabel, alike_line, left_out_line, without_labels
 from gapkit.fitting.settings import FitSettings
 from gapkit.fitting.shape_choice import Shape
 from gapkit.fitting.training_set import TrainingSet
@@ -116,28 +118,39 @@ class Decisions:
         seed = known[0] if settings.random_state is None else settings.random_state
         return replace(settings, random_state=seed, exact=known[1])
 
-    def screening(self, data: TrainingSet, e0: Any) -> tuple[TrainingSet, tuple[ScreenedLabel, ...]] | None:
-        """The training set without the labels that were left out, and these, of which a warning reminds."""
+    def screening(self, data: TrainingSet, e0: Any) -> tuple[TrainingSet, Findings] | None:
+        """The training set without the labels that were left out, and what was found, of which warnings remind."""
 
-        def read(tables: Any) -> tuple[TrainingSet, tuple[ScreenedLabel, ...]]:
-            labels = tuple(ScreenedLabel(**table) for table in tables)
+        def read(table: Any) -> tuple[TrainingSet, Findings]:
+            judged = [
+                Consistency(**{**c, "conventions": tuple(c["conventions"]), "points": np.array(c["points"])})
+                for c in table["consistencies"]
+            ]
+            pairs = [Alike(**{**pair, "frames": tuple(pair["frames"])}) for pair in table["alike"]]
+            labels = tuple(ScreenedLabel(**label) for label in table["left_out"])
+            scores = {(int(frame), str(kind)): float(z) for frame, kind, z in table["scores"]}
             place = {frame.index: k for k, frame in enumerate(data.frames)}
             keys = [(place[label.frame], label.kind) for label in labels]
-            return (without_labels(data, keys, e0) if keys else data), labels
+            found = Findings(labels, tuple(judged), scores, tuple(pairs))
+            return (without_labels(data, keys, e0) if keys else data), found
 
-        found = self.get("screening", read)
-        if found is not None and found[1]:
-            warnings.warn(
-                "labels that contradict those of all other frames were left out of the fit before it was interrupted: "
-                + "; ".join(str(label) for label in found[1]),
-                GapkitWarning,
-                stacklevel=5,
-            )
-        return found
+        known = self.get("screening", read)
+        for line in () if known is None else (alike_line(known[1].alike), left_out_line(known[1].left_out)):
+            if line is not None:
+                warnings.warn(line, GapkitWarning, stacklevel=5)
+        return known
 
-    def keep_screening(self, labels: Sequence[ScreenedLabel]) -> None:
-        """Keep which labels were left out."""
-        self.keep("screening", [label.as_dict() for label in labels])
+    def keep_screening(self, found: Findings) -> None:
+        """Keep what was found of the labels."""
+        self.keep(
+            "screening",
+            {
+                "left_out": [label.as_dict() for label in found.left_out],
+                "consistencies": [{**vars(c), "points": c.points.tolist()} for c in found.consistencies],
+                "scores": [[frame, kind, z] for (frame, kind), z in found.scores.items()],
+                "alike": [vars(pair) for pair in found.alike],
+            },
+        )
 
     def shape(self, species: Sequence[int]) -> tuple[tuple[Term, ...], list[Shape]] | None:
         """The terms with the chosen shape of SOAP, and what was tried."""

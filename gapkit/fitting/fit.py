@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -14,6 +14,7 @@ from gapkit.fitting import stages
 from gapkit.fitting.decisions import Decisions
 from gapkit.fitting.plan import checked_memory
 from gapkit.fitting.rows import accumulate_rows
+from gapkit.fitting.screening import Findings
 from gapkit.fitting.settings import FitSettings
 from gapkit.fitting.training_set import ALWAYS, TrainingSet, in_order, training_set, updated_description
 from gapkit.models.levels import Levels, kind_of
@@ -27,12 +28,13 @@ from gapkit.structures.labels import LabelledFrame
 
 @dataclass(frozen=True)
 class Fit:
-    """A fitted potential and what ``update`` needs to go on from it."""
+    """A fitted potential, what ``update`` needs to go on from it, and what was found of the labels."""
 
     potential: Potential
     triangles: Triangles
     levels: Levels
     folds: np.ndarray
+    findings: Findings = field(default_factory=Findings)
 
 
 def fit_potential(
@@ -58,7 +60,7 @@ def fit_potential(
             solution = stages.solve(learned, found, work)
             judged = stages.judge(learned, found, solution, settings, work)
             potential = stages.assemble(checked, found, solution, judged, settings, work)
-        return Fit(potential, found.triangles, found.levels, made.folds)
+        return Fit(potential, found.triangles, found.levels, made.folds, checked.findings)
 
 
 def errors_of(potential: Potential, data: TrainingSet) -> TrainingSet:

@@ -36,7 +36,7 @@ from gapkit.potential.baseline import baseline_calculator
 from gapkit.potential.domain import Domain
 from gapkit.potential.local_variance import LocalForm, supports
 from gapkit.potential.potential import Potential
-from gapkit.structures.reference_energies import ReferenceEnergies
+from gapkit.structures.reference_energies import OpenCombination, ReferenceEnergies
 from gapkit.uncertainty.calibration import Calibration, GroupCalibration
 from gapkit.uncertainty.label_errors import FittedErrors, LabelErrors, StatedErrors
 from gapkit.uncertainty.recalibration import Recalibration
@@ -93,6 +93,11 @@ def save_model(path: str | os.PathLike, fit: Fit, estimator: dict[str, Any], upd
         "reference": {
             "values": {str(z): float(e) for z, e in potential.reference.values.items()},
             "source": {str(z): s for z, s in potential.reference.source.items()},
+            "alone": {str(z): float(s) for z, s in potential.reference.alone.items()},
+            "open": [
+                {"weights": {str(z): w for z, w in c.weights.items()}, "std": c.std}
+                for c in potential.reference.open_combinations
+            ],
         },
         "baseline": _describe_baseline(potential.baseline),
         "calibration": {
@@ -173,10 +178,7 @@ def _potential(header: dict, arrays: dict, baseline: Any, path: Any) -> Potentia
     posterior = Posterior(arrays["weights"], R, signal, signal[column_terms], column_terms)
     extra = _extra(basis, arrays)
     _check_identities(header, arrays, basis, posterior, extra)
-    reference = ReferenceEnergies(
-        {int(z): float(e) for z, e in header["reference"]["values"].items()},
-        {int(z): s for z, s in header["reference"]["source"].items()},
-    )
+    reference = _reference(header["reference"])
     calibration = Calibration(
         {g: GroupCalibration(**c) for g, c in header["calibration"]["groups"].items()},
         header["calibration"]["residual_scale"],
@@ -200,6 +202,21 @@ def _potential(header: dict, arrays: dict, baseline: Any, path: Any) -> Potentia
         header["metadata"],
         local_forms=_local_forms(basis, arrays),
         extra=extra,
+    )
+
+
+def _reference(table: dict) -> ReferenceEnergies:
+    """Reference energies; files of older versions do not say what is open."""
+
+    def by_number(of: dict) -> dict:
+        return {int(z): value for z, value in of.items()}
+
+    combinations = tuple(OpenCombination(by_number(c["weights"]), float(c["std"])) for c in table.get("open", ()))
+    return ReferenceEnergies(
+        {z: float(e) for z, e in by_number(table["values"]).items()},
+        by_number(table["source"]),
+        combinations,
+        by_number(table.get("alone", {})),
     )
 
 

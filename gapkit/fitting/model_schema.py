@@ -298,6 +298,7 @@ def header(value: dict[str, Any], version: int) -> None:
         "conformal": mapping(one_of(*KINDS), conformal),
         "n_frames": whole(0),
     }
+    combination = {"weights": mapping(atomic_number, number(-1.0, 1.0), 1), "std": at_least_zero}
     required: dict[str, Check] = {
         "format": text(100),
         "format_version": whole(1, 100),
@@ -307,7 +308,10 @@ def header(value: dict[str, Any], version: int) -> None:
         "terms": items(term, 1),
         "blocks": items(table({"term": whole(0), "channel": items(species, 1), "jitter": positive}), 1),
         "signal": items(positive, 1),
-        "reference": table({"values": mapping(atomic_number, number()), "source": mapping(atomic_number, text())}),
+        "reference": table(
+            {"values": mapping(atomic_number, number()), "source": mapping(atomic_number, text())},
+            {"alone": mapping(atomic_number, at_least_zero), "open": items(table(combination))},
+        ),
         "baseline": maybe(baseline),
         "calibration": table(
             {

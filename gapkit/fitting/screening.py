@@ -15,42 +15,31 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from gapkit.exceptions import GapkitWarning, NumericsError
-from gapkit.fitting.candidates import choose_sparse_points, gather_pool
+from gapkit.fitting.alike import Alike, alike
+from gapkit.fitting.consistency import Consistency, check_consistency, consistencies
 from gapkit.fitting.corroboration import Corroboration
-from gapkit.fitting.default_terms import starting_levels
+from gapkit.fitting.judging_model import LOOSER, SPARSE, JudgingModel
 from gapkit.fitting.training_set import TrainingSet
-from gapkit.models.basis import SparseBasis
-from gapkit.models.left_out import Key, KindErrors, KindRows, LeftOutFrames
-from gapkit.models.levels import Levels
-from gapkit.models.observations import Observations, observations
+from gapkit.models.left_out import Key, KindErrors
 from gapkit.models.terms import Term
-from gapkit.numerics.threads import blas_threads, map_blocks
-from gapkit.progress import quiet
+from gapkit.numerics.threads import blas_threads
 from gapkit.structures.labels import LabelledFrame
 from gapkit.structures.reference_energies import reference_energies
-from gapkit.structures.structure import Structure
 
-#: label kinds, in the order in which a suspicious frame's are borne out: forces are many, and tell the most
-KINDS = ("forces", "energy", "virial")
 #: fewest frames with a label of a kind: with fewer there is no typical error
 FEWEST_FRAMES = 10
-#: sparse points of the model that judges, and force labels that it keeps, about
-SPARSE, FORCE_LABELS = 300, 60_000
-#: most radial functions, and degrees, of its descriptors: a label that contradicts all others needs no fine ones
-COARSE = 5
-#: signal over noise is this many times larger than at the start of the search for levels: a stiff model cannot tell
-#: labels that bear each other out
-LOOSER = 10.0
 #: error, over that of a typical frame, beyond which a label kind of a frame is suspicious: sqrt(3 n) for n frames,
 #: where one of them doubles the root-mean-square error of all, but at least and at most this
 LEAST = 8.0
 MOST = {"forces": 15.0, "energy": 30.0, "virial": 15.0}
+#: errors (eV/A; eV per square root of atoms) below these are no faults: programs of electronic structure leave as much
+NEGLIGIBLE = {"forces": 0.03, "energy": 0.005, "virial": 0.05}
 #: and this many times that for a frame with nothing but an energy, which no other label can bear out
 ALONE = 2.0
 #: a large error is not rare where this share of the frames has it: the typical error is then at least this quantile
@@ -59,9 +48,7 @@ COMMON, TAIL, OWN_TYPE = 0.85, 2.5, 5
 #: frames at this share of the worst error, or more, are set aside together
 TOGETHER = 0.3
 #: rounds of judging, at most, and of the robust fit that says where to begin
-ROUNDS, START_ROUNDS = 8, 10
-#: prior standard deviation (eV) of the energy per atom of each species, which a wrong energy would shift
-COMPOSITION = 10.0
+ROUNDS, START_ROUNDS = 8, 6
 #: labels that the warning spells out
 SPELLED_OUT = 8
 
@@ -104,10 +91,33 @@ class ScreenedLabel:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class Findings:
+    """What was found of the labels of a training set before the fit.
+
+    Attributes
+    ----------
+    left_out : tuple of ScreenedLabel
+        Labels that contradict all others.
+    consistencies : tuple of Consistency
+        Each label kind against what another predicts.
+    scores : dict
+        Out-of-fold error of each judged label kind, by the frame's position in the user's list and kind, in units of
+        that of a typical frame.
+    alike : tuple of Alike
+        Frames with one geometry and different labels.
+    """
+
+    left_out: tuple[ScreenedLabel, ...] = ()
+    consistencies: tuple[Consistency, ...] = ()
+    scores: Mapping[Key, float] = field(default_factory=dict)
+    alike: tuple[Alike, ...] = ()
+
+
 def screened(
     data: TrainingSet, terms: Sequence[Term], e0: Any, n_threads: int, bar: Callable[..., Any]
-) -> tuple[TrainingSet, tuple[ScreenedLabel, ...]]:
-    """The training set without labels that contradict all others, and those labels; a warning names them.
+) -> tuple[TrainingSet, Findings]:
+    """The training set without labels that contradict all others, and what was found; a warning names those labels.
 
     Parameters
     ----------
@@ -121,29 +131,66 @@ def screened(
         Threads.
     bar
         Makes a progress bar.
+
+    Raises
+    ------
+    DataError
+        Where energies, forces and virials are no derivatives of one function, and would be under a known convention of
+        units, sign or order.
     """
+    found = findings(data, terms, n_threads, bar)
+    check_consistency(found.consistencies)
+    for sentence in (alike_line(found.alike), left_out_line(found.left_out)):
+        if sentence is not None:
+            warnings.warn(sentence, GapkitWarning, stacklevel=5)
+    if not found.left_out:
+        return data, found
+    place = {frame.index: k for k, frame in enumerate(data.frames)}
+    return without_labels(data, [(place[label.frame], label.kind) for label in found.left_out], e0), found
+
+
+def left_out_line(labels: Sequence[ScreenedLabel]) -> str | None:
+    """A sentence about labels that contradict all others; None where there are none."""
+    if not labels:
+        return None
+    return (
+        "labels that contradict those of all other frames were left out of the fit: "
+        + _first([str(label) for label in labels])
+        + ". Correct or remove them; if they are right, add frames like them, or give screen=False"
+    )
+
+
+def alike_line(pairs: Sequence[Alike]) -> str | None:
+    """A sentence about frames with one geometry and different labels; None where there are none."""
+    if not pairs:
+        return None
+    return (
+        "frames with one geometry (within the cutoff) have different labels: "
+        + _first([str(pair) for pair in pairs], 3)
+        + ". One function cannot have both: remove the wrong ones, or fit them apart"
+    )
+
+
+def _first(lines: list[str], n: int = SPELLED_OUT) -> str:
+    """The first lines, and how many more there are."""
+    return "; ".join([*lines[:n], *([f"and {len(lines) - n} more"] if len(lines) > n else [])])
+
+
+def findings(data: TrainingSet, terms: Sequence[Term], n_threads: int, bar: Callable[..., Any]) -> Findings:
+    """What a small model of the other frames says of each frame's labels; nothing where its equations fail."""
     judged = [k for k, t in enumerate(data.targets) if not t.isolated]
-    if len(judged) < FEWEST_FRAMES:
-        return data, ()
+    if len(judged) < 2:
+        return Findings()
     try:
         with blas_threads(n_threads, SPARSE):
-            found = _Screening(data, judged, terms, n_threads, bar).contradictions()
+            judging = JudgingModel(data, judged, terms, n_threads, bar)
+            labels, scores, aside = _Screening(judging).contradictions()
+            slopes = consistencies(judging, aside)
     except (NumericsError, np.linalg.LinAlgError):
-        return data, ()  # equations without a solution judge nobody
-    if not found:
-        return data, ()
-    named = tuple(sorted(found.values(), key=lambda label: (label.frame, label.kind)))
-    lines = [str(label) for label in named[:SPELLED_OUT]]
-    if len(named) > SPELLED_OUT:
-        lines.append(f"and {len(named) - SPELLED_OUT} more")
-    warnings.warn(
-        "labels that contradict those of all other frames were left out of the fit: "
-        + "; ".join(lines)
-        + ". Correct or remove them; if they are right, add frames like them, or give screen=False",
-        GapkitWarning,
-        stacklevel=5,
-    )
-    return without_labels(data, list(found), e0), named
+        return Findings()  # equations without a solution judge nobody
+    named = tuple(sorted(labels, key=lambda label: (label.frame, label.kind)))
+    by_frame = {(data.frames[k].index, kind): z for (k, kind), z in scores.items()}
+    return Findings(named, slopes, by_frame, alike(data, judging.fingerprints))
 
 
 def without_labels(data: TrainingSet, keys: Sequence[Key], e0: Any) -> TrainingSet:
@@ -162,7 +209,12 @@ def without_labels(data: TrainingSet, keys: Sequence[Key], e0: Any) -> TrainingS
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", GapkitWarning)  # what there is to say was said of the whole set
             again = reference_energies(frames, data.species, e0)
-        reference = replace(reference, values=reference.values | again.values, source=reference.source | again.source)
+        reference = replace(
+            reference,
+            values=reference.values | again.values,
+            source=reference.source | again.source,
+            open_combinations=again.open_combinations,
+        )
     for k in kept:
         energy, numbers = targets[k].energy, frames[k].atoms.numbers
         if energy is not None:
@@ -178,95 +230,26 @@ def _without(frame: LabelledFrame, kind: str) -> LabelledFrame:
     return replace(frame, **changes)
 
 
-@dataclass(frozen=True)
-class _Kind:
-    """Places (n,) of the labels that the rows of a frame and label kind stand for, and the unit of their errors."""
-
-    places: np.ndarray
-    scale: float
-
-
 class _Screening:
-    """The judgement of one training set."""
+    """The judgement of one training set by a small model of it."""
 
-    def __init__(
-        self, data: TrainingSet, judged: Sequence[int], terms: Sequence[Term], n_threads: int, bar: Callable[..., Any]
-    ) -> None:
-        self.data = data
-        terms = [
-            replace(
-                t.with_descriptor(t.descriptor.reshaped(1.0, 0, 1.0, COARSE)),
-                n_sparse=min(t.n_sparse, SPARSE),
-                selection="greedy",
-            )
-            for t in terms
-        ]
-        rng = np.random.default_rng(0)
-        pool = gather_pool(data, terms, rng, quiet(bar))
-        basis = choose_sparse_points(pool, terms, rng, quiet(bar))
-        levels = _robust_levels(data, judged, terms)
-        self.noise = levels.noise
-        self.kinds: dict[Key, _Kind] = {}
-        rows = self._rows(basis, judged, n_threads, bar)
-        precision = np.concatenate(
-            [levels.signal[basis.column_terms()] ** -2.0, np.full(len(data.species), COMPOSITION**-2.0)]
-        )
-        self.model = LeftOutFrames(rows, precision)
-        self.of_kind = {kind: [k for k in judged if (k, kind) in rows] for kind in KINDS}
+    def __init__(self, judging: JudgingModel) -> None:
+        self.data, self.model = judging.data, judging.rows
+        self.kinds, self.of_kind, self.noise = judging.kinds, judging.of_kind, judging.noise
 
-    def _rows(
-        self, basis: SparseBasis, judged: Sequence[int], n_threads: int, bar: Callable[..., Any]
-    ) -> dict[Key, KindRows]:
-        """Whitened rows of all frames over their noise; energies know the composition too."""
-        data = self.data
-        forces = sum(t.forces.size for t in data.targets if t.forces is not None)
-        every = max(1, -(-forces // FORCE_LABELS))
-        progress = bar(total=len(judged), desc="screening", unit="frame")
-
-        def of_frame(k: int) -> list[tuple[Key, _Kind, KindRows]]:
-            targets = data.targets[k]
-            rows = basis.rows(Structure(data.frames[k].atoms, basis.r_cut), derivatives=targets.derivatives)
-            made = [self._kept(k, o, every) for o in observations(targets, rows)]
-            progress.update()
-            return [(key, kind, KindRows(self._whitened(basis, k, key[1], K), y)) for key, kind, K, y in made if len(y)]
-
-        rows = {}
-        for per_frame in map_blocks(of_frame, judged, n_threads):
-            for key, kind, kept in per_frame:
-                self.kinds[key], rows[key] = kind, kept
-        progress.close()
-        return rows
-
-    def _kept(self, k: int, o: Observations, every: int) -> tuple[Key, _Kind, np.ndarray, np.ndarray]:
-        """Rows of one label kind that are judged: of large sets the forces on each ``every``-th atom."""
-        n = self.data.targets[k].n_atoms
-        places = np.zeros(1, dtype=np.int64) if o.places is None else o.places
-        kept = np.ones(len(places), dtype=bool)
-        if o.group == "forces" and every > 1:
-            kept = places // 3 % max(1, min(every, n // 4)) == 0
-        sigma = self.noise[o.group]
-        return (k, o.group), _Kind(places[kept], sigma * o.scale), o.K[kept] / sigma, o.y[kept] / sigma
-
-    def _whitened(self, basis: SparseBasis, k: int, kind: str, K: np.ndarray) -> np.ndarray:
-        A = np.zeros((len(K), basis.n_columns + len(self.data.species)))
-        A[:, : basis.n_columns] = basis.whiten(K)
-        if kind == "energy":
-            numbers = self.data.frames[k].atoms.numbers
-            count = np.array([np.count_nonzero(numbers == z) for z in self.data.species])
-            A[0, basis.n_columns :] = count / (np.sqrt(len(numbers)) * self.noise[kind])
-        return A
-
-    def contradictions(self) -> dict[Key, ScreenedLabel]:
-        """Labels to leave out, by frame and label kind."""
+    def contradictions(self) -> tuple[list[ScreenedLabel], dict[Key, float], set[Key]]:
+        """Labels to leave out, the scores of all, and those that were set aside for judging."""
         aside, scores, errors = self._set_aside()
         suspicious: dict[int, list[str]] = {}
         for (k, kind), z in scores.items():
+            if _rms(errors[k, kind].error) * self.noise[kind] < NEGLIGIBLE[kind]:
+                continue
             if z > self.limit(kind) * (ALONE if self.model.kinds[k] == ["energy"] else 1.0):
                 suspicious.setdefault(k, []).append(kind)
         energies = np.array([self.model.rows[k, "energy"].y[0] for k in self.of_kind["energy"]])
         middle = float(np.median(energies)) if len(energies) else 0.0
         spread = float(np.median(np.abs(energies - middle))) if len(energies) else 0.0
-        found = {}
+        found = []
         for k, kinds in suspicious.items():
             mine = {kind: errors[k, kind].error for kind in self.model.kinds[k]}
             allowed = {kind: _rms(e) * self.limit(kind) / max(scores[k, kind], 1e-12) for kind, e in mine.items()}
@@ -277,8 +260,8 @@ class _Screening:
                 sizes["energy"] = max(spread, abs(float(self.model.rows[k, "energy"].y[0] - middle)))
             frame = Corroboration(self.model, k, aside, mine, allowed, deviations, sizes, atoms)
             for kind in frame.not_borne_out(kinds):
-                found[k, kind] = self._screened(k, kind, mine[kind], scores[k, kind])
-        return found
+                found.append(self._screened(k, kind, mine[kind], scores[k, kind]))
+        return found, scores, aside
 
     def limit(self, kind: str) -> float:
         """Score beyond which a label kind is suspicious; infinite where there are too few frames with it."""
@@ -339,18 +322,6 @@ class _Screening:
             assert frame.virial is not None
             label, where = float(frame.virial[place]), ("xx", "yy", "zz", "yz", "xz", "xy")[place]
         return ScreenedLabel(frame.index, kind, label, label - float(error[worst]) * about.scale, where, z)
-
-
-def _robust_levels(data: TrainingSet, judged: Sequence[int], terms: Sequence[Term]) -> Levels:
-    """Levels to judge by: those that the search starts from, by a frame of median forces, with less noise."""
-    sizes = [(_rms(t.forces), k) for k in judged if (t := data.targets[k]).forces is not None]
-    if sizes:
-        typical = [data.targets[sorted(sizes)[len(sizes) // 2][1]]]
-    else:
-        spread = sorted(judged, key=lambda k: (data.targets[k].energy or 0.0) / data.targets[k].n_atoms)
-        typical = [data.targets[k] for k in spread[len(spread) // 10 : len(spread) - len(spread) // 10]]
-    levels, _ = starting_levels(typical, terms, KINDS)
-    return replace(levels, noise={kind: sigma / LOOSER for kind, sigma in levels.noise.items()})
 
 
 def _typical(t: np.ndarray) -> float:

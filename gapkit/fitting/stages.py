@@ -15,12 +15,13 @@ from gapkit.fitting.decisions import Decisions
 from gapkit.fitting.domain_limits import domain_sample, measured_domain
 from gapkit.fitting.exact_mean import LabelCovariances, suits, within_reach
 from gapkit.fitting.level_choice import EnergySample, choose_levels, kept_rows, own_groups
+from gapkit.fitting.lone_atoms import lone_stds
 from gapkit.fitting.mean import Mean, SparseMean
 from gapkit.fitting.out_of_fold import OutOfFold
 from gapkit.fitting.plan import plan_line
 from gapkit.fitting.pruning import account_without, without_terms
 from gapkit.fitting.rows import accumulate_rows
-from gapkit.fitting.screening import ScreenedLabel, screened
+from gapkit.fitting.screening import Findings, screened
 from gapkit.fitting.settings import FitSettings
 from gapkit.fitting.shape_choice import Shape, choose_shape, worthwhile
 from gapkit.fitting.shells import warn_of_touched_shells
@@ -71,10 +72,10 @@ class Work:
 
 @dataclass(frozen=True)
 class Screened:
-    """The training set without labels that contradict all others, and those labels."""
+    """The training set without labels that contradict all others, and what was found of its labels."""
 
     data: TrainingSet
-    left_out: tuple[ScreenedLabel, ...] = ()
+    findings: Findings = field(default_factory=Findings)
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,7 @@ def screen(data: TrainingSet, settings: FitSettings, work: Work) -> Screened:
         return Screened(*known)
     terms = choose_terms(settings.terms, data, settings.sparse, wants_exact(data, settings))
     checked = Screened(*screened(data, terms, settings.e0, work.n_threads, work.bar))
-    work.decisions.keep_screening(checked.left_out)
+    work.decisions.keep_screening(checked.findings)
     return checked
 
 
@@ -285,7 +286,8 @@ def assemble(
     sample = [Structure(atoms, basis.r_cut) for atoms in domain_sample(data)]
     few = basis.n_columns <= LARGEST_FORM
     forms = choose_forms(basis, posterior, judged.errors.calibration, sample, work.bar) if few else {}
-    spreads = Spreads(basis, posterior, judged.errors, settings.n_jobs)
+    reference = replace(data.reference, alone=lone_stds(data.reference, sample, basis, posterior))
+    spreads = Spreads(basis, posterior, judged.errors, settings.n_jobs, reference)
     predictors = basis.predictors(mean.alpha, mean.extra)
     cheap = LocalVariance(basis, mean.alpha, posterior.signal, judged.errors.calibration, predictors, forms)
     return Potential(
@@ -294,7 +296,7 @@ def assemble(
         posterior=posterior,
         alpha=mean.alpha,
         extra=mean.extra,
-        reference=data.reference,
+        reference=reference,
         baseline=settings.baseline,
         errors=judged.errors,
         species=data.species,
@@ -304,7 +306,7 @@ def assemble(
             **describe_training(data, basis, found.levels, judged.errors.calibration, settings.n_folds),
             "levels": found.account | mean.account,
             "domain": training_domain(data.frames),
-            "screened": [label.as_dict() for label in checked.left_out],
+            "screened": [label.as_dict() for label in checked.findings.left_out],
         },
         n_jobs=settings.n_jobs,
         local_forms=forms,

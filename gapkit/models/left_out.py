@@ -17,6 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.linalg
 
+from gapkit.models.kind_posterior import Sums
+
 #: a frame and one of its label kinds
 Key = tuple[int, str]
 
@@ -102,6 +104,18 @@ class LeftOutFrames:
             H -= r.A.T @ r.A
             c -= r.A.T @ r.y
         return H, c
+
+    @property
+    def precision(self) -> np.ndarray:
+        """Prior precisions (m,)."""
+        return np.diagonal(self._prior)
+
+    def sums(self, kind: str, aside: Collection[int] = ()) -> Sums:
+        """Sums over the rows of one label kind, without those of the frames ``aside``."""
+        mine = [r for (frame, of), r in self.rows.items() if of == kind and frame not in aside]
+        gram, moment = self._equations([(frame, of) for frame, of in self.rows if of != kind or frame in aside])
+        y = np.concatenate([r.y for r in mine]) if mine else np.zeros(0)
+        return Sums(gram - self._prior, moment, float(y @ y), len(y))
 
     def errors(self, aside: Collection[Key] = ()) -> dict[Key, KindErrors]:
         """Errors of every frame and label kind under the posterior without that frame and without ``aside``.

@@ -15,6 +15,8 @@ import numpy as np
 
 #: how much larger than the largest of the training frames the standard deviation of a local energy may be
 MARGIN = 1.5
+#: distance from the domain, at least, of a frame with an atom that has no neighbours, where training frames had none
+LONE_EXCESS = 2.0
 #: the same of energies of whole frames, of which there are fewer to take the largest of
 ENERGY_MARGIN = 2.0
 

@@ -83,7 +83,8 @@ def joint_energies(potential: Potential, frames: Sequence[ase.Atoms], noise: boo
     the model cannot express of a frame; two frames share it only where they are nearly the same. With T the
     standard deviations of new labels and C the function's covariance it is taken as
     :math:`T_i T_j (C_{ij}/\sqrt{C_{ii} C_{jj}})^{15}`, so that the difference of a frame with itself has no error and
-    that of two snapshots nearly the sum of both variances.
+    that of two snapshots nearly the sum of both variances. Reference energies that nothing determines
+    (:mod:`gapkit.structures.reference_energies`) add their covariance.
 
     Raises
     ------
@@ -109,14 +110,16 @@ def joint_energies(potential: Potential, frames: Sequence[ase.Atoms], noise: boo
     covariance = residual + weights * np.outer(by_weights, by_weights)
     variance = np.diagonal(covariance).copy()
     share = np.divide(np.diagonal(residual), variance, out=np.zeros_like(variance), where=variance > 0)
+    loadings = np.array([potential.reference.loadings(s.numbers, s.lone()) for s in structures])
     if noise:
         sigma = np.array([g.noise * np.sqrt(len(a)) for g, a in zip(groups, frames, strict=True)])
         std = np.sqrt(variance + sigma**2)
         if potential.errors.has_model("energy"):
             both = zip(frames, structures, strict=True)
             std = np.array([potential.spread(a, structure=s, forces=False).energy for a, s in both])
+            std = np.sqrt(std**2 - np.sum(loadings**2, axis=1))
         covariance = np.outer(std, std) * _correlation(covariance) ** SHARPNESS
-    return JointEnergies(energy, covariance, share)
+    return JointEnergies(energy, covariance + loadings @ loadings.T, share)
 
 
 def _variance_ratios(

@@ -21,7 +21,7 @@ from gapkit.numerics.threads import limited_threads
 from gapkit.numerics.writeable import writeable
 from gapkit.potential.baseline import baseline_labels, is_local
 from gapkit.potential.checked_structures import CheckedStructures
-from gapkit.potential.domain import Domain, Excess
+from gapkit.potential.domain import LONE_EXCESS, Domain, Excess
 from gapkit.potential.evaluation import CentresEvaluation, Evaluation, Spread
 from gapkit.potential.local_variance import LocalForm, LocalVariance
 from gapkit.potential.spreads import Spreads, batches
@@ -155,7 +155,7 @@ class Potential:
 
     @cached_property
     def _spreads(self) -> Spreads:
-        return Spreads(self.basis, self.posterior, self.errors, self.n_jobs)
+        return Spreads(self.basis, self.posterior, self.errors, self.n_jobs, self.reference)
 
     @cached_property
     def _structures(self) -> CheckedStructures:
@@ -207,6 +207,10 @@ class Potential:
             if self._local_baseline:
                 self.baseline.add_prediction(structure, sums)
         structure.add_to_centres(sums.local, self._reference)
+        for z, shift in self.reference.shift.items():
+            sums.local[structure.lone() & (structure.numbers == z)] += shift
+        if local_variance:
+            sums.variance[:] += self.reference.alone_std(structure.numbers, structure.lone()) ** 2
         return sums
 
     def evaluate(
@@ -431,7 +435,7 @@ class Potential:
         structure = structure or self.structure(atoms, where)
         parts = parts if parts is not None else self.variance_parts(structure, forces)
         local = self.local_spread(structure, noise, config_type)
-        return self._spreads.of_parts(atoms, parts, local, noise, forces, config_type)
+        return self._spreads.of_parts(atoms, structure, parts, local, noise, forces, config_type)
 
     def variance_parts(self, structure: Structure, derivatives: bool) -> VarianceParts:
         """The parts of the posterior variances (rows,) of a frame's energy and, on request, of its derivatives."""
@@ -481,4 +485,12 @@ class Potential:
         if self.domain.energy_variance is not None:
             parts = parts if parts is not None else self.variance_parts(structure, derivatives=False)
             energy = float((parts.weights[0] + parts.hidden[0]) / structure.n_atoms)
-        return self.domain.excess(local_std, self._spreads.local_noise(noise), energy)
+        found = self.domain.excess(local_std, self._spreads.local_noise(noise), energy)
+        alone = np.flatnonzero(self.reference.alone_std(structure.numbers, structure.lone()))
+        if len(alone) and found.value < LONE_EXCESS:
+            return Excess(
+                LONE_EXCESS,
+                f"atom {alone[0]} has no neighbour within the cutoff, and no isolated "
+                f"{chemical_symbols[structure.numbers[alone[0]]]} was in the training frames",
+            )
+        return found

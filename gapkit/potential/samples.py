@@ -114,9 +114,11 @@ class Sampler:
         fresh = added_columns(self.potential.basis, self.basis)
         mean, centre = np.zeros(self.basis.n_columns), np.zeros(self.basis.n_columns)
         mean[~fresh], centre[~fresh] = self.potential.alpha, self.potential.posterior.weights
+        alphas = [mean + self.basis.unwhiten(w - centre) for w in self.weights(n, rng)]
+        references = [self.potential.reference.sampled(rng) for _ in alphas]
         return [
-            SampledPotential(replace(self.potential, basis=self.basis, alpha=mean + self.basis.unwhiten(w - centre)))
-            for w in self.weights(n, rng)
+            SampledPotential(replace(self.potential, basis=self.basis, alpha=alpha, reference=reference))
+            for alpha, reference in zip(alphas, references, strict=True)
         ]
 
     def variance(self, structure: Structure) -> tuple[np.ndarray, np.ndarray]:
@@ -166,4 +168,5 @@ def sampled_energies(
     fresh = added_columns(potential.basis, sampler.basis)
     centre = np.zeros(sampler.basis.n_columns)
     centre[~fresh] = potential.posterior.weights
-    return means + (weights - centre) @ A.T
+    loadings = np.array([potential.reference.loadings(s.numbers, s.lone()) for s in structures])
+    return means + (weights - centre) @ A.T + rng.normal(size=(n, loadings.shape[1])) @ loadings.T

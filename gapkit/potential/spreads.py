@@ -14,6 +14,7 @@ from gapkit.models.posterior import Posterior
 from gapkit.numerics.threads import blas_threads, limited_threads, thread_count
 from gapkit.potential.evaluation import Spread
 from gapkit.structures.labels import cell_volume
+from gapkit.structures.reference_energies import ReferenceEnergies
 from gapkit.structures.structure import Structure
 from gapkit.uncertainty.label_errors import LabelErrors
 from gapkit.uncertainty.variance_parts import VarianceParts
@@ -48,7 +49,7 @@ class Spreads:
 
     Attributes
     ----------
-    basis, posterior, errors, n_jobs
+    basis, posterior, errors, n_jobs, reference
         Of the potential.
     """
 
@@ -56,6 +57,7 @@ class Spreads:
     posterior: Posterior
     errors: LabelErrors
     n_jobs: int | None
+    reference: ReferenceEnergies
 
     def variance_parts(self, structures: Sequence[Structure], derivatives: bool) -> list[VarianceParts]:
         """Parts of the posterior variances (rows,) of each frame's energy and, on request, of its derivatives.
@@ -77,36 +79,43 @@ class Spreads:
     def local_variances(
         self, structure: Structure, config_types: Sequence[str | None], begin: np.ndarray
     ) -> np.ndarray:
-        """Variances (n,) of the function at local energies (eV^2), calibrated for each frame's config_type."""
+        """Variances (n,) of the function at local energies (eV^2), calibrated for each frame's config_type, and of
+        reference energies where an atom is alone."""
         residual, weights = np.empty(structure.n_atoms), np.empty(structure.n_atoms)
         with limited_threads(self.n_jobs), blas_threads(thread_count()):
             for start in range(0, structure.n_atoms, CHUNK):
                 atoms = np.arange(start, min(start + CHUNK, structure.n_atoms))
                 rows = self.basis.local_rows(structure, atoms)
                 residual[atoms], weights[atoms] = self.posterior.variances(self.basis.whiten(rows.K), rows.prior)
-        return np.concatenate(
+        found = np.concatenate(
             [
                 self.errors.calibration.of("energy", config).latent(residual[a:b], weights[a:b])
                 for config, a, b in zip(config_types, begin[:-1], begin[1:], strict=True)
             ]
         )
+        return found + self.reference.alone_std(structure.numbers, structure.lone()) ** 2
 
     def of_parts(
         self,
         atoms: ase.Atoms,
+        structure: Structure,
         parts: VarianceParts,
         local: np.ndarray,
         noise: bool,
         forces: bool,
         config_type: str | None,
     ) -> Spread:
-        """Standard deviations for one frame from the ``parts`` of its variances and those of its local energies."""
+        """Standard deviations for one frame from the ``parts`` of its variances and those of its local energies.
+
+        Those of reference energies that nothing determines are in the energy's.
+        """
         n = len(atoms)
 
         def std(kind: str) -> np.ndarray:
             return np.sqrt(self.errors.variance(kind, parts.of_labels(kind, n), config_type, noise))
 
-        total = float(np.sqrt(n) * std("energy")[0])
+        loadings = self.reference.loadings(structure.numbers, structure.lone())
+        total = float(np.sqrt(n * std("energy")[0] ** 2 + loadings @ loadings))
         if not forces:
             return Spread(total, local)
         volume = cell_volume(atoms)
@@ -124,12 +133,12 @@ class Spreads:
         variance = self.local_variances(structure, config_types, begin)
         singles = [structure.part(a, b) for a, b in itertools.pairwise(begin)]
         all_parts = self.variance_parts(singles, forces)
-        return [
-            self.of_parts(
-                atoms, parts, self.with_noise(variance[begin[k] : begin[k + 1]], noise, config), noise, forces, config
-            )
-            for k, (atoms, parts, config) in enumerate(zip(frames, all_parts, config_types, strict=True))
+        local = [
+            self.with_noise(variance[a:b], noise, c)
+            for (a, b), c in zip(itertools.pairwise(begin), config_types, strict=True)
         ]
+        items = zip(frames, singles, all_parts, local, config_types, strict=True)
+        return [self.of_parts(atoms, one, parts, std, noise, forces, c) for atoms, one, parts, std, c in items]
 
     def with_noise(self, variance: np.ndarray, noise: bool, config_type: str | None = None) -> np.ndarray:
         """Standard deviations (eV) of local energies from the variance of the function, with the noise if asked for."""

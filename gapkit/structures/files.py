@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 import lzma
 import os
-import re
 import sys
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import ase.io
 from ase import Atoms
@@ -19,12 +16,7 @@ from ase.io.formats import UnknownFileTypeError, open_with_compression
 
 from gapkit.exceptions import DataError
 from gapkit.safe_write import replacing
-
-#: keys of extended XYZ in any capitals, and as ASE knows them
-_USUAL = {"lattice": "Lattice", "properties": "Properties", "pbc": "pbc"}
-#: endings of compressed files that ASE reads
-_COMPRESSED = ([".gz"], [".bz2"], [".xz"])
-_KEYS = re.compile(r"(?i)(?<![\w\"'])(lattice|properties|pbc)\s*=(?=\s*\S)")
+from gapkit.structures.xyz_dialects import is_xyz, mended
 
 
 def read_frames(*paths: str | os.PathLike[str]) -> list[Atoms]:
@@ -76,12 +68,14 @@ def _read_file(path: Path) -> list[Atoms]:
         raise DataError(f"{path}: not a file; name the file that holds the frames")
     if path.stat().st_size == 0:
         raise DataError(f"{path}: the file is empty")
-    if _is_xyz(path):
+    if is_xyz(path):
         _check_counts(path)
     frames: list[Atoms] = []
     try:
-        source, kind = _source(path)
+        source, kind, isotopes = mended(path)
         for atoms in ase.io.iread(source, index=":", format=kind, do_not_split_by_at_sign=True):
+            if len(frames) in isotopes:
+                atoms.set_masses([isotopes[len(frames)].get(k, m) for k, m in enumerate(atoms.get_masses())])
             frames.append(atoms)
     except UnknownFileTypeError as error:
         raise DataError(f"{path}: unknown format; convert it to extended XYZ (.xyz)") from error
@@ -93,30 +87,6 @@ def _read_file(path: Path) -> list[Atoms]:
     if not frames:
         raise DataError(f"{path}: the file holds no frames")
     return frames
-
-
-def _source(path: Path) -> tuple[Any, str | None]:
-    """What ASE reads, and the format where it is no path: extended XYZ whose keys are in other capitals is mended.
-
-    ASE takes ``lattice=`` and ``properties=`` for information, and the frame for a cluster without labels.
-    """
-    if not _is_xyz(path):
-        return path, None
-    with open_with_compression(str(path), "rb") as file:
-        lines = io.StringIO(file.read().decode(errors="replace"), newline=None).readlines()
-    changed, at = False, 0
-    while at + 1 < len(lines) and lines[at].strip().isdecimal():
-        usual = _KEYS.sub(lambda match: _USUAL[match[1].lower()] + "=", lines[at + 1])
-        changed |= usual != lines[at + 1]
-        lines[at + 1] = usual
-        at += 2 + int(lines[at])
-    return (io.StringIO("".join(lines)), "extxyz") if changed else (path, None)
-
-
-def _is_xyz(path: Path) -> bool:
-    """Whether a name is that of an XYZ file, compressed or not."""
-    suffixes = [suffix.lower() for suffix in path.suffixes]
-    return bool({".xyz", ".extxyz"} & set(suffixes[-1:] if suffixes[-1:] not in _COMPRESSED else suffixes[-2:-1]))
 
 
 def _check_counts(path: Path) -> None:

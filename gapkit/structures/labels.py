@@ -19,8 +19,8 @@ virial, the energy of every frame is therefore its ``free_energy``, where its ca
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from numbers import Real
 from typing import Any
 
@@ -69,6 +69,8 @@ class LabelledFrame:
         (:mod:`gapkit.structures.placeholders`); None: there are none.
     placeholders
         Number of atoms whose zero forces stand for no force.
+    sources
+        By label kind, where the label was found, in words.
     """
 
     atoms: Atoms
@@ -80,6 +82,7 @@ class LabelledFrame:
     index: int
     held: np.ndarray | None = None
     placeholders: int = 0
+    sources: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def n_atoms(self) -> int:
@@ -100,13 +103,14 @@ class LabelledFrame:
     def is_isolated_atom(self) -> bool:
         """Whether this is one atom without neighbours.
 
-        True for a frame of one atom that is not periodic in any direction, or whose config_type is
-        ``isolated_atom`` (any capitals, with or without underscore), or whose nearest periodic image is at
-        least 12 A away.
+        True for a frame of one atom that is not periodic in any direction, or whose config_type says so
+        (``isolated_atom``, ``IsolatedAtom``, ``isolated``, ``single atom``, ``free-atom``, ``atom``), or whose
+        nearest periodic image is at least 12 A away.
         """
         if self.n_atoms != 1:
             return False
-        if self.config_type is not None and self.config_type.replace("_", "").lower() == "isolatedatom":
+        word = "".join(letter for letter in (self.config_type or "").lower() if letter.isalpha())
+        if word.startswith("isolated") or word in ("atom", "freeatom", "singleatom"):
             return True
         pbc = self.atoms.pbc
         if not pbc.any():
@@ -291,25 +295,29 @@ def labelled_frames(
         where = f"frame {index}"
         check_structure(atoms, where)
         config_type, trajectory = atoms.info.get("config_type"), atoms.info.get("trajectory")
-        forces, held, placeholders = _free_forces(atoms, _forces(atoms, forces_key, where))
+        all_forces, forces_source = _forces(atoms, forces_key, where)
+        forces, held, placeholders = _free_forces(atoms, all_forces)
+        virial, virial_source = _virial(atoms, virial_key, where)
         labelled.append(
             LabelledFrame(
                 atoms=atoms.copy(),
                 energy=None,
                 forces=forces,
-                virial=_virial(atoms, virial_key, where),
+                virial=virial,
                 config_type=None if config_type is None else str(config_type),
                 trajectory=None if trajectory is None else str(trajectory),
                 index=index,
                 held=held,
                 placeholders=placeholders,
+                sources={"forces": forces_source, "virial": virial_source},
             )
         )
     derivatives = any(f.forces is not None or f.virial is not None for f in labelled)
-    labelled = [
-        replace(frame, energy=_energy(atoms, energy_key, f"frame {frame.index}", derivatives))
-        for frame, atoms in zip(labelled, frames, strict=True)
-    ]
+    for k, (frame, atoms) in enumerate(zip(labelled, frames, strict=True)):
+        energy, source = _energy(atoms, energy_key, f"frame {frame.index}", derivatives)
+        frame = replace(frame, energy=energy, sources={"energy": source, **frame.sources})
+        have = {kind: words for kind, words in frame.sources.items() if getattr(frame, kind) is not None}
+        labelled[k] = replace(frame, sources=have)
     if require_labels:
         _require_labels(labelled, frames, {"energy": energy_key, "forces": forces_key, "virial": virial_key})
     return labelled
@@ -378,9 +386,21 @@ def _result(atoms: Atoms, key: str, where: str) -> Any:
     return value
 
 
-def _first(*values: Any) -> Any:
-    """The first that is not None, or None."""
-    return next((value for value in values if value is not None), None)
+def _first(*found: tuple[Any, str]) -> tuple[Any, str]:
+    """The first value, with where it is from, that is not None; else None and no words."""
+    return next(((value, source) for value, source in found if value is not None), (None, ""))
+
+
+def _of_calculator(atoms: Atoms, key: str, where: str) -> tuple[Any, str]:
+    return _result(atoms, key, where), f"{key} of the calculator"
+
+
+def _of_info(atoms: Atoms, key: str) -> tuple[Any, str]:
+    return atoms.info.get(key), f"info[{key!r}]"
+
+
+def _of_arrays(atoms: Atoms, key: str) -> tuple[Any, str]:
+    return atoms.arrays.get(key), f"arrays[{key!r}]"
 
 
 def _numbers(value: Any, where: str, key: str) -> np.ndarray:
@@ -398,35 +418,35 @@ def _numbers(value: Any, where: str, key: str) -> np.ndarray:
     return array
 
 
-def _energy(atoms: Atoms, key: str | None, where: str, derivatives: bool) -> float | None:
-    """Total energy in eV: the free energy, where there are ``derivatives`` for it to be consistent with."""
+def _energy(atoms: Atoms, key: str | None, where: str, derivatives: bool) -> tuple[float | None, str]:
+    """Total energy in eV, and where it is from: the free energy, where ``derivatives`` are to be consistent with it."""
     if key is not None:
-        value = _first(atoms.info.get(key), _result(atoms, key, where))
+        value, source = _first(_of_info(atoms, key), _of_calculator(atoms, key, where))
     else:
         key = "energy"
-        energies = [_result(atoms, name, where) for name in ("energy", "free_energy")]
-        value = _first(*(energies[::-1] if derivatives else energies), atoms.info.get("energy"))
+        energies = [_of_calculator(atoms, name, where) for name in ("energy", "free_energy")]
+        value, source = _first(*(energies[::-1] if derivatives else energies), _of_info(atoms, "energy"))
     if value is None:
-        return None
+        return None, ""
     energy = _numbers(value, where, key)
     if energy.size != 1:
         raise DataError(f"{where}: {key!r} has shape {energy.shape}; give one number (eV, whole frame)")
-    return float(energy.reshape(()))
+    return float(energy.reshape(())), source
 
 
-def _forces(atoms: Atoms, key: str | None, where: str) -> np.ndarray | None:
-    """Forces (N, 3) in eV/A."""
+def _forces(atoms: Atoms, key: str | None, where: str) -> tuple[np.ndarray | None, str]:
+    """Forces (N, 3) in eV/A, and where they are from."""
     if key is not None:
-        value = _first(atoms.arrays.get(key), _result(atoms, key, where))
+        value, source = _first(_of_arrays(atoms, key), _of_calculator(atoms, key, where))
     else:
         key = next((name for name in FORCE_NAMES if name in atoms.arrays), "forces")
-        value = _first(_result(atoms, "forces", where), atoms.arrays.get(key))
+        value, source = _first(_of_calculator(atoms, "forces", where), _of_arrays(atoms, key))
     if value is None:
-        return None
+        return None, ""
     forces = _numbers(value, where, key)
     if forces.shape != (len(atoms), 3):
         raise DataError(f"{where}: {key!r} has shape {forces.shape}; its atoms need ({len(atoms)}, 3)")
-    return forces
+    return forces, source
 
 
 def _free_forces(atoms: Atoms, forces: np.ndarray | None) -> tuple[np.ndarray | None, np.ndarray | None, int]:
@@ -449,28 +469,27 @@ def _free_forces(atoms: Atoms, forces: np.ndarray | None) -> tuple[np.ndarray | 
     return forces, held if held.any() else None, int(placeholders.sum())
 
 
-def _virial(atoms: Atoms, key: str | None, where: str) -> np.ndarray | None:
-    """Virial (6,) in eV, from a virial or a stress."""
+def _virial(atoms: Atoms, key: str | None, where: str) -> tuple[np.ndarray | None, str]:
+    """Virial (6,) in eV, from a virial or a stress, and where it is from."""
     if key is not None:
-        value = _first(atoms.info.get(key), _result(atoms, key, where))
+        value, source = _first(_of_info(atoms, key), _of_calculator(atoms, key, where))
         if value is None:
-            return None
-        if "stress" in key.lower():
-            return _virial_of_stress(value, atoms, where, key)
-        return _virial_of_virial(value, atoms, where, key)
-    stress = _first(_result(atoms, "stress", where), atoms.info.get("stress"))
-    virial = _first(*(atoms.info.get(name) for name in VIRIAL_NAMES))
+            return None, ""
+        read = _virial_of_stress if "stress" in key.lower() else _virial_of_virial
+        return read(value, atoms, where, key), source
+    stress, of_stress = _first(_of_calculator(atoms, "stress", where), _of_info(atoms, "stress"))
+    virial, of_virial = _first(*(_of_info(atoms, name) for name in VIRIAL_NAMES))
     from_stress = None if stress is None else _virial_of_stress(stress, atoms, where, "stress")
     from_virial = None if virial is None else _virial_of_virial(virial, atoms, where, "virial")
     if from_stress is None or from_virial is None:
-        return _first(from_virial, from_stress)
+        return _first((from_virial, of_virial), (from_stress, of_stress))
     if np.abs(from_stress - from_virial).max() > _tolerance(from_stress, from_virial):
         raise DataError(
             f"{where}: 'virial' and 'stress' disagree: the virial is {from_virial.tolist()} eV, "
             f"-stress * volume is {from_stress.tolist()} eV; "
             "remove one of them, or name the right one with virial_key"
         )
-    return from_virial
+    return from_virial, of_virial
 
 
 def _virial_of_virial(value: Any, atoms: Atoms, where: str, key: str) -> np.ndarray | None:

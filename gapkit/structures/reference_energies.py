@@ -1,10 +1,18 @@
-"""Reference energies: what each atom contributes to the energy before anything is learned."""
+r"""Reference energies: what each atom contributes to the energy before anything is learned.
+
+Least squares on compositions leaves two things open. A combination of species that no composition tells apart (both of
+a compound of fixed composition) may have any value. And an atom without neighbours has the energy e0, which bonded
+frames do not tell: what is added to e0 is taken off their local energies. Both are uncertain by a prior standard
+deviation :math:`s_k`. With loadings :math:`l_k` of a frame, :math:`s_k` times the projection of its composition on the
+combination or times its number of lone atoms of a species, energies of frames i and j have the covariance
+:math:`\sum_k l_{ik} l_{jk}` from this. Loadings vanish for compositions like the training frames' without lone atoms.
+"""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from ase.data import atomic_numbers, chemical_symbols
@@ -14,6 +22,25 @@ from gapkit.structures.labels import LabelledFrame
 
 _AGREEMENT = 1e-3  # eV; isolated atoms of one species must agree within this
 _RANK = 1e-3  # singular values below this fraction of the largest leave a combination of species undetermined
+
+
+LEAST_SQUARES, NO_ENERGIES = "least squares", "no energies: zero"
+
+
+@dataclass(frozen=True)
+class OpenCombination:
+    """A combination of species whose reference energies no composition determines.
+
+    Attributes
+    ----------
+    weights : dict
+        Atomic number to component of a unit vector.
+    std : float
+        Prior standard deviation (eV) along it.
+    """
+
+    weights: dict[int, float]
+    std: float
 
 
 @dataclass(frozen=True)
@@ -26,10 +53,44 @@ class ReferenceEnergies:
         Atomic number to energy in eV per atom.
     source
         Atomic number to where the value is from, in words.
+    open_combinations
+        What the compositions of the frames do not determine.
+    alone
+        Atomic number to the standard deviation (eV) of the energy of an atom without neighbours, of species for which
+        no isolated atom was seen.
+    shift
+        Atomic number to what an atom without neighbours has beside its reference energy (eV); for samples.
     """
 
     values: dict[int, float]
     source: dict[int, str]
+    open_combinations: tuple[OpenCombination, ...] = ()
+    alone: dict[int, float] = field(default_factory=dict)
+    shift: dict[int, float] = field(default_factory=dict)
+
+    def loadings(self, numbers: np.ndarray, lone: np.ndarray) -> np.ndarray:
+        """Loadings (k,) in eV of a frame with atomic ``numbers`` (n,), of which the ``lone`` (n,) have no neighbour."""
+        of_species = [
+            c.std * sum(w * np.count_nonzero(numbers == z) for z, w in c.weights.items())
+            for c in self.open_combinations
+        ]
+        of_lone = [s * np.count_nonzero(lone & (numbers == z)) for z, s in sorted(self.alone.items())]
+        return np.array([*of_species, *of_lone], dtype=float)
+
+    def alone_std(self, numbers: np.ndarray, lone: np.ndarray) -> np.ndarray:
+        """Standard deviation (n,) in eV of each atom's energy because it is alone; zero for others."""
+        std = np.zeros(len(numbers))
+        for z, s in self.alone.items():
+            std[lone & (numbers == z)] = s
+        return std
+
+    def sampled(self, rng: np.random.Generator) -> ReferenceEnergies:
+        """Reference energies drawn from the prior of what is open."""
+        values = dict(self.values)
+        for c in self.open_combinations:
+            drawn = c.std * rng.normal()
+            values.update({z: values[z] + w * drawn for z, w in c.weights.items()})
+        return replace(self, values=values, shift={z: s * float(rng.normal()) for z, s in sorted(self.alone.items())})
 
     def of(self, numbers: np.ndarray | Sequence[int]) -> float:
         """Sum of the reference energies in eV of atoms with these atomic numbers (N,)."""
@@ -95,11 +156,12 @@ def reference_energies(
             f"no isolated-atom frame with an energy for {_symbols(missing)}; add one for each "
             "(one atom, no periodic directions), or give e0 as a dict, or choose e0='auto'"
         )
+    combinations: tuple[OpenCombination, ...] = ()
     if missing:
-        fitted, fitted_source = _least_squares(frames, missing, values)
+        fitted, fitted_source, combinations = _least_squares(frames, missing, values)
         values |= fitted
         source |= fitted_source
-    return ReferenceEnergies(values, source)
+    return ReferenceEnergies(values, source, combinations)
 
 
 def _symbols(numbers: Iterable[int]) -> str:
@@ -146,7 +208,7 @@ def _isolated(frames: Sequence[LabelledFrame]) -> tuple[dict[int, float], dict[i
 
 def _least_squares(
     frames: Sequence[LabelledFrame], missing: list[int], known: Mapping[int, float]
-) -> tuple[dict[int, float], dict[int, str]]:
+) -> tuple[dict[int, float], dict[int, str], tuple[OpenCombination, ...]]:
     """Values of the ``missing`` species by least squares on compositions, the ``known`` ones fixed."""
     rows, targets = [], []
     for frame in frames:
@@ -164,19 +226,23 @@ def _least_squares(
             GapkitWarning,
             stacklevel=3,
         )
-        return dict.fromkeys(missing, 0.0), dict.fromkeys(missing, "no energies: zero")
+        return dict.fromkeys(missing, 0.0), dict.fromkeys(missing, NO_ENERGIES), ()
     X, y = np.array(rows), np.array(targets)
     mean = y.sum() / X.sum()
-    left, s, right = np.linalg.svd(X, full_matrices=False)
+    left, s, right = np.linalg.svd(X)
     rank = int(np.count_nonzero(s > _RANK * s[0]))
     solution = mean + right[:rank].T @ ((left[:, :rank].T @ (y - mean * X.sum(axis=1))) / s[:rank])
     values = {z: float(e) for z, e in zip(missing, solution, strict=True)}
     # A species is determined where its unit vector lies in the space of the rows that count.
     leverage = np.einsum("rz,rz->z", right[:rank], right[:rank])
     undetermined = [z for z, h in zip(missing, leverage, strict=True) if h < 1.0 - 1e-6]
-    source = dict.fromkeys(missing, "least squares")
+    source = dict.fromkeys(missing, LEAST_SQUARES)
+    combinations = tuple(
+        OpenCombination({z: float(w) for z, w in zip(missing, row, strict=True)}, abs(float(mean)))
+        for row in right[rank:]
+    )
     if undetermined:
-        source |= dict.fromkeys(undetermined, "least squares, not determined by the compositions")
+        source |= dict.fromkeys(undetermined, f"{LEAST_SQUARES}, not determined by the compositions")
         warnings.warn(
             "the compositions of the frames do not determine the reference energies of "
             f"{_symbols(undetermined)}: energies of other compositions will be off by a constant per atom; "
@@ -184,4 +250,4 @@ def _least_squares(
             GapkitWarning,
             stacklevel=3,
         )
-    return values, source
+    return values, source, combinations

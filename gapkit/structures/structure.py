@@ -78,6 +78,13 @@ class Structure:
             return np.flatnonzero(self.numbers == number)
         return self._centres[self.numbers[self._centres] == number]
 
+    def lone(self) -> np.ndarray:
+        """Which atoms (n,) are centres without a neighbour within the cutoff."""
+        alone = np.diff(self._longest.first) == 0
+        if self._centres is not None:
+            alone &= np.isin(np.arange(self.n_atoms), self._centres)
+        return alone
+
     def add_to_centres(self, values: np.ndarray, by_number: np.ndarray) -> None:
         """Add to ``values`` (n,) of each centre the entry of ``by_number`` for its atomic number."""
         if self._centres is None:

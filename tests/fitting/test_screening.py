@@ -77,7 +77,8 @@ def judge(frames, terms=TERMS):
     terms = [t.with_descriptor(t.descriptor.for_species(data.species)) for t in terms]
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        left, named = screened(data, terms, "auto", 1, partial(progress_bar, show=False))
+        left, found = screened(data, terms, "auto", 1, partial(progress_bar, show=False))
+    named = found.left_out
     assert len([w for w in said if issubclass(w.category, GapkitWarning)]) == bool(named)
     return {(s.frame, s.kind) for s in named}, left
 
