@@ -95,8 +95,13 @@ class Consistency:
         )
         return line + (f"; as if {' or '.join(self.conventions)}" if self.conventions else "")
 
+    @classmethod
+    def from_dict(cls, table: Mapping[str, Any]) -> Consistency:
+        """From :meth:`as_dict` with ``points``."""
+        return cls(**{**table, "conventions": tuple(table["conventions"]), "points": np.array(table["points"])})
+
     def as_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
+        """JSON-ready; without the points."""
         table = asdict(self) | {"conventions": list(self.conventions)}
         return {name: value for name, value in table.items() if name != "points"}
 

@@ -20,7 +20,7 @@ from gapkit.checkpoints import Checkpoint
 from gapkit.descriptors import SOAP
 from gapkit.exceptions import DataError, GapkitWarning
 from gapkit.fingerprints import run_fingerprint
-from gapkit.fitting.screening import Findings, without_labels
+from gapkit.fitting.screening import Findings, alike_line, left_out_line, without_labels
 from gapkit.fitting.settings import FitSettings
 from gapkit.fitting.shape_choice import Shape
 from gapkit.fitting.training_set import TrainingSet
@@ -117,7 +117,7 @@ class Decisions:
         return replace(settings, random_state=seed, exact=known[1])
 
     def screening(self, data: TrainingSet, e0: Any) -> tuple[TrainingSet, Findings] | None:
-        """The training set without the labels that were left out, and what was found, of which a warning reminds."""
+        """The training set without the labels that were left out, and what was found, of which warnings remind."""
 
         def read(table: Any) -> tuple[TrainingSet, Findings]:
             found = Findings.from_dict(table)
@@ -126,13 +126,9 @@ class Decisions:
             return (without_labels(data, keys, e0) if keys else data), found
 
         known = self.get("screening", read)
-        if known is not None and known[1].left_out:
-            warnings.warn(
-                "labels that contradict those of all other frames were left out of the fit before it was interrupted: "
-                + "; ".join(str(label) for label in known[1].left_out),
-                GapkitWarning,
-                stacklevel=5,
-            )
+        for line in () if known is None else (alike_line(known[1].alike), left_out_line(known[1].left_out)):
+            if line is not None:
+                warnings.warn(line, GapkitWarning, stacklevel=5)
         return known
 
     def keep_screening(self, found: Findings) -> None:

@@ -114,10 +114,10 @@ class Findings:
     alike: tuple[Alike, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-ready; without the points of the comparisons."""
+        """JSON-ready."""
         return {
             "left_out": [label.as_dict() for label in self.left_out],
-            "consistencies": [c.as_dict() for c in self.consistencies],
+            "consistencies": [c.as_dict() | {"points": c.points.tolist()} for c in self.consistencies],
             "scores": [[frame, kind, z] for (frame, kind), z in sorted(self.scores.items())],
             "alike": [pair.as_dict() for pair in self.alike],
         }
@@ -127,7 +127,7 @@ class Findings:
         """From :meth:`as_dict`."""
         return cls(
             tuple(ScreenedLabel(**label) for label in table["left_out"]),
-            tuple(Consistency(**c | {"conventions": tuple(c["conventions"])}) for c in table["consistencies"]),
+            tuple(Consistency.from_dict(c) for c in table["consistencies"]),
             {(int(frame), str(kind)): float(z) for frame, kind, z in table["scores"]},
             tuple(Alike(**pair | {"frames": tuple(pair["frames"])}) for pair in table["alike"]),
         )

@@ -30,7 +30,7 @@ Masses = dict[int, dict[int, float]]
 def is_xyz(path: Path) -> bool:
     """Whether a name is that of an XYZ file, compressed or not."""
     suffixes = [suffix.lower() for suffix in path.suffixes]
-    return bool({".xyz", ".extxyz"} & set(suffixes[-1:] if suffixes[-1:] not in _COMPRESSED else suffixes[-2:-1]))
+    return bool({".xyz", ".extxyz"} & set(suffixes[-2:-1] if suffixes[-1:] in _COMPRESSED else suffixes[-1:]))
 
 
 def mended(path: Path) -> tuple[Any, str | None, Masses]:

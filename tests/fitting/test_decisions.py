@@ -63,6 +63,7 @@ def cut(path, tables):
 def test_a_fit_goes_on_behind_every_stage_to_the_same_model(frames, tmp_path, few_labels, monkeypatch):
     gap = gapkit.GAP(folds=3)
     whole = content(gap.fit(frames), tmp_path / "whole.gapkit")
+    report = str(gap.label_report_)
     path = tmp_path / "fit.npz"
     with pytest.warns(GapkitWarning, match="frame 5, energy"):
         assert content(gap.fit(frames, checkpoint=path), tmp_path / "kept.gapkit") == whole
@@ -79,6 +80,7 @@ def test_a_fit_goes_on_behind_every_stage_to_the_same_model(frames, tmp_path, fe
                 again = gap.fit(frames, checkpoint=path)
         assert content(again, tmp_path / "again.gapkit") == whole
         assert decisions(path) == found
+        assert str(again.label_report_) == report
 
 
 def test_a_fit_that_ends_early_leaves_what_it_chose(frames, tmp_path, monkeypatch):
@@ -164,8 +166,9 @@ def test_the_checkpoint_of_another_version_or_kind_is_refused(train, tmp_path, m
         {"levels": {"noise": 3, "signal": [], "objective": 0.0, "account": {}}},
         {"levels": {"noise": {"forces": 1.0}, "signal": [1.0, 1.0], "objective": 0.0, "account": {}}},
         {"levels": None},
-        {"screening": [{"frame": 0}]},
-        {"screening": [{"frame": 99, "kind": "energy", "label": 0, "expected": 0, "place": "", "z": 0}]},
+        {"screening": {"left_out": [{"frame": 0}], "consistencies": [], "scores": [], "alike": []}},
+        {"screening": {"left_out": [], "consistencies": [{}], "scores": [], "alike": []}},
+        {"screening": {"left_out": []}},
         {"screening": 3},
     ],
 )
