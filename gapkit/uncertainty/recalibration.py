@@ -8,11 +8,11 @@ a power of omega. Hence, for one kind of label,
 .. math:: \mathrm{var} = \sigma_0^2 + c\, (v / v_0)^p, \qquad v = \omega + \kappa \rho + (h - h_0)_+
 
 with the Nystrom residual rho given so small a weight kappa that it plays no part among the calibration frames, and
-grows in where an environment is unlike all sparse points. Beyond the largest v of the calibration labels a power below
-one would take more and more from a variance that no error speaks against: there the variance grows as v. h is the part of rho that the projection of features hides:
+grows in where an environment is unlike all sparse points. h is the part of rho that the projection of features hides:
 no label had a say in functions of those directions, so that it counts in full where it is beyond :math:`h_0`, what 99 %
 of the calibration labels have: where a bond is broken or pressed together it is as large as the error
-(docs/UNCERTAINTY.md).
+(docs/UNCERTAINTY.md). Beyond the largest v of the calibration labels a power below one would take more and more from a
+variance that no error speaks against: there the variance grows as v.
 :math:`\sigma_0, c, p` maximise the likelihood of the errors, with a weak prior on p and :math:`\sigma_0` for
 calibration sets of a few dozen labels (energies). Forces are many and derivatives of the same function: their p is
 where the prior on that of energies and virials is centred.
