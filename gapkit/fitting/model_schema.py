@@ -299,6 +299,7 @@ def header(value: dict[str, Any], version: int) -> None:
         "conformal": mapping(one_of(*KINDS), conformal),
         "n_frames": whole(0),
     }
+    of_species = mapping(atomic_number, at_least_zero)
     combination = {"weights": mapping(atomic_number, number(-1.0, 1.0), 1), "std": at_least_zero}
     required: dict[str, Check] = {
         "format": text(100),
@@ -311,7 +312,7 @@ def header(value: dict[str, Any], version: int) -> None:
         "signal": items(positive, 1),
         "reference": table(
             {"values": mapping(atomic_number, number()), "source": mapping(atomic_number, text())},
-            {"alone": mapping(atomic_number, at_least_zero), "open": items(table(combination))},
+            {"alone": of_species, "bonded": of_species, "open": items(table(combination))},
         ),
         "baseline": maybe(baseline),
         "calibration": table(
