@@ -340,10 +340,14 @@ def _check_together(value: dict[str, Any]) -> None:
     """Raise ValueError where two parts of a header contradict each other."""
     meta, levels = value["metadata"], value["noise_levels"]
     known, groups = set(value["species"]), value["calibration"]["groups"]
+    reference = value["reference"]
+    open_species = {z for c in reference.get("open", ()) for z in c["weights"]} | set(reference.get("alone", {}))
     wrong = {
         "species are not sorted": sorted(known) != value["species"],
         "there is not one signal per term": len(value["signal"]) != len(value["terms"]),
         "a block is of no term": any(b["term"] >= len(value["terms"]) for b in value["blocks"]),
+        "what is open of reference energies is of other species": not open_species <= set(reference["values"])
+        or set(reference.get("alone", {})) != set(reference.get("bonded", {})),
         "a species has no reference energy": not known <= {int(z) for z in value["reference"]["values"]},
         "metadata.species are others": meta["species"] != [chemical_symbols[z] for z in value["species"]],
         "metadata.signal are others": meta["signal"] != value["signal"],
