@@ -26,7 +26,7 @@ class OracleNotInstalledError(GapkitError, ImportError):
 
 @dataclass(frozen=True)
 class Oracle:
-    """What stands behind a name: the module it needs, how to get it, and how to build the calculator."""
+    """Reference calculator behind a name: the module it needs, how to get it, and how to build it."""
 
     description: str
     module: str

@@ -84,7 +84,7 @@ def progress_bar(
 
 
 def quiet(bar: Callable[..., Any]) -> Callable[..., Any]:
-    """What makes bars as ``bar`` does, without output: the stages of a small fit inside another are no news."""
+    """Maker of bars like ``bar``, without output, for a small fit inside another."""
     return lambda *args, **settings: bar(*args, **{**settings, "show": False})
 
 

@@ -79,7 +79,7 @@ class RecordingCalculator(GAPCalculator):
         self.asked_forces.append(False)
 
     def batch_forces(self, atoms: ase.Atoms) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
-        """As the calculator's own; every copy counts as a frame that was visited."""
+        """Function of the calculator for copies of ``atoms``; every copy counts as a visited frame."""
         evaluate = super().batch_forces(atoms)
 
         def recording(positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -165,7 +165,7 @@ def propagate(
 
 
 def _numbers(result: Any, shape: tuple[int, ...] | None) -> np.ndarray:
-    """What ``f`` returned, as finite numbers of the expected shape."""
+    """Numbers that ``f`` returned, checked to be finite and of the expected shape."""
     try:
         numbers = np.asarray(result, dtype=float)
     except (TypeError, ValueError):

@@ -134,7 +134,7 @@ class DOptimal:
     ----------
     noise : float or None
         s, the error (eV) that a local energy is taken to be measured with; None: the root mean square of the
-        candidates' own deviations, so that frames are compared where it matters.
+        candidates' own standard deviations, so that frames are compared where it matters.
     per_atom : bool
         Divide by the number of atoms: information for the cost of a label that grows with the frame.
     """

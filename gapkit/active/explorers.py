@@ -67,8 +67,8 @@ class DynamicsExplorer:
     stop_factor
         A run ends, with a last candidate, when it is out of the domain by this factor (``gapkit.potential.domain``) ...
     stop_std
-        ... or a local deviation passes this many eV. A model of few frames has a wide domain and little to say in
-        it: then give this one.
+        ... or the standard deviation of a local energy passes this many eV. Give it for a model of few frames, whose
+        domain is wide and whose predictions in it are poor.
     """
 
     starts: Sequence[ase.Atoms]

@@ -54,7 +54,7 @@ def frame_to_dict(atoms: ase.Atoms) -> dict[str, Any]:
 
 
 def frame_from_dict(table: dict[str, Any]) -> ase.Atoms:
-    """From :func:`frame_to_dict`."""
+    """Frame from a dictionary that :func:`frame_to_dict` made."""
     atoms = ase.Atoms(table["numbers"], positions=table["positions"], cell=table["cell"], pbc=table["pbc"])
     atoms.info.update(table["info"])
     return atoms
@@ -178,7 +178,7 @@ class LabelStore:
 
 @dataclass(frozen=True)
 class _Oracle:
-    """What makes calculators, and the description that is kept with each label."""
+    """Factory of calculators, and the description that is kept with each label."""
 
     make: Callable[[], Any]
     description: dict[str, Any]

@@ -184,7 +184,7 @@ class ActiveLearning:
         return run
 
     def _baseline(self) -> Any:
-        """What :func:`gapkit.load` must be given: a calculator that a model file cannot hold, else None."""
+        """Baseline that :func:`gapkit.load` must be given: a calculator that a model file cannot hold, else None."""
         kept = (
             self.gap.baseline is None
             or isinstance(self.gap.baseline, str | dict)
@@ -261,7 +261,7 @@ class ActiveLearning:
         return self._record(state, failures, choice, refit, begin, total)
 
     def _choose(self, state: dict[str, Any], number: int) -> dict[str, Any]:
-        """Candidates, their deviations, and the chosen frames."""
+        """Candidates, their standard deviations, and the chosen frames."""
         rng = np.random.default_rng([self.seed, number])
         taken = set(state["keys"]) | {frame_key(a) for a in self.initial}
         frames = [a for a in self.explorer(self.gap, rng) if frame_key(a) not in taken]

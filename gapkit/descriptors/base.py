@@ -176,7 +176,7 @@ class Descriptor(ABC):
 
     @abstractmethod
     def for_species(self, species: Iterable[int]) -> Descriptor:
-        """The same descriptor for these atomic numbers."""
+        """Copy of the descriptor, with the same settings, for these atomic numbers."""
 
     @abstractmethod
     def n_features(self, channel: Channel) -> int:
@@ -207,7 +207,7 @@ class Descriptor(ABC):
         raise NotImplementedError(f"{type(self).__name__} carries no forms")
 
     def predictor(self, sums: Sequence[KernelSum]) -> Any:
-        """What :meth:`add_prediction` needs of one channel's kernel sums, made once per potential."""
+        """Object that :meth:`add_prediction` evaluates, from one channel's kernel sums; made once per potential."""
         return tuple(sums)
 
     def describe_predictor(self, channel: Channel, predictor: Any) -> list[str]:

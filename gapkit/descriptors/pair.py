@@ -98,7 +98,7 @@ class PairDistance(Descriptor):
         return value, slope * r[1], float(r[1])
 
     def add_prediction(self, structure: Structure, channel: Channel, predictor: Any, sums: Sums) -> None:
-        """As in the base class, from a table of the pair energy."""
+        """Add this channel's mean prediction (see the base class), from a table of the pair energy."""
         pairs = structure.pairs(self.r_cut)
         low, high = channel
         values, slopes, spacing = predictor

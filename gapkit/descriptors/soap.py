@@ -207,7 +207,7 @@ class SOAP(TransformerMixin, BaseEstimator, Descriptor):
     def add_prediction(
         self, structure: Structure, channel: Channel, predictor: tuple[SoapPredictor | KernelSum, ...], sums: Sums
     ) -> None:
-        """As in the base class; for dot-product kernels by the adjoint, and no derivative of a descriptor is stored.
+        """Add this channel's mean prediction to ``sums``: for dot-product kernels by the adjoint, without Jacobians.
 
         A predictor with a spread also takes what the model explains from ``sums.variance``.
         """

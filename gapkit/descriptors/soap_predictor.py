@@ -31,7 +31,7 @@ _NO_SUM = (np.zeros(0), np.zeros((0, 0)), np.zeros(0), np.zeros(0), 1)
 
 @dataclass(frozen=True)
 class SoapSpread:
-    """What one SOAP pass needs to subtract :math:`\\sum_j s_j (C_{soap} k + C_{pair} k_{pair})_j^2` from variances.
+    """Matrices by which a SOAP pass subtracts :math:`\\sum_j s_j (C_{soap} k + C_{pair} k_{pair})_j^2` from variances.
 
     Attributes
     ----------

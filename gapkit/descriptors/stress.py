@@ -1,4 +1,4 @@
-r"""What the stress around an atom or a point looks like, in a few numbers that no rotation changes.
+r"""Features of the stress around an atom or a point: a few numbers that no rotation changes.
 
 A calculator's ``stresses`` are atomic virials over the volume of the whole cell (their sum is the stress). The local
 stress of atom i is its virial over its own volume :math:`\Omega_i`, and the average around a point c is

@@ -88,7 +88,7 @@ class Triplet(Descriptor):
     def add_prediction(
         self, structure: Structure, channel: Channel, predictor: Sequence[KernelSum], sums: Sums
     ) -> None:
-        """As in the base class, by the vectors of the pairs: no derivative of a feature is stored.
+        """Add this channel's mean prediction to ``sums``, by the vectors of the pairs: no Jacobian is stored.
 
         Raises
         ------

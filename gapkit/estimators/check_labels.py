@@ -89,7 +89,7 @@ def _usable(frames: Sequence[Atoms], keys: tuple[str | None, ...]) -> tuple[list
 def _judged(
     labelled: Sequence[LabelledFrame], settings: FitSettings, progress: bool
 ) -> tuple[Findings, list[Problem], list[str]]:
-    """What a small model says of the labels, why a fit would be refused, and what the way to it had to warn of."""
+    """Findings of a small model about the labels, reasons for which a fit would be refused, and warnings."""
     bar: Any = partial(progress_bar, show=progress)
     problems: list[Problem] = []
     with warnings.catch_warnings(record=True) as said, limited_threads(settings.n_jobs):

@@ -306,7 +306,7 @@ class GAP(ErrorBars, BaseEstimator):
         return GAPCalculator(self.potential_, uncertainty, noise, skin)
 
     def describe(self) -> str:
-        """What the model is: species, terms, training set, levels and held-out errors, as text."""
+        """Description of the model as text: species, terms, training set, levels and held-out errors."""
         check_is_fitted(self, "potential_")
         p, m = self.potential_, self.potential_.metadata
         lines = [

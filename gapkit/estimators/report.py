@@ -107,7 +107,7 @@ class Report:
         return {**self.summary, "config_types": self.config_types}
 
     def to_json(self) -> str:
-        """The same as text."""
+        """JSON text of :meth:`as_dict`."""
         return json.dumps(self.as_dict(), indent=2)
 
     def __str__(self) -> str:

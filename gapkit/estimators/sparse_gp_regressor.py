@@ -104,7 +104,7 @@ class LevelEvidence:
 
     @classmethod
     def of(cls, A: np.ndarray, Y: np.ndarray) -> LevelEvidence:
-        """From whitened rows (n, m) and targets (n, k)."""
+        """Evidence of whitened rows (n, m) and targets (n, k), by one eigendecomposition."""
         m = A.shape[1]
         T = triangle_of(np.asfortranarray(np.hstack([A, Y])))
         U, s, _ = np.linalg.svd(T[:m, :m])

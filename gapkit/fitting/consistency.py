@@ -97,7 +97,7 @@ class Consistency:
 
     @classmethod
     def from_dict(cls, table: Mapping[str, Any]) -> Consistency:
-        """From :meth:`as_dict` with ``points``."""
+        """Comparison from the dictionary of :meth:`as_dict`, with ``points`` added."""
         return cls(**{**table, "conventions": tuple(table["conventions"]), "points": np.array(table["points"])})
 
     def as_dict(self) -> dict[str, Any]:

@@ -61,7 +61,7 @@ class Corroboration:
         self.sizes, self.atoms = sizes, atoms
 
     def not_borne_out(self, suspicious: Sequence[str]) -> list[str]:
-        """Those of the ``suspicious`` label kinds that the frame's other labels do not bear out."""
+        """Suspicious label kinds that the frame's other labels contradict, or do not support."""
         suspicious = [kind for kind in suspicious if not self._unseen(kind)]
         if len(suspicious) > 1 and all(map(self._misfit, suspicious)):
             return []  # a function that the model cannot follow there shows in several labels at once
@@ -74,7 +74,7 @@ class Corroboration:
         return list(suspicious) if rest and len(left) == len(rest) else left
 
     def _left(self, left: list[str], accepted: list[str]) -> list[str]:
-        """Those of the label kinds ``left`` that do not stand where the ``accepted`` ones do."""
+        """Label kinds of ``left`` that are not supported once the ``accepted`` ones are known."""
         while left:
             now = self._given(accepted)
             stand = [kind for kind in left if now[kind] <= self._allowed_given(kind)] or self._pair(left, accepted, now)

@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 
 class Decisions:
-    """What the finished stages of a fit chose, by the name of the stage, as JSON-ready tables.
+    """Decisions of the finished stages of a fit, by the name of the stage, as JSON-ready tables.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ class Decisions:
         return cls(Checkpoint(path, {"kind": "fit", **run_fingerprint(frames, names)}))
 
     def get(self, stage: str, read: Callable[[Any], T]) -> T | None:
-        """What ``read`` makes of the table of a stage; None for a stage that was not finished."""
+        """Decision of a stage, read from its table by ``read``; None for a stage that was not finished."""
         if stage not in self._tables:
             return None
         try:

@@ -63,7 +63,7 @@ STEPS_UP = 6
 
 @dataclass(frozen=True)
 class Labels:
-    """What is asked of one frame: rows of its raw covariances, in the order energy, forces, virial.
+    """Labels of one frame, as rows of its raw covariances in the order energy, forces, virial.
 
     Attributes
     ----------
@@ -151,7 +151,7 @@ class ExactMean:
 
     @property
     def account(self) -> dict[str, Any]:
-        """What the model file says of it."""
+        """JSON-ready entry of the model file about this mean."""
         return {"exact_noise_factor": self.noise_factor}
 
     def basis_of(self, basis: SparseBasis) -> SparseBasis:
@@ -405,7 +405,7 @@ class LabelCovariances:
         return Q, w
 
     def _each(self, function: Callable[[int], Any], frames: Sequence[int], desc: str) -> Iterator[Any]:
-        """What ``function`` makes of each frame, in order, some at a time."""
+        """Results of ``function`` for each frame, in order, some at a time."""
         progress = self.bar(total=len(frames), desc=desc, unit="frame")
         for begin in range(0, len(frames), BATCH):
             batch = frames[begin : begin + BATCH]

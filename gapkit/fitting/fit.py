@@ -1,4 +1,4 @@
-"""From labelled frames to a fitted potential, and on from there when frames are added."""
+"""Fit of a potential to labelled frames, and its update when frames are added."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ WORST, WORTH_NAMING = 5, 5.0
 
 @dataclass(frozen=True)
 class LabelReport:
-    """What is known of the labels of a set of frames; prints as a table.
+    """Report on the labels of a set of frames; prints as a table.
 
     Attributes
     ----------
@@ -82,7 +82,7 @@ class LabelReport:
         }
 
     def to_json(self) -> str:
-        """The same as text."""
+        """JSON text of :meth:`as_dict`."""
         return json.dumps(self.as_dict(), indent=1)
 
     def __str__(self) -> str:

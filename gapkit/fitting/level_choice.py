@@ -179,7 +179,7 @@ def enough_for_evidence(triangles: Triangles) -> bool:
 
 
 class _Search:
-    """What the stages of a search share: start, lower bounds, and which levels are free."""
+    """Settings shared by the stages of a search: start, lower bounds, and which levels are free."""
 
     def __init__(
         self,
@@ -290,7 +290,7 @@ def several_starts(start: Levels, objective: LevelObjective) -> list[Levels]:
 
 
 def account_of(levels: Levels, name: str, searched: LevelObjective) -> dict[str, Any]:
-    """What the model file says of how its levels were found; the evidence is a diagnostic, whatever the objective."""
+    """JSON-ready record of the search for levels; the evidence is a diagnostic, whatever the objective."""
     try:
         log_evidence = -Evidence(searched.triangles, searched.column_terms, levels, (), ()).evaluate(levels)[0]
     except np.linalg.LinAlgError:

@@ -1,4 +1,4 @@
-"""What is known of atoms without neighbours, whose energies only isolated atoms among the training frames tell."""
+"""Knowledge of atoms without neighbours; only isolated atoms among the training frames determine their energies."""
 
 from __future__ import annotations
 

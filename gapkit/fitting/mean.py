@@ -18,7 +18,7 @@ ErrorsByKind = tuple[float | None, np.ndarray | None, np.ndarray | None]
 
 
 class Mean(Protocol):
-    """What a fit asks of its mean.
+    """Contract of the mean of a fit.
 
     Attributes
     ----------

@@ -221,7 +221,7 @@ def _reference(table: dict) -> ReferenceEnergies:
 
 
 def _fit(header: dict, arrays: dict, potential: Potential) -> Fit:
-    """What ``update`` goes on from."""
+    """State of the fit from which ``update`` continues."""
     triangles = Triangles(potential.basis.n_columns, potential.basis.n_terms)
     for k, t in enumerate(header["triangles"]):
         triangles.items[(t["group"], t["fold"])] = Triangle(

@@ -93,7 +93,7 @@ class ScreenedLabel:
 
 @dataclass(frozen=True)
 class Findings:
-    """What was found of the labels of a training set before the fit.
+    """Findings about the labels of a training set, made before the fit.
 
     Attributes
     ----------
@@ -124,7 +124,7 @@ class Findings:
 
     @classmethod
     def from_dict(cls, table: Mapping[str, Any]) -> Findings:
-        """From :meth:`as_dict`."""
+        """Findings from the dictionary of :meth:`as_dict`."""
         return cls(
             tuple(ScreenedLabel(**label) for label in table["left_out"]),
             tuple(Consistency.from_dict(c) for c in table["consistencies"]),
@@ -196,7 +196,7 @@ def _first(lines: list[str], n: int = SPELLED_OUT) -> str:
 
 
 def findings(data: TrainingSet, terms: Sequence[Term], n_threads: int, bar: Callable[..., Any]) -> Findings:
-    """What a small model of the other frames says of each frame's labels; nothing where its equations fail."""
+    """Findings about each frame's labels, by a small model of the other frames; empty where its equations fail."""
     judged = [k for k, t in enumerate(data.targets) if not t.isolated]
     if len(judged) < 2:
         return Findings()

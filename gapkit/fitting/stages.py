@@ -82,7 +82,7 @@ class Screened:
 
 @dataclass(frozen=True)
 class Design:
-    """What the model is made of.
+    """Components of the model: terms, sparse functionals, folds, noise groups.
 
     Attributes
     ----------
@@ -108,8 +108,10 @@ class Design:
 
 @dataclass(frozen=True)
 class Rows:
-    """What is kept of the rows of all labels: triangles, the rows that the search for levels needs as they are, and the
-    training set, where forces that are fixed by symmetry count as no labels."""
+    """Reduced rows of all labels, and the few that the search for levels needs as they are.
+
+    In the training set kept here, forces that are fixed by symmetry count as no labels.
+    """
 
     data: TrainingSet
     triangles: Triangles
@@ -148,7 +150,7 @@ class Solution:
 
 @dataclass(frozen=True)
 class Judgement:
-    """What the folds say of the errors: a strategy for error bars, and the errors that stand behind it."""
+    """Strategy for error bars, and the out-of-fold errors that it was fitted to."""
 
     errors: LabelErrors
     out_of_fold: OutOfFold

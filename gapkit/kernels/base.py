@@ -1,4 +1,4 @@
-"""What every kernel shares: call, diagonal, gradient, written once."""
+"""Base class of every kernel: call, diagonal and gradient, written once."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ class Trial:
 
 @dataclass
 class Tuning:
-    """What a search found; prints as a table.
+    """Result of a search over settings; prints as a table.
 
     Attributes
     ----------

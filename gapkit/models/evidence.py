@@ -37,7 +37,7 @@ from gapkit.models.triangles import Triangles
 
 @dataclass(frozen=True)
 class RowSums:
-    """What the density needs of the rows of one noise group.
+    """Sums over the rows of one noise group, as the log evidence needs them.
 
     Attributes
     ----------

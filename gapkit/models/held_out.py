@@ -71,7 +71,7 @@ class EnergyRows:
 
 @dataclass(frozen=True)
 class Others:
-    """What the rows outside one fold say, by group: A^T A, packed (groups, length), and A^T y (groups, m)."""
+    """Normal equations of the rows outside one fold, by group: A^T A, packed (groups, length); A^T y (groups, m)."""
 
     grams: np.ndarray
     products: np.ndarray

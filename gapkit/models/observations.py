@@ -1,4 +1,4 @@
-"""From labels and covariances to rows of the least-squares problem."""
+"""Rows of the least-squares problem, from labels and covariances."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FIXED = 1e-10
 
 @dataclass(frozen=True)
 class Targets:
-    """What the sparse Gaussian process must explain of one frame: labels less reference energies and baseline.
+    """Targets of the sparse Gaussian process for one frame: labels less reference energies and baseline.
 
     Attributes
     ----------

@@ -65,7 +65,7 @@ class Posterior:
         leave_out: int | None = None,
         progress: Callable[[list], Iterable] = iter,
     ) -> Posterior:
-        """From all triangles but those of fold ``leave_out``, by QR; ``progress`` wraps the list of them."""
+        """Posterior by QR of all triangles except those of fold ``leave_out``; ``progress`` wraps their list."""
         signal = np.asarray(signal, dtype=float)
         column_signal = signal[column_terms]
         m = triangles.n_columns
@@ -100,7 +100,10 @@ class Posterior:
         column_terms: np.ndarray,
         leave_out: int | None = None,
     ) -> Posterior:
-        """The same from Gram matrices R^T R, by Cholesky: far cheaper, half the digits; for search and statistics."""
+        """Posterior by Cholesky factorisation of Gram matrices R^T R.
+
+        This is far cheaper than :meth:`solve` and keeps half the digits: enough for the search and for statistics.
+        """
         signal = np.asarray(signal, dtype=float)
         column_signal = signal[column_terms]
         m = len(column_signal)

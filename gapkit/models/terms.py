@@ -87,7 +87,7 @@ class Term:
             raise SettingsError(f"projection must be 'auto', None or a number of directions, not {self.projection!r}")
 
     def with_descriptor(self, descriptor: Descriptor) -> Term:
-        """The same term with another descriptor."""
+        """Copy of the term with another descriptor."""
         return replace(self, descriptor=descriptor)
 
     def settings(self) -> dict[str, Any]:

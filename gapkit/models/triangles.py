@@ -68,7 +68,7 @@ def fold_in(triangle: np.ndarray, rows: np.ndarray, triangular: bool = False) ->
 
 @dataclass
 class Triangle:
-    """What is kept of all rows of one key.
+    """Reduced form of all rows of one key (noise group and fold).
 
     Attributes
     ----------

@@ -31,7 +31,7 @@ def _mark_worker() -> None:
 
 @contextmanager
 def limited_threads(n_jobs: int | None) -> Iterator[None]:
-    """What ``thread_count(None)`` answers inside: ``n_jobs``, or what it would have answered if that is None."""
+    """Context in which ``thread_count(None)`` is ``n_jobs``; a ``n_jobs`` of None changes nothing."""
     token = _limit.set(n_jobs if n_jobs is not None else _limit.get())
     try:
         yield

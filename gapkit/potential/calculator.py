@@ -72,7 +72,7 @@ class GAPCalculator(LockedCalculator):
         self._pairs = VerletList(potential.r_cut, skin)
 
     def fingerprint(self) -> dict[str, Any]:
-        """What tells this model's labels from those of another, for :func:`gapkit.fingerprints.described`."""
+        """Fingerprint of the model whose labels these are, for :func:`gapkit.fingerprints.described`."""
         return self.potential.fingerprint()
 
     def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes) -> None:

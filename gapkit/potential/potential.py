@@ -108,7 +108,7 @@ class Potential:
     extra: dict[int, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
 
     def fingerprint(self) -> dict[str, Any]:
-        """What tells this model's predictions from those of another, for :func:`gapkit.fingerprints.described`."""
+        """Fingerprint by which predictions of two models are told apart (:func:`gapkit.fingerprints.described`)."""
         return {"trained on": self.metadata.get("training_hash"), "weights": self.alpha, "e0": self.reference.values}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -277,9 +277,9 @@ class RunningAverages:
     ----------
     count : int
     time, time_square : float
-        Mean of the times, and sum of the squares of their deviations from it.
+        Mean of the times, and sum of the squares of their differences from it.
     mean, square, product : (s, R) array
-        Means; sums of squared deviations; sums of the products with deviations of the time.
+        Means; sums of squared differences from them; sums of their products with those of the time.
 
     Examples
     --------

@@ -182,7 +182,7 @@ class Motion:
         return ReplicaState(number, *moved)
 
     def identity(self, recorded: bool) -> dict[str, Any]:
-        """What the trajectory depends on, apart from the calculator and the seed; arrays by their digests."""
+        """Settings and digests of the arrays that the trajectory depends on, without calculator and seed."""
         settings = {k: v for k, v in self.settings.as_dict().items() if k not in _FREE}
         arrays = {
             "atomic numbers": self.atoms.numbers,

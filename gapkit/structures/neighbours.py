@@ -81,7 +81,7 @@ class Neighbours:
 
     @classmethod
     def of_pairs(cls, n_atoms: int, r_cut: float, i: np.ndarray, j: np.ndarray, vectors: np.ndarray) -> Neighbours:
-        """From pairs in any order, such as an engine's list: each stands twice where both ends are centres.
+        """Pair list from pairs in any order, such as an engine's; a pair of two centres stands in it twice.
 
         Parameters
         ----------

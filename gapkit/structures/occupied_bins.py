@@ -104,7 +104,7 @@ def search(
 
 
 def filled(fill: Callable[..., int], n: int, likely: int, n_threads: int) -> tuple[np.ndarray, ...]:
-    """What :func:`search` returns, from parts of the ``n`` atoms on threads, with as much room as their pairs need.
+    """Arrays of :func:`search`, filled for parts of the ``n`` atoms on threads, with the room that their pairs need.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What looks wrong with the labels of a set of frames before any fit: said in warnings, never in silence.
+"""Suspicions about the labels of a set of frames before any fit; each becomes a warning.
 
 Each check returns a :class:`Problem` or None. :func:`warn_of_labels` gives them as warnings.
 """
@@ -56,7 +56,7 @@ def warn_of_labels(frames: Sequence[Atoms], labelled: Sequence[LabelledFrame], n
 def suspicions(
     frames: Sequence[Atoms], labelled: Sequence[LabelledFrame], named: Sequence[str | None] = ()
 ) -> list[Problem]:
-    """What looks wrong with labels: not read, placeholders, of several levels of theory or units, beyond all measure.
+    """Suspicions about labels: not read, placeholders, of several levels of theory or units, implausibly large.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What all checks of a calculator share: the frames, and one way to ask for results."""
+"""Frames and results that all checks of a calculator share."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class CalculatorTrial:
         Names of the frames in messages.
     checks : Checks
     tolerance : float
-        Deviation allowed of finite differences, in units of the largest number of its kind.
+        Difference allowed from finite differences, in units of the largest number of its kind.
     rng : numpy.random.Generator
     """
 
@@ -53,7 +53,7 @@ class CalculatorTrial:
 
     @property
     def equal(self) -> float:
-        """Deviation allowed of numbers that should be the same but for rounding."""
+        """Difference allowed between numbers that should be the same but for rounding."""
         return 1e-3 * self.tolerance
 
     def each(self) -> list[tuple[str, ase.Atoms]]:

@@ -319,7 +319,7 @@ class SplitConformal:
 
     @classmethod
     def fit(cls, error: np.ndarray, std: np.ndarray, n_frames: int) -> SplitConformal:
-        """From errors and standard deviations (n,) of the labels of ``n_frames`` frames."""
+        """Scores from errors and standard deviations (n,) of the labels of ``n_frames`` frames."""
         return cls(tuple(float(s) for s in np.sort(np.abs(z_scores(error, std)))), int(n_frames))
 
     def factor(self, level: float = 0.9, by_frame: bool = False) -> float:
@@ -377,7 +377,7 @@ class Recalibration:
 
     @classmethod
     def from_dict(cls, table: Mapping[str, Any]) -> Recalibration:
-        """From :meth:`as_dict`."""
+        """Recalibration from the dictionary of :meth:`as_dict`."""
         return cls(
             {k: ErrorModel(**m) for k, m in table["models"].items()},
             {k: ErrorModel(**m) for k, m in table["interval_models"].items()},

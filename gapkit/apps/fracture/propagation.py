@@ -114,7 +114,7 @@ class Phases:
         return self.critical[int(np.searchsorted(self.edges, x, side=side))]
 
     def draw(self, rng: np.random.Generator) -> Phases:
-        """The same with critical values drawn from their distributions."""
+        """Phases with critical values drawn from their normal distributions."""
         values = np.asarray(self.critical) + rng.normal(size=len(self.critical)) * np.asarray(self.std)
         return Phases(self.edges, tuple(map(float, values)), self.std)
 

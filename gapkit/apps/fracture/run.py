@@ -1,4 +1,4 @@
-r"""From a potential that cracks to a fracture potential of its crystal, and back to critical loads it was not shown.
+r"""Fracture potential of a crystal, fitted to a potential that cracks it, and critical loads that it was not shown.
 
 Cracks of several crack systems and mode angles are loaded quasi-statically; bonds around their tips, and bonds of
 strained crystals, are labelled; a :class:`gapkit.apps.fracture.fracture_potential.FracturePotential` learns from

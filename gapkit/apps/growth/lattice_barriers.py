@@ -97,7 +97,7 @@ class LatticeBarriers:
         return np.concatenate([np.maximum(self.symmetric, np.abs(half)) + half, np.maximum(leaving, 0.0)])
 
     def slowed(self, temperature: float, ratio: float = 1e3) -> LatticeBarriers:
-        """The same with moves at most ``ratio`` times faster than the hop of a free adatom at ``temperature`` (K).
+        """Barriers under which no move is more than ``ratio`` times faster than a free adatom's at ``temperature`` (K).
 
         Two states with next to no barrier between them flicker: a run spends its events on them, though they come to
         equilibrium long before anything else happens. Raising K, the same both ways, keeps detailed balance and leaves
@@ -143,7 +143,7 @@ def bond_counting(
 
 @dataclass(frozen=True)
 class LatticeGeometry:
-    """What an fcc (100) terrace with an adatom looks like.
+    """Geometry of an fcc (100) terrace with an adatom.
 
     Attributes
     ----------
@@ -165,7 +165,7 @@ class LatticeGeometry:
 
     @classmethod
     def from_hop(cls, hop: Hop) -> LatticeGeometry:
-        """From a hop on a flat (100) terrace with a known transition state.
+        """Geometry from a hop on a flat (100) terrace with a known transition state.
 
         Raises
         ------
@@ -206,7 +206,7 @@ class LatticeGeometry:
 
 
 class HopModel(Protocol):
-    """What is asked of a barrier model, such as ``gapkit.apps.growth.barrier_model.SurfaceBarrierModel``."""
+    """Contract of a barrier model, such as ``gapkit.apps.growth.barrier_model.SurfaceBarrierModel``."""
 
     def features(self, hops: list[Hop]) -> np.ndarray: ...
 

@@ -265,7 +265,7 @@ class Surface:
             self.kept.append(self.heights.copy())
 
     def result(self) -> GrowthResult:
-        """What has been recorded so far."""
+        """Result of the run up to this moment."""
         time, mean, roughness, steps, adatoms, events = np.array(self.records).T
         t = [int(v) for v in self.tallies]
         heights = np.array(self.kept) if self.settings.keep_heights else self.heights.copy()

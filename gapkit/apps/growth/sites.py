@@ -1,4 +1,4 @@
-r"""What an atom's place on a surface looks like, in a few smooth numbers with gradients.
+r"""Features of an atom's site on a surface: a few smooth numbers with gradients.
 
 All lengths are taken in units of the crystal's bond length b, so that metals can be compared. With r the distance of a
 neighbour, :math:`\hat u` its direction, n the surface normal, :math:`s(r)` a switch that falls from 1 to 0 between the

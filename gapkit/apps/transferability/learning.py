@@ -26,7 +26,7 @@ Acquisition = Callable[[GAP, Sequence[ase.Atoms], int, np.random.Generator], Seq
 
 
 def largest_std(gap: GAP, frames: Sequence[ase.Atoms], n: int, rng: np.random.Generator) -> list[int]:
-    """The frames whose least certain atom is least certain: largest deviation of a local energy, without noise."""
+    """Frames with the largest standard deviation of a local energy of any atom, without noise."""
     p = gap.potential_
     names = [f"candidate {k}" for k in range(len(frames))]
     largest = [std.max() for std in p.local_spreads(frames, noise=False, where=names)]
@@ -82,7 +82,7 @@ class LearningStep:
     z : float
         Root mean square of the test energies' errors in predicted standard deviations.
     surface_std : float
-        Largest deviation of a local energy among the reference slabs (eV), without noise.
+        Largest standard deviation of a local energy among the reference slabs (eV), without noise.
     distance : float
         Largest kernel distance of an atom of the reference slabs to the nearest training environment.
     """

@@ -107,7 +107,7 @@ class Slab:
 
     @classmethod
     def ideal(cls, settings: DimersSettings | None = None) -> Slab:
-        """As cut from the crystal."""
+        """Slab as cut from the crystal, not reconstructed."""
         s = settings or DimersSettings()
         size = (1, 2, s.n_layers)
         atoms = diamond100("Si", size=size, a=s.lattice_constant, vacuum=s.vacuum)
