@@ -1,6 +1,6 @@
 """gapkit: kernel-based interatomic potentials with error bars.
 
-``import gapkit`` is light: the names below are loaded when they are first used.
+``import gapkit`` is light: names and subpackages are loaded when they are first used.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from gapkit.kernel_cache import ensure_kernel_cache
+from gapkit.submodules import public_modules, submodule
+from gapkit.version import __version__
 
 _HOME = {
     "GAP": "gapkit.estimators.gap",
@@ -40,11 +42,11 @@ ensure_kernel_cache(Path(__file__).parent)
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'gapkit' has no attribute {name!r}")
-    module = import_module(_HOME[name])
-    return module if _HOME[name] == f"gapkit.{name}" else getattr(module, name)
+    if name in _HOME:
+        module = import_module(_HOME[name])
+        return module if _HOME[name] == f"gapkit.{name}" else getattr(module, name)
+    return submodule(__name__, __path__, name)
 
 
 def __dir__() -> list[str]:
-    return __all__
+    return sorted({"__version__", *__all__, *public_modules(__path__)})

@@ -59,7 +59,8 @@ class Checkpoint:
         """
         header = json.dumps({"format": _FORMAT, "run": _plain(self.run)})
         with replacing(self.path, DataError) as temporary, open(temporary, "wb") as file:
-            np.savez(file, header=np.array(header), **{f"state_{k}": np.asarray(v) for k, v in state.items()})
+            arrays: dict[str, Any] = {f"state_{k}": np.asarray(v) for k, v in state.items()}
+            np.savez(file, header=np.array(header), **arrays)
 
     def load(self) -> dict[str, np.ndarray] | None:
         """The arrays of the last save; None where there is no file.
@@ -102,8 +103,8 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     old, new = _plain(before), _plain(now)
     names = []
     for key in sorted(k for k in {*old, *new} if old.get(k) != new.get(k)):
-        tables = [t.get(key) for t in (old, new)]
-        inner = differences(*tables) if all(isinstance(t, dict) for t in tables) else []
+        one, other = old.get(key), new.get(key)
+        inner = differences(one, other) if isinstance(one, dict) and isinstance(other, dict) else []
         names.append(f"{key} ({', '.join(inner)})" if inner else key)
     return names
 
@@ -145,12 +146,12 @@ def stoppable() -> Iterator[Stop]:
     if _current is not None:
         yield _current
         return
-    before = {}
+    before: dict[signal.Signals, Any] = {}
 
     def ask(number: int, frame: Any) -> None:
         if stop.requested:
-            for known, handler in before.items():
-                signal.signal(known, handler)
+            for known, old in before.items():
+                signal.signal(known, old)
             if number == signal.SIGINT:
                 raise KeyboardInterrupt
             signal.raise_signal(number)
@@ -166,5 +167,5 @@ def stoppable() -> Iterator[Stop]:
         yield stop
     finally:
         _current = None
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for known, old in before.items():
+            signal.signal(known, old)

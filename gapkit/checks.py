@@ -75,9 +75,9 @@ def check_count(name: str, value: Any, least: int = 1) -> int:
     >>> check_count("copies", 3)
     3
     """
-    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
+    if not isinstance(value, Integral) or isinstance(value, bool) or int(value) < least:
         raise SettingsError(f"{name} must be a whole number of at least {least}, not {value!r:.80}")
-    if value > LARGEST:
+    if int(value) > LARGEST:
         raise SettingsError(f"{name} must be at most {LARGEST:.0e}, not {_float(value):.0e}")
     return int(value)
 

@@ -95,4 +95,4 @@ def _without_cache() -> None:
     """Let numba define kernels that are kept nowhere."""
     from numba.core.dispatcher import Dispatcher
 
-    Dispatcher.enable_caching = lambda _: None
+    Dispatcher.enable_caching = lambda _: None  # type: ignore[method-assign,assignment]

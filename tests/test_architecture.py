@@ -14,7 +14,7 @@ from gapkit import _HOME
 ROOT = Path(__file__).parent.parent / "gapkit"
 #: rooms by floor, the lowest first; a module imports from lower floors or from its own room
 FLOORS = (
-    {"exceptions"},
+    {"exceptions", "submodules", "version"},
     {"safe_write", "kernel_cache", "settings", "checks", "randomness", "progress"},
     {"checkpoints"},
     {"numerics"},

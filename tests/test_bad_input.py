@@ -255,7 +255,7 @@ def test_what_is_not_a_list_of_frames(gap, X):
 
 def test_predicting_nothing_gives_nothing(gap):
     assert gap.predict([]).energy.shape == (0,)
-    with pytest.raises(SettingsError, match="uncertainty must be False, True or 'energy'"):
+    with pytest.raises(SettingsError, match="uncertainty must be None, 'local', 'energy', 'full' or a bool"):
         gap.predict([], uncertainty="forces")
 
 
@@ -458,7 +458,7 @@ def test_a_fit_that_fails_leaves_the_fitted_model(train, held_out):
 
 
 def test_calculator_refuses_an_unknown_uncertainty(gap):
-    with pytest.raises(SettingsError, match="uncertainty must be None, 'local' or 'full', not 'all'"):
+    with pytest.raises(SettingsError, match="uncertainty must be None, 'local', 'energy', 'full' or a bool, not 'all'"):
         gap.calculator("all")
 
 

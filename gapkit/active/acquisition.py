@@ -149,7 +149,7 @@ class DOptimal:
             s = float(np.sqrt(np.mean(np.concatenate([np.einsum("mn,mn->n", H, H) for H in known])))) or 1.0
         known = [H / s for H in known]
         cost = np.array([H.shape[1] if self.per_atom else 1 for H in known])
-        left, chosen = list(range(len(known))), []
+        left, chosen = list(range(len(known))), list[int]()
         while left and len(chosen) < n:
             gain = np.array([np.linalg.slogdet(np.eye(known[k].shape[1]) + known[k].T @ known[k])[1] for k in left])
             best = left[int(np.argmax(gain / cost[left]))]
@@ -195,7 +195,7 @@ class VarianceReduction:
         aims = [np.sqrt(f / H.shape[1]) * H for H, f in zip(known, share, strict=True)]
         T = np.hstack([H[:, rng.permutation(H.shape[1])[: self.targets]] for H in aims])
         cost = np.array([len(a) if self.per_atom else 1 for a in candidates.frames])
-        left, chosen = list(range(len(known))), []
+        left, chosen = list(range(len(known))), list[int]()
         while left and len(chosen) < n:
             spread = T @ T.T
             gain = np.array([self._gain(known[k], spread) for k in left])

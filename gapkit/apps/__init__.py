@@ -7,3 +7,17 @@
 All questions have one shape: ``XSettings``, ``run_x(..., settings=None, *, random_state=None, progress=False)``,
 ``XResult`` and ``x_figure(result, path)``. Each package has toys with closed-form answers, a page and a command.
 """
+
+from __future__ import annotations
+
+from types import ModuleType
+
+from gapkit.submodules import public_modules, submodule
+
+
+def __getattr__(name: str) -> ModuleType:
+    return submodule(__name__, __path__, name)
+
+
+def __dir__() -> list[str]:
+    return public_modules(__path__)

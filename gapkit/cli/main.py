@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import Any, NoReturn
 
 from gapkit.exceptions import CompilationWarning, GapkitError, GapkitWarning
+from gapkit.version import __version__
 
 
 class _Parser(argparse.ArgumentParser):
@@ -67,9 +68,7 @@ def _main(arguments: Sequence[str] | None) -> int:
     parser = parser_for(next((word for word in arguments if not word.startswith("-")), None))
     options = parser.parse_args(arguments)
     if options.version:
-        from gapkit.fitting.model_file import gapkit_version
-
-        print(f"gapkit {gapkit_version()}")
+        print(f"gapkit {__version__}")
         return 0
     if options.command is None:
         parser.print_help()

@@ -44,10 +44,11 @@ def run(options: argparse.Namespace) -> None:
         out.arrays["local_energy"] = predictions.local_energy[n]
         if predictions.energy_std is not None:
             out.info["energy_std"] = float(predictions.energy_std[n])
-            out.arrays["forces_std"] = predictions.forces_std[n]
-            out.arrays["local_energy_std"] = predictions.local_energy_std[n]
-            if predictions.stress_std[n] is not None:
-                out.info["stress_std"] = predictions.stress_std[n]
+        for name, std in (("forces_std", predictions.forces_std), ("local_energy_std", predictions.local_energy_std)):
+            if std is not None:
+                out.arrays[name] = std[n]
+        if predictions.stress_std is not None and predictions.stress_std[n] is not None:
+            out.info["stress_std"] = predictions.stress_std[n]
         written.append(out)
     write_frames(target, written)
     print(f"{len(written)} frames written to {target}")

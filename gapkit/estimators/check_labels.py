@@ -76,7 +76,7 @@ def _usable(frames: Sequence[Atoms], keys: tuple[str | None, ...]) -> tuple[list
     usable, problems = [], []
     for k, atoms in enumerate(frames):
         try:
-            labelled_frames([atoms], *keys, require_labels=False)
+            labelled_frames([atoms], keys[0], keys[1], keys[2], require_labels=False)
             check_contacts(atoms, f"frame {k}")
         except GapkitError as error:
             text = str(error)

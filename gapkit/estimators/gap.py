@@ -25,6 +25,7 @@ from gapkit.fitting.screening import ScreenedLabel
 from gapkit.fitting.settings import FitSettings
 from gapkit.numerics.compilation import announce_compilation
 from gapkit.potential.calculator import GAPCalculator
+from gapkit.potential.evaluation import uncertainty_kind
 from gapkit.potential.potential import Potential
 from gapkit.progress import progress_bar, report
 from gapkit.structures.labels import atoms_list, labelled_frames
@@ -245,7 +246,7 @@ class GAP(ErrorBars, BaseEstimator):
         self.potential_ = self._fit.potential
         return self
 
-    def predict(self, X: Sequence[ase.Atoms], uncertainty: bool | str = False, noise: bool = True) -> Prediction:
+    def predict(self, X: Sequence[ase.Atoms], uncertainty: bool | str | None = None, noise: bool = True) -> Prediction:
         """Energies, forces, stresses and local energies.
 
         Parameters
@@ -253,14 +254,13 @@ class GAP(ErrorBars, BaseEstimator):
         X
             Frames; labels are not needed.
         uncertainty
-            False; True for all standard deviations; ``"energy"`` for those of energies only, which cost far less.
+            None (or False); ``"local"``: standard deviations of local energies; ``"energy"``: also of energies;
+            ``"full"`` (or True): also of forces and stresses, which cost far more.
         noise
             Whether a standard deviation is that of a new label (function, label noise and misfit) or of the function.
         """
         check_is_fitted(self, "potential_")
-        if uncertainty not in (False, True, "energy"):
-            raise SettingsError(f"uncertainty must be False, True or 'energy', not {uncertainty!r}")
-        kind = {False: None, True: "full"}.get(uncertainty, uncertainty)
+        kind = uncertainty_kind(uncertainty)
         means = self.potential_.evaluate_many(atoms_list(X, may_be_empty=True), kind, noise)
         prediction = Prediction(
             energy=np.array([m.energy for m in means]),
@@ -268,8 +268,13 @@ class GAP(ErrorBars, BaseEstimator):
             stress=[m.stress for m in means],
             local_energy=[m.local_energy for m in means],
         )
-        if not uncertainty:
+        if kind is None:
             return prediction
+        if kind == "local":
+            variances = [m.local_variance for m in means if m.local_variance is not None]
+            types = [atoms.info.get("config_type") for atoms in atoms_list(X, may_be_empty=True)]
+            local = [self.potential_.with_noise(v, noise, t) for v, t in zip(variances, types, strict=True)]
+            return replace(prediction, local_energy_std=local)
         spreads = [m.spread for m in means if m.spread is not None]
         return replace(
             prediction,
@@ -279,14 +284,17 @@ class GAP(ErrorBars, BaseEstimator):
             local_energy_std=[s.local_energy for s in spreads],
         )
 
-    def evaluate(self, X: Sequence[ase.Atoms], uncertainty: bool = True, progress: bool = False) -> Report:
-        """Errors and calibration on labelled frames; prints as a table, overall and per config_type."""
+    def evaluate(self, X: Sequence[ase.Atoms], uncertainty: bool | str | None = True, progress: bool = False) -> Report:
+        """Errors and calibration on labelled frames; prints as a table, overall and per config_type.
+
+        ``uncertainty``: as in :meth:`predict`; ``"energy"`` judges the standard deviations of energies alone.
+        """
         check_is_fitted(self, "potential_")
 
         def bar(frames: Any) -> Any:
             return progress_bar(frames, desc="evaluate", unit="frame", show=progress)
 
-        return evaluate_frames(self.potential_, self._frames(X), uncertainty, bar)
+        return evaluate_frames(self.potential_, self._frames(X), uncertainty_kind(uncertainty), bar)
 
     def score(self, X: Sequence[ase.Atoms], y: Any = None) -> float:
         """Minus the root-mean-square force error (eV/A); minus that of energies (eV/atom) where there are no forces."""
@@ -297,10 +305,11 @@ class GAP(ErrorBars, BaseEstimator):
             return -1e-3 * summary["energy_rmse_mev_per_atom"]
         raise DataError("the frames have neither forces nor energies to score; give labelled frames")
 
-    def calculator(self, uncertainty: str | None = None, noise: bool = True, skin: float = 0.7) -> GAPCalculator:
-        """ASE calculator; ``uncertainty`` is None, ``"local"`` or ``"full"``; ``skin`` (A) is the pair list's.
+    def calculator(self, uncertainty: bool | str | None = None, noise: bool = True, skin: float = 0.7) -> GAPCalculator:
+        """ASE calculator of the potential.
 
-        See :class:`GAPCalculator`.
+        ``uncertainty`` is None, ``"local"``, ``"energy"`` or ``"full"``; ``skin`` (A) is that of the pair list. See
+        :class:`GAPCalculator`.
         """
         check_is_fitted(self, "potential_")
         return GAPCalculator(self.potential_, uncertainty, noise, skin)
@@ -335,7 +344,7 @@ class GAP(ErrorBars, BaseEstimator):
         check_is_fitted(self, "potential_")
         if self._fit is None and updatable:
             raise SettingsError("this model was loaded without its triangles and cannot be saved as updatable")
-        fit = replace(self._fit or Fit(self.potential_, None, None, None), potential=self.potential_)
+        fit = replace(self._fit or Fit.of_potential(self.potential_), potential=self.potential_)
         save_model(path, fit, stored(self.get_params(deep=False)), updatable)
 
 

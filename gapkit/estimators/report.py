@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from gapkit.exceptions import DataError
-from gapkit.potential.evaluation import Evaluation, Spread
+from gapkit.potential.evaluation import Evaluation, Spread, uncertainty_kind
 from gapkit.potential.potential import PASS, Potential
 from gapkit.potential.spreads import batches
 from gapkit.structures.labels import LabelledFrame
@@ -133,14 +133,16 @@ def _cell(value: float | None, digits: int, width: int = 9) -> str:
 
 
 def _evaluated(
-    potential: Potential, frames: Sequence[LabelledFrame], uncertainty: bool, bar: Any
+    potential: Potential, frames: Sequence[LabelledFrame], uncertainty: str | None, bar: Any
 ) -> Iterator[tuple[LabelledFrame, Evaluation]]:
     """Each frame with its prediction, by passes over many frames; forces' error bars where there are such labels."""
     progress = iter(bar(frames))
     for part in batches([f.n_atoms for f in frames], PASS):
         found: dict[int, Evaluation] = {}
-        for kind in ("energy", "full") if uncertainty else (None,):
-            chosen = [f for f in frames[part] if kind is None or (kind == "full") == (f.forces is not None)]
+        for kind in {None: (None,), "full": ("energy", "full")}.get(uncertainty, ("energy",)):
+            chosen = list(frames[part])
+            if uncertainty == "full":
+                chosen = [f for f in chosen if (kind == "full") == (f.forces is not None)]
             names = [f"frame {f.index}" for f in chosen]
             means = potential.evaluate_many([f.atoms for f in chosen], kind, where=names)
             found.update(zip(map(id, chosen), means, strict=True))
@@ -152,7 +154,7 @@ def _evaluated(
 
 
 def evaluate_frames(
-    potential: Potential, frames: Sequence[LabelledFrame], uncertainty: bool = True, bar: Any = iter
+    potential: Potential, frames: Sequence[LabelledFrame], uncertainty: bool | str | None = True, bar: Any = iter
 ) -> Report:
     """Errors of ``potential`` on labelled frames; those without any label are left out.
 
@@ -172,7 +174,7 @@ def evaluate_frames(
         raise DataError("none of the frames has a label to compare with")
     for frame in labelled:
         potential.check(frame.atoms, f"frame {frame.index}")
-    for frame, mean in _evaluated(potential, labelled, uncertainty, bar):
+    for frame, mean in _evaluated(potential, labelled, uncertainty_kind(uncertainty), bar):
         spread = mean.spread
         for errors in (total, types.setdefault(frame.config_type or "none", Errors())):
             errors.add(frame, mean, spread)

@@ -306,10 +306,10 @@ class LabelCovariances:
         progress = self.bar(total=FACTOR_TRIALS, desc="noise of the exact mean", unit="trial")
 
         def value(log_factor: float) -> float:
-            y, *noise = self._targets(frames, levels, float(np.exp(log_factor)), folds)
+            y, noise, of_fold = self._targets(frames, levels, float(np.exp(log_factor)), folds)
             progress.update()
             try:
-                return held_out_objective(solve_exact(K.copy(), y, *noise, EVERY_FOLD).errors, y, kinds)
+                return held_out_objective(solve_exact(K.copy(), y, noise, of_fold, EVERY_FOLD).errors, y, kinds)
             except NumericsError:
                 return np.inf  # so little noise that rounding makes the covariance singular
 

@@ -36,6 +36,13 @@ class Fit:
     folds: np.ndarray
     findings: Findings = field(default_factory=Findings)
 
+    @classmethod
+    def of_potential(cls, potential: Potential) -> Fit:
+        """A fit without triangles, of a potential that was loaded without them: it can be saved, not updated."""
+        empty = Triangles(potential.basis.n_columns, potential.basis.n_terms)
+        levels = Levels(dict(potential.noise_levels), potential.posterior.signal)
+        return cls(potential, empty, levels, np.zeros(0, dtype=np.int64))
+
 
 def fit_potential(
     frames: Sequence[LabelledFrame],

@@ -164,12 +164,11 @@ def _found(findings: Findings) -> list[Problem]:
             found.append(Problem("units", (), f"{c}: convert them to eV, eV/A and eV/A^3 (tension positive)"))
         elif c.factor != 1.0:
             found.append(Problem("units", (), f"{c}; times {c.factor:.2g} they would belong there far better"))
-    for kind, items, line in (
-        ("contradiction", findings.left_out, left_out_line(findings.left_out)),
-        ("same geometry", findings.alike, alike_line(findings.alike)),
+    for kind, frames, line in (
+        ("contradiction", {label.frame for label in findings.left_out}, left_out_line(findings.left_out)),
+        ("same geometry", {k for pair in findings.alike for k in pair.frames}, alike_line(findings.alike)),
     ):
         if line is not None:
-            frames = {item.frame for item in items} if kind == "contradiction" else {k for i in items for k in i.frames}
             found.append(Problem(kind, tuple(sorted(frames)), line))
     return found
 

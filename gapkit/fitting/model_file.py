@@ -13,7 +13,6 @@ import os
 import re
 import warnings
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +39,7 @@ from gapkit.structures.reference_energies import OpenCombination, ReferenceEnerg
 from gapkit.uncertainty.calibration import Calibration, GroupCalibration
 from gapkit.uncertainty.label_errors import FittedErrors, LabelErrors, StatedErrors
 from gapkit.uncertainty.recalibration import Recalibration
+from gapkit.version import __version__
 
 
 def save_model(path: str | os.PathLike, fit: Fit, estimator: dict[str, Any], updatable: bool = False) -> None:
@@ -84,7 +84,7 @@ def save_model(path: str | os.PathLike, fit: Fit, estimator: dict[str, Any], upd
     header: dict[str, Any] = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
-        "gapkit_version": gapkit_version(),
+        "gapkit_version": __version__,
         "units": model_schema.UNITS,
         "species": list(potential.species),
         "terms": [t.settings() for t in potential.terms],
@@ -140,7 +140,7 @@ def load_model(path: str | os.PathLike, baseline: Any = None) -> tuple[Fit | Pot
         For a file that is missing, truncated, altered, of a newer format, or no model.
     """
     baseline = baseline_calculator(baseline)
-    header, arrays = read_archive(Path(path), f"this gapkit ({gapkit_version()})")
+    header, arrays = read_archive(Path(path), f"this gapkit ({__version__})")
     try:
         found = header["format_version"]
         if found == 1:
@@ -157,14 +157,6 @@ def load_model(path: str | os.PathLike, baseline: Any = None) -> tuple[Fit | Pot
             "this model file does not hold together; it was written or changed by another program; fit the model "
             f"again ({reason})",
         ) from error
-
-
-def gapkit_version() -> str:
-    """Version of the installed package; ``"unknown"`` in a bare checkout."""
-    try:
-        return version("gapkit")
-    except PackageNotFoundError:
-        return "unknown"
 
 
 def _potential(header: dict, arrays: dict, baseline: Any, path: Any) -> Potential:

@@ -190,7 +190,7 @@ def _sparse(sparse: Any) -> dict[str, Any]:
             f"sparse has the keys n, selection and stratified, not {', '.join(sorted(map(str, unknown)))}"
         )
     n, selected, stratified = table.get("n", 1), table.get("selection", "greedy"), table.get("stratified", False)
-    if not is_integer(n) or n < 1:
+    if not is_integer(n) or int(n) < 1:
         raise SettingsError(
             f"sparse must be 'auto', a number of at least 1, the name of a selection or a table, not {sparse!r:.80}"
         )

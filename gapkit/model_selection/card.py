@@ -15,12 +15,12 @@ import numpy as np
 from gapkit.estimators.gap import GAP, screened_lines, shape_lines
 from gapkit.estimators.report import Report
 from gapkit.exceptions import SettingsError
-from gapkit.fitting.model_file import gapkit_version
 from gapkit.model_selection.last_digits import Movement
 from gapkit.models.levels import kind_of
 from gapkit.plotting import card_figures
 from gapkit.potential.domain import ENERGY_MARGIN
 from gapkit.safe_write import replacing
+from gapkit.version import __version__
 
 _NOISE_HEADER = ("labels", "level of the fit", "relative error", "held-out RMSE", "noise of error bars", "unit")
 UNITS = {"energy": "eV/sqrt(atoms)", "forces": "eV/A", "virial": "eV/sqrt(atoms)"}
@@ -171,7 +171,7 @@ def model_card(gap: GAP, report: Report | None = None, form: str = "markdown") -
         raise SettingsError(f"a model card is 'markdown' or 'html', not {form!r}")
     title = f"gapkit potential for {', '.join(gap.potential_.metadata['species'])}"
     contents = sections(gap, report)
-    made_with = f"card made with gapkit {gapkit_version()}"
+    made_with = f"card made with gapkit {__version__}"
     if form == "markdown":
         return _markdown(title, contents, made_with)
     pictures = card_figures(gap.potential_.metadata.get("levels", {}).get("sparse_curve"), report)

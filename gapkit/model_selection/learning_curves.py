@@ -109,7 +109,7 @@ def learning_curve(
     sizes = [max(2, n // 8), max(2, n // 4), max(2, n // 2), n] if sizes is None else [int(s) for s in sizes]
     if not sizes or min(sizes) < 1 or max(sizes) > n:
         raise SettingsError(f"sizes must be from 1 to the {n} frames that are not held out, not {sizes}")
-    used, energy, force = [], [], []
+    used, energy, force = list[int](), list[float](), list[float]()
     for subset in nested_subsets(labels, sorted(set(sizes))):
         model = clone(gap).fit([frames[k] for k in subset])
         summary = model.evaluate(test, uncertainty=False).summary
@@ -144,7 +144,7 @@ def sparse_curve(gap: GAP, sizes: Sequence[int] | None = None) -> LearningCurve:
     basis = fit.potential.basis
     m = basis.n_columns
     sizes = [m // 8, m // 4, m // 2, m] if sizes is None else sizes
-    used, energy, force = [], [], []
+    used, energy, force = list[int](), list[float](), list[float]()
     for n in sorted({int(s) for s in sizes if 1 <= s <= m}):
         columns = basis.leading_columns(n)
         statistics = held_out_statistics(fit.triangles.select(columns), basis.column_terms()[columns], fit.levels)

@@ -12,11 +12,19 @@ from ase import Atoms
 from ase.calculators.calculator import PropertyNotImplementedError, all_changes
 
 from gapkit.exceptions import OutOfDomainWarning, SettingsError
+from gapkit.potential.evaluation import uncertainty_kind
 from gapkit.potential.locked_calculator import LockedCalculator, OwnLock
 from gapkit.potential.potential import Potential
 from gapkit.structures.labels import cell_volume
 from gapkit.structures.neighbours import SMALL
 from gapkit.structures.verlet_list import VerletList
+
+#: properties that a calculator has besides its others, by the kind of uncertainty
+_UNCERTAIN = {
+    "local": ("energies_std", "domain_excess"),
+    "energy": ("energies_std", "domain_excess", "energy_std"),
+    "full": ("energies_std", "domain_excess", "energy_std", "forces_std", "stress_std"),
+}
 
 
 class GAPCalculator(LockedCalculator):
@@ -36,7 +44,8 @@ class GAPCalculator(LockedCalculator):
         ``None``; ``"local"``: standard deviations of local energies at each step, and a warning, once, when the
         frame leaves the domain of the training data; by a quadratic form of low rank where the model allows one (1 to
         5 % too large for most environments like the training data's, 15 % in the root mean square; see
-        ``gapkit.potential.local_variance``); ``"full"``: exact ones, and those of energy, forces and stress too.
+        ``gapkit.potential.local_variance``); ``"energy"``: exact ones, and that of the energy; ``"full"`` or True:
+        those of forces and stress too. Standard deviations are properties as others: ``get_property("forces_std")``.
     noise
         Whether standard deviations predict a new label (function, noise and misfit) or the function alone.
     skin
@@ -54,22 +63,21 @@ class GAPCalculator(LockedCalculator):
     def __init__(
         self,
         potential: Potential,
-        uncertainty: str | None = None,
+        uncertainty: bool | str | None = None,
         noise: bool = True,
         skin: float = 0.7,
         **kwargs: Any,
     ) -> None:
-        if uncertainty not in (None, "local", "full"):
-            raise SettingsError(f"uncertainty must be None, 'local' or 'full', not {uncertainty!r}")
         if not (isinstance(skin, Real) and 0 <= skin < np.inf):
             raise SettingsError(f"skin must be a finite distance of at least 0 A, not {skin!r}")
+        self.potential: Potential = potential
+        self.uncertainty: str | None = uncertainty_kind(uncertainty)
+        self.noise: bool = noise
+        self.skin: float = skin
+        self._warned: bool = False
+        self._pairs: VerletList = VerletList(potential.r_cut, skin)
         super().__init__(**kwargs)
-        self.potential = potential
-        self.uncertainty = uncertainty
-        self.noise = noise
-        self._warned = False
-        self.skin = skin
-        self._pairs = VerletList(potential.r_cut, skin)
+        self.implemented_properties = [*type(self).implemented_properties, *_UNCERTAIN.get(self.uncertainty or "", ())]
 
     def fingerprint(self) -> dict[str, Any]:
         """Fingerprint of the model whose labels these are, for :func:`gapkit.fingerprints.described`."""
@@ -123,11 +131,13 @@ class GAPCalculator(LockedCalculator):
 
     def _add_spread(self, frame, structure, local_variance, results: dict[str, Any]) -> None:
         parts = None
-        if self.uncertainty == "full":
-            parts = self.potential.variance_parts(structure, derivatives=True)
-            spread = self.potential.spread(frame, structure=structure, noise=self.noise, parts=parts)
+        if self.uncertainty in ("energy", "full"):
+            full = self.uncertainty == "full"
+            parts = self.potential.variance_parts(structure, derivatives=full)
+            spread = self.potential.spread(frame, structure=structure, noise=self.noise, forces=full, parts=parts)
             results["energy_std"] = spread.energy
-            results["forces_std"] = spread.forces
+            if spread.forces is not None:
+                results["forces_std"] = spread.forces
             if spread.stress is not None:
                 results["stress_std"] = spread.stress
             local = spread.local_energy

@@ -85,7 +85,7 @@ class CheckedStructures:
         numbers, positions, begin, cells, pbc = frames
         small_frames.plain_frames(positions, numbers, self._known, begin, cells, pbc, plain)
         if not plain.all():
-            for f in np.flatnonzero(~plain):
+            for f in np.flatnonzero(~plain).tolist():
                 self._look_closer(frames.frame(f), where[f])
 
     def _look_for_contacts(self, structure: Structure, begin: np.ndarray, where: Sequence[str]) -> None:

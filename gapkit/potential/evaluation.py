@@ -6,6 +6,36 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gapkit.exceptions import SettingsError
+
+#: kinds of uncertainty that can be asked for, cheapest first
+UNCERTAINTIES = ("local", "energy", "full")
+
+
+def uncertainty_kind(uncertainty: bool | str | None) -> str | None:
+    """Kind of uncertainty that is asked for: None, ``"local"``, ``"energy"`` or ``"full"``.
+
+    ``"local"`` stands for standard deviations of local energies, ``"energy"`` also for those of energies, ``"full"``
+    also for those of forces and stresses. True means ``"full"``, False means None.
+
+    Raises
+    ------
+    SettingsError
+        For anything else.
+
+    Examples
+    --------
+    >>> uncertainty_kind(True), uncertainty_kind("local"), uncertainty_kind(False)
+    ('full', 'local', None)
+    """
+    if uncertainty is None or uncertainty is False:
+        return None
+    if uncertainty is True:
+        return "full"
+    if isinstance(uncertainty, str) and uncertainty in UNCERTAINTIES:
+        return uncertainty
+    raise SettingsError(f"uncertainty must be None, 'local', 'energy', 'full' or a bool, not {uncertainty!r}")
+
 
 @dataclass(frozen=True)
 class Spread:

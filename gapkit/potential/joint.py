@@ -50,7 +50,7 @@ class JointEnergies:
         """Standard deviations (n,) of the energies (eV)."""
         return np.sqrt(np.diagonal(self.covariance))
 
-    def combination(self, coefficients: Sequence[float]) -> Difference:
+    def combination(self, coefficients: Sequence[float] | np.ndarray) -> Difference:
         """sum_n c_n E_n with the standard deviation sqrt(c C c).
 
         Examples

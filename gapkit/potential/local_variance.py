@@ -21,12 +21,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import scipy.linalg
 
-from gapkit.descriptors import Descriptor
+from gapkit.descriptors import Descriptor, PairDistance
 from gapkit.descriptors.base import Channel, Sums, smooth_cutoff
 from gapkit.models.basis import SparseBasis
 from gapkit.models.posterior import Posterior
@@ -199,7 +199,7 @@ class PairTable:
 
     @classmethod
     def of(cls, block: SparseBlock) -> PairTable:
-        d = block.descriptor
+        d = cast(PairDistance, block.descriptor)
         r = np.linspace(0.0, d.r_cut, TABLE_POINTS)
         weight = 0.5 * smooth_cutoff(r, d.r_cut, d.cutoff_width)[0]
         x = block.kernel.scale(r[:, None])
@@ -216,10 +216,11 @@ class PairTable:
     def sums(self, structure: Structure) -> tuple[np.ndarray, np.ndarray]:
         """Per atom, the sums over its pairs of the kernels (n, m) and of the square root of the residual (n,)."""
         pairs = structure.pairs(self.block.descriptor.r_cut)
+        low, high = self.block.channel
         out = np.zeros((structure.n_atoms, self.n_pad))
         pair_kernel_sums(
-            pairs.first, pairs.j, pairs.distances, structure.numbers, *self.block.channel, self.table,
-            self.inverse_spacing, self.n_pad, out,
+            pairs.first, pairs.j, pairs.distances, structure.numbers, low, high, self.table, self.inverse_spacing,
+            self.n_pad, out,
         )  # fmt: skip
         m = len(self.block.points)
         return out[:, :m], out[:, m]

@@ -22,7 +22,7 @@ from gapkit.numerics.writeable import writeable
 from gapkit.potential.baseline import baseline_labels, is_local
 from gapkit.potential.checked_structures import CheckedStructures
 from gapkit.potential.domain import LONE_EXCESS, Domain, Excess
-from gapkit.potential.evaluation import CentresEvaluation, Evaluation, Spread
+from gapkit.potential.evaluation import CentresEvaluation, Evaluation, Spread, uncertainty_kind
 from gapkit.potential.local_variance import LocalForm, LocalVariance
 from gapkit.potential.spreads import Spreads, batches
 from gapkit.structures.labels import atoms_list, cell_volume
@@ -236,7 +236,7 @@ class Potential:
     def evaluate_many(
         self,
         frames: Sequence[ase.Atoms],
-        uncertainty: str | None = None,
+        uncertainty: bool | str | None = None,
         noise: bool = True,
         where: Sequence[str] | None = None,
     ) -> list[Evaluation]:
@@ -264,8 +264,7 @@ class Potential:
         SpeciesError, DataError, NumericsError
             As :meth:`structure` and :meth:`evaluate`, with the frame's name.
         """
-        if uncertainty not in (None, "local", "energy", "full"):
-            raise SettingsError(f"uncertainty must be None, 'local', 'energy' or 'full', not {uncertainty!r}")
+        uncertainty = uncertainty_kind(uncertainty)
         found: list[Evaluation] = []
         for part, names in passes(frames, where):
             found += self._pass(part, names, uncertainty, noise)

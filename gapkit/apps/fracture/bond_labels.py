@@ -217,14 +217,21 @@ class BondLabels:
         kinds = np.where(self.system == "strained", "strained", modes.astype(str))
         return np.array([f"{h} {kind}" for h, kind in zip(self.home, kinds, strict=True)])
 
+    @classmethod
+    def of_rows(cls, rows: Sequence[tuple], names: tuple[str, ...]) -> BondLabels:
+        """Labelled bonds from one tuple of the columns' values for each."""
+        columns = {name: np.array(c) for name, c in zip(_COLUMNS, zip(*rows, strict=True), strict=True)}
+        return cls(**columns, names=names)
+
     def part(self, mask: np.ndarray) -> BondLabels:
         """Some of the bonds."""
-        return BondLabels(*(getattr(self, name)[mask] for name in _COLUMNS), self.names)
+        return BondLabels(**{name: getattr(self, name)[mask] for name in _COLUMNS}, names=self.names)
 
     @classmethod
     def joined(cls, parts: Sequence[BondLabels]) -> BondLabels:
         """All bonds of several sets."""
-        return cls(*(np.concatenate([getattr(p, name) for p in parts]) for name in _COLUMNS), parts[0].names)
+        columns = {name: np.concatenate([getattr(p, name) for p in parts]) for name in _COLUMNS}
+        return cls(**columns, names=parts[0].names)
 
 
 _COLUMNS = ("X", "driving", "barrier", "system", "history", "k", "mode", "tip")
@@ -316,7 +323,9 @@ def load_both_ways(
 
     def march(load: Load, state: Relaxed, ratio: float):
         """Loads and states up to the first at which bonds break or heal; that load and state, or None."""
-        before, loads, states = cluster.broken(state.positions), [], []
+        before = cluster.broken(state.positions)
+        loads: list[Load] = []
+        states: list[Relaxed] = []
         while 1.0 / largest <= load.k * ratio / start.k <= largest:
             new = load * ratio
             after = cluster.relaxed(new, state.positions, load)
@@ -405,7 +414,7 @@ def label_history(
             rows.append(
                 (X[n], cut.driving, cut.barrier, cluster.system.name, history.name, load.k, history.mode, n == 0)
             )
-    return BondLabels(*(np.array(c) for c in zip(*rows, strict=True)), stress.names)
+    return BondLabels.of_rows(rows, stress.names)
 
 
 def label_strained(
@@ -420,7 +429,8 @@ def label_strained(
     bond = int(plane[np.argmin(np.abs(cluster.bond_middles[plane, 0]))])
     rows = []
     for strain in strains:
-        state = cluster.relaxed(Load(strain=tuple(strain)))
+        xx, yy, zz, yz, xz, xy = strain
+        state = cluster.relaxed(Load(strain=(xx, yy, zz, yz, xz, xy)))
         if cluster.broken(state.positions).any():
             continue
         cut = open_bond(cluster, state, bond)
@@ -430,4 +440,4 @@ def label_strained(
         rows.append((X, cut.driving, cut.barrier, "strained", name, 0.0, 0.0, False))
     if not rows:
         raise DataError("bonds break without help at all of these strains: give smaller ones")
-    return BondLabels(*(np.array(c) for c in zip(*rows, strict=True)), stress.names)
+    return BondLabels.of_rows(rows, stress.names)

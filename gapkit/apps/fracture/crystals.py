@@ -186,7 +186,7 @@ def _cleavage_height(atoms: ase.Atoms, bond: float) -> float:
         shifted = h - atoms.cell[1, 1] * np.array([-1, 0, 1])[:, None]
         crossed.append(int(np.sum((low < shifted) & (high > shifted))))
     wide = np.diff(ends)
-    best = min(range(len(middles)), key=lambda k: (crossed[k], -round(wide[k], 4)))
+    best = min(range(len(middles)), key=lambda k: (crossed[k], -round(float(wide[k]), 4)))
     return float(middles[best])
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from scipy.optimize import brentq
@@ -79,13 +79,18 @@ class FracturePotential(CalibratedRegressor):
         self.critical_ = self.critical_std_ = self.critical_error_ = 0.0
         return self
 
+    @property
+    def _process(self) -> LeftOutProcess:
+        """The regressor, of which :meth:`fit` makes no other."""
+        return cast(LeftOutProcess, self.regressor_)
+
     def predict(self, X, return_std: bool = False):
         """Driving forces (n,) in eV and, on request, the standard deviations (n,) of new labels."""
         check_is_fitted(self)
         Z = self._scaled(validate_data(self, X, dtype=np.float64, reset=False))
         if return_std:
             return self._predicted(Z)
-        return self.regressor_.ridge_.predict(Z) + self.mean_
+        return self._process.ridge_.predict(Z) + self.mean_
 
     def sample(self, X, n_samples: int, rng: np.random.Generator) -> np.ndarray:
         """Driving forces (n_samples, n) in eV, drawn jointly from the calibrated posterior of the function: rows that
@@ -97,10 +102,10 @@ class FracturePotential(CalibratedRegressor):
         """One driving force from the calibrated posterior, as a function of descriptors (n, f) that may be asked again
         and again; what the sparse points do not explain (the Nystrom residual) is left out."""
         check_is_fitted(self)
-        departure = self.regressor_.draw(rng)
+        departure, law = self._process.draw(rng), cast(ConstantFactor, self.error_law_)
 
         def drive(X: np.ndarray) -> np.ndarray:
-            return self.predict(X) + self.error_law_.value * departure(self._scaled(X))
+            return self.predict(X) + law.value * departure(self._scaled(X))
 
         return drive
 

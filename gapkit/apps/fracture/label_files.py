@@ -60,7 +60,8 @@ class LabelFile:
         if not found:
             return None
         try:
-            return BondLabels(*(found[c] for c in _COLUMNS), tuple(map(str, found["names"])))
+            columns = {c: found[c] for c in _COLUMNS}
+            return BondLabels(**columns, names=tuple(map(str, found["names"])))
         except KeyError as error:
             raise self._damaged(error) from None
 

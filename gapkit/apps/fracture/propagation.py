@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -62,6 +62,7 @@ class TipDescriptors:
 
     def __init__(self, stress: BondStress, poisson: float = 0.25, field: Any = None) -> None:
         self.stress = stress
+        zz: Any
         if field is None:
             units = [near_tip(1.0), near_tip(0.0, 1.0), near_tip(0.0, 0.0, 1.0)]
             zz = poisson
@@ -110,8 +111,8 @@ class Phases:
 
     def ahead(self, x: float, towards: float) -> float:
         """Critical value (eV) just ahead of a tip at x that goes to the right (towards > 0) or to the left."""
-        side = "right" if towards > 0 else "left"
-        return self.critical[int(np.searchsorted(self.edges, x, side=side))]
+        side: Literal["left", "right"] = "right" if towards > 0 else "left"
+        return self.critical[int(np.searchsorted(np.array(self.edges), x, side=side))]
 
     def draw(self, rng: np.random.Generator) -> Phases:
         """Phases with critical values drawn from their normal distributions."""

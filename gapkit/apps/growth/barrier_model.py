@@ -240,8 +240,8 @@ def leave_out(
     X = model.features(hops, progress)
     columns = np.empty((4, len(hops)))
     for group in progress_bar(np.unique(groups), desc="left out", show=progress):
-        out = np.flatnonzero(groups == group)
-        rest = np.flatnonzero(groups != group)
+        out = np.flatnonzero(groups == group).tolist()
+        rest = np.flatnonzero(groups != group).tolist()
         fitted = clone(model).fit([hops[k] for k in rest], features=X[rest])
         p = fitted.predict_interval([hops[k] for k in out], level, features=X[out])
         columns[:, out] = p.barrier, p.std, p.lower, p.upper

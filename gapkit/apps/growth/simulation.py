@@ -16,6 +16,7 @@ import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -284,10 +285,11 @@ class Surface:
             "rng": self.rng.bit_generator.state,
         }
         with replacing(path) as temporary, open(temporary, "wb") as file:
+            members: dict[str, Any] = dict(zip(_MEMBERS, self.members, strict=True))
             np.savez(
                 file, header=np.array(json.dumps(header)), symmetric=self.barriers.symmetric, heights=self.heights,
                 base=self.base, clock=self.clock, tallies=self.tallies, records=np.array(self.records),
-                kept=np.array(self.kept), **dict(zip(_MEMBERS, self.members, strict=True)),
+                kept=np.array(self.kept), **members,
             )  # fmt: skip
 
     @classmethod
@@ -398,7 +400,7 @@ def run_growth(
         for until in times[len(surface.records) :]:
             while surface.time < until:
                 surface.advance(until, _ROUND)
-                bar.set_postfix(events=surface.events, refresh=False)
+                bar.set_postfix_str(f"events {surface.events}", refresh=False)
             surface._record()
             if checkpoint is not None:
                 surface.save(checkpoint)

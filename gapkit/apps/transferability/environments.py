@@ -204,4 +204,5 @@ def domain_map(
     total = np.trace(K) - K.sum() / len(K)
     n = len(places[0])
     explained = pca.eigenvalues_ / total if total > 1e-12 * len(K) else np.zeros(2)  # all alike: nothing to explain
-    return DomainMap(int(number), xy[:n], xy[n:], *places, explained)
+    known_place, new_place = places
+    return DomainMap(int(number), xy[:n], xy[n:], known_place, new_place, explained)

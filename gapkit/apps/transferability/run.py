@@ -205,10 +205,11 @@ def run_domain(
     within = training_distance[at >= 0]
     distance, place = nearest(gap, new, known)
     p = gap.predict(frames, uncertainty="energy")
+    assert p.energy_std is not None
     chart = None
-    z = np.bincount(new.number).argmax()
+    z = int(np.bincount(new.number).argmax())
     if settings.map_environments and len(known.rows(z)) + len(new.rows(z)) >= LEAST_MAPPED:
-        chart = domain_map(gap, known, new, int(z), settings.map_environments, random_state)
+        chart = domain_map(gap, known, new, z, settings.map_environments, random_state)
     return DomainResult(
         settings=settings,
         training=known,
