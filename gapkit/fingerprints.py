@@ -1,4 +1,4 @@
-"""Fingerprints of long runs: all that a result depends on, so that a run goes on only from what belongs to it.
+"""Fingerprints of long runs: all input that a result depends on, so that a run continues only its own state.
 
 A fingerprint is a JSON-ready table with the entries ``frames`` (hash of the structures), ``labels`` (hash of what is
 learned from them), ``settings``, ``version`` (of gapkit) and, where labels are computed, ``oracle``.
@@ -56,7 +56,7 @@ def run_fingerprint(
 
 
 def oracle_description(make: Callable[[], Any]) -> dict[str, Any]:
-    """Description of an oracle: what makes the calculator, its class, and its parameters as far as it states them.
+    """Description of an oracle: the factory of its calculator, its class, and the parameters that it states.
 
     Folders in which a calculator works do not count. Of one that cannot be made only the maker is described.
     """

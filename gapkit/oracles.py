@@ -1,4 +1,4 @@
-"""Live reference calculators by name: what labels a frame when no stored label is at hand.
+"""Live reference calculators by name, for frames without stored labels.
 
 ``oracle(name)`` returns an ASE calculator (energies in eV, forces in eV/A, stress in eV/A^3). None of the codes behind
 it is needed by the rest of gapkit; each is imported when it is asked for, and its absence says what to install.

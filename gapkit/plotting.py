@@ -126,7 +126,7 @@ def _report_drawing(report: Report, title: str) -> Any:
 
 
 def labels_figure(report: LabelReport, path: str | os.PathLike) -> None:
-    """Energies, forces, errors out of fold, and energies against what forces make of them, of a label report.
+    """Picture of a label report: energies, forces, errors out of fold, and energies against predictions from forces.
 
     Raises
     ------

@@ -43,7 +43,7 @@ class StageLine:
         self.n += n or 0
 
     def set_postfix_str(self, s: str = "", refresh: bool = True) -> None:
-        """Nothing: a line says no intermediate results."""
+        """Ignore intermediate results; a line does not show them."""
 
     def close(self) -> None:
         """Write the line, once."""

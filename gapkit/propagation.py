@@ -202,6 +202,6 @@ def _sampler(potential: Potential, recorder: RecordingCalculator, residual: bool
 
 
 def left_out_share(carried: Sequence[float] | np.ndarray, stated: Sequence[float] | np.ndarray) -> float:
-    """1 - sum(carried)/sum(stated): what is missing of the variances of several numbers; 0 where none has any."""
+    """Missing share of the variances of several numbers, 1 - sum(carried) / sum(stated); 0 where all are zero."""
     total = float(np.sum(stated))
     return 0.0 if total <= 0 else max(0.0, 1.0 - float(np.sum(carried)) / total)

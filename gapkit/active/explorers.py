@@ -1,4 +1,4 @@
-"""Where candidates come from: a pool, a generator of frames, or dynamics with the current model."""
+"""Sources of candidates: a pool, a generator of frames, or dynamics with the current model."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class GeneratorExplorer:
 
 @dataclass(frozen=True)
 class DynamicsExplorer:
-    """Langevin dynamics with the current model from each of the starting frames, stopped where it knows too little.
+    """Langevin dynamics with the current model from each of the starting frames, stopped at large uncertainty.
 
     Attributes
     ----------

@@ -42,7 +42,7 @@ def frame_key(atoms: ase.Atoms) -> str:
 
 
 def frame_to_dict(atoms: ase.Atoms) -> dict[str, Any]:
-    """JSON-ready, exact to the last digit."""
+    """JSON-ready dictionary of a frame, exact to the last digit."""
     names = {k: atoms.info[k] for k in ("config_type", "trajectory") if k in atoms.info}
     return {
         "numbers": atoms.numbers.tolist(),
@@ -172,7 +172,7 @@ class LabelStore:
         return labelled
 
     def failure(self, atoms: ase.Atoms) -> str | None:
-        """Why the oracle failed for a frame; None where it did not."""
+        """Reason for which the oracle failed for a frame; None where it did not."""
         return self._table(atoms).get("failed")
 
 

@@ -28,7 +28,7 @@ from gapkit.structures.labels import labelled_frames
 
 @dataclass(frozen=True)
 class Stop:
-    """When the loop ends: whatever comes first.
+    """Criteria by which the loop ends; the first that holds counts.
 
     Attributes
     ----------
@@ -47,7 +47,7 @@ class Stop:
 
 @dataclass(frozen=True)
 class Generation:
-    """One line of the log.
+    """Record of one generation of the loop: a line of its log.
 
     Attributes
     ----------
@@ -195,7 +195,7 @@ class ActiveLearning:
     # ---- the loop
 
     def run(self) -> list[Generation]:
-        """Run, or go on with what is in the folder; returns the log.
+        """Run the loop, or continue the run in the folder; return the log.
 
         The fitted model is then ``gap``, and in the folder as ``model-NNNN.gapkit``.
 

@@ -55,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def read_active_config(path: str) -> dict[str, Any]:
-    """The file's tables, with unknown keys refused.
+    """Tables of a configuration file of active learning, with unknown keys refused.
 
     Raises
     ------

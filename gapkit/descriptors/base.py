@@ -58,7 +58,7 @@ class EnvironmentBatch:
 
 @dataclass(frozen=True)
 class Sums:
-    """Sums over environments that descriptors add to, and what they need of each other.
+    """Sums over environments that descriptors add to, with the arrays that several descriptors share.
 
     Attributes
     ----------
@@ -203,7 +203,7 @@ class Descriptor(ABC):
         return self
 
     def with_form(self, predictor: Any, s: KernelSum, soap: np.ndarray, pair: np.ndarray, signs: np.ndarray) -> Any:
-        """The ``predictor`` of the one kernel sum ``s`` that also takes what the form explains from variances."""
+        """Predictor of the one kernel sum ``s`` that also subtracts the part explained by the form from variances."""
         raise NotImplementedError(f"{type(self).__name__} carries no forms")
 
     def predictor(self, sums: Sequence[KernelSum]) -> Any:
@@ -211,7 +211,7 @@ class Descriptor(ABC):
         return tuple(sums)
 
     def describe_predictor(self, channel: Channel, predictor: Any) -> list[str]:
-        """Lines on how a channel's prediction is made, for users who ask what a model costs."""
+        """Lines on the evaluation and the cost of a channel's prediction, for users."""
         return []
 
     def add_prediction(self, structure: Structure, channel: Channel, predictor: Any, sums: Sums) -> None:

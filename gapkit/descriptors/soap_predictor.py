@@ -97,7 +97,7 @@ class SoapPredictor:
 def with_spread(
     predictor: SoapPredictor, s: KernelSum, soap: np.ndarray, pair: np.ndarray, signs: np.ndarray
 ) -> SoapPredictor:
-    """The pass that predicts the mean of the one kernel sum ``s``, and takes what it explains from variances."""
+    """Pass that predicts the mean of the one kernel sum ``s`` and subtracts the explained part from variances."""
     coefficients = predictor.coefficients
     if predictor.collapsed:
         lifted = s.directions is not None and len(predictor.directions) == 0

@@ -327,7 +327,7 @@ class StressDescriptors(TransformerMixin, BaseEstimator):
         self.floor = floor
 
     def fit(self, X: Sequence[ase.Atoms], y: Any = None) -> StressDescriptors:
-        """Nothing is learned."""
+        """Return the transformer; nothing is learned."""
         if len(self.radii) == 0:
             raise SettingsError("give at least one radius (A)")
         return self
@@ -351,5 +351,5 @@ class StressDescriptors(TransformerMixin, BaseEstimator):
         return np.concatenate([stress_invariants(part, self.floor) for part in parts], axis=1)
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
-        """Names of the columns."""
+        """Names of the features."""
         return np.array([f"{name}_{radius:g}A" for radius in self.radii for name in INVARIANTS], dtype=object)

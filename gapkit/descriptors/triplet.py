@@ -63,7 +63,7 @@ class Triplet(Descriptor):
 
     @property
     def channels(self) -> tuple[Channel, ...]:
-        """(Z_i, Z_j, Z_k) with Z_j <= Z_k."""
+        """Channels (Z_i, Z_j, Z_k) with Z_j <= Z_k: the central atom, then its two neighbours."""
         s = self.species
         return tuple((c, a, b) for c in s for k, a in enumerate(s) for b in s[k:])
 

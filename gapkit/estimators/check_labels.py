@@ -1,4 +1,4 @@
-"""Labels of frames, judged before any fit."""
+"""Report on the labels of frames before any fit."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from gapkit.structures.suspicions import Problem
 
 
 def check_labels(X: Sequence[Atoms], gap: GAP | None = None, progress: bool = False) -> LabelReport:
-    """Report on the labels of frames before any fit: what is read, what is not, what contradicts what.
+    """Report on the labels of frames before any fit: labels read, labels not read, contradictions.
 
     A frame that a fit would refuse is a problem of the report, and has no part in the rest of it.
 

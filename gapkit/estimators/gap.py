@@ -1,4 +1,4 @@
-"""The facade: a scikit-learn estimator over lists of ``ase.Atoms``."""
+"""``GAP``, the facade of the package: a scikit-learn estimator over lists of ``ase.Atoms``."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ class GAP(ErrorBars, BaseEstimator):
         checkpoint: str | os.PathLike | None = None,
         memory: float | None = None,
     ) -> GAP:
-        """Fit to labelled frames.
+        """Fit the potential to labelled frames.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-r"""Whether energies, forces and virials are derivatives of one function, and in which units they would be.
+r"""Tests of whether energies, forces and virials are derivatives of one function, and in which units they would be.
 
 A model that learns from forces alone predicts energies up to a constant per species; one that learns from energies and
 forces predicts virials. Two questions are asked of them, by a small model (:mod:`gapkit.fitting.judging_model`).
@@ -59,7 +59,7 @@ _PLURAL = {"forces": "forces", "energy": "energies"}
 
 @dataclass(frozen=True)
 class Consistency:
-    """Comparison of the labels of one kind with what other kinds predict.
+    """Comparison of the labels of one kind with predictions from other kinds.
 
     Attributes
     ----------
@@ -101,7 +101,7 @@ class Consistency:
         return cls(**{**table, "conventions": tuple(table["conventions"]), "points": np.array(table["points"])})
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-ready; without the points."""
+        """JSON-ready dictionary of the comparison, without the points."""
         table = asdict(self) | {"conventions": list(self.conventions)}
         return {name: value for name, value in table.items() if name != "points"}
 

@@ -1,4 +1,4 @@
-"""Whether the labels of a frame bear each other out: an unusual frame's do, wrong labels do not."""
+"""Tests of whether the labels of a frame support each other: those of an unusual frame do, wrong labels do not."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MISFIT = 0.1
 
 
 class Corroboration:
-    """The label kinds of one suspicious frame, and what each says of the others.
+    """Label kinds of one suspicious frame, and errors of each as predicted by the others.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Decisions of a fit: what its finished stages chose, kept in a file, so that a fit that was killed goes on from there.
+"""Decisions of the finished stages of a fit, kept in a file from which a fit that was killed continues.
 
 Kept are numbers, not matrices: which labels the screening left out, the shape of the default SOAP, noise and signal
 levels. All else is computed again, and the fit is the same to the last bit
@@ -84,7 +84,7 @@ class Decisions:
             raise self._damaged(error) from None
 
     def keep(self, stage: str, table: Any) -> None:
-        """Keep what a stage chose."""
+        """Keep the choice of a stage."""
         self._tables[stage] = table
         self._save()
 
@@ -102,7 +102,7 @@ class Decisions:
     # ---- the stages
 
     def settled(self, settings: FitSettings, exact: bool) -> FitSettings:
-        """The settings without what follows from chance or the machine, where the fit has a file.
+        """Settings without those that follow from chance or the machine, where the fit has a file.
 
         That is the seed, where the user gave none, and whether the mean is ``exact``, which depends on the memory.
         """
@@ -117,7 +117,7 @@ class Decisions:
         return replace(settings, random_state=seed, exact=known[1])
 
     def screening(self, data: TrainingSet, e0: Any) -> tuple[TrainingSet, Findings] | None:
-        """The training set without the labels that were left out, and what was found, of which warnings remind."""
+        """Training set without the labels that were left out, and the findings, which are warned of again."""
 
         def read(table: Any) -> tuple[TrainingSet, Findings]:
             found = Findings.from_dict(table)
@@ -132,11 +132,11 @@ class Decisions:
         return known
 
     def keep_screening(self, found: Findings) -> None:
-        """Keep what was found of the labels."""
+        """Keep the findings about the labels."""
         self.keep("screening", found.as_dict())
 
     def shape(self, species: Sequence[int]) -> tuple[tuple[Term, ...], list[Shape]] | None:
-        """The terms with the chosen shape of SOAP, and what was tried."""
+        """Terms with the chosen shape of SOAP, and the shapes that were tried."""
 
         def read(table: Any) -> tuple[tuple[Term, ...], list[Shape]]:
             made = [term_from_settings(t) for t in table["terms"]]
@@ -147,7 +147,7 @@ class Decisions:
         return self.get("shape", read)
 
     def keep_shape(self, terms: Sequence[Term], shapes: Sequence[Shape]) -> None:
-        """Keep the chosen terms and what was tried."""
+        """Keep the chosen terms and the shapes that were tried."""
         tried = [[shape.soap.settings(), shape.score] for shape in shapes]
         self.keep("shape", {"terms": [term.settings() for term in terms], "tried": tried})
 
@@ -164,6 +164,6 @@ class Decisions:
         return self.get("levels", read)
 
     def keep_levels(self, levels: Levels, account: dict[str, Any]) -> None:
-        """Keep levels and account."""
+        """Keep the levels, and the record of their search."""
         table = {"noise": levels.noise, "signal": levels.signal.tolist(), "objective": levels.objective}
         self.keep("levels", {**table, "account": account})

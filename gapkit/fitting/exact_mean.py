@@ -181,7 +181,7 @@ def suits(terms: Sequence[Term]) -> bool:
 
 
 def within_reach(data: TrainingSet) -> bool:
-    """Whether the default fit takes the exact mean: molecules and clusters, few enough of them, memory for them."""
+    """Whether the default fit takes the exact mean: for molecules and clusters, few enough for the memory."""
     if any(f.atoms.pbc.any() for f in data.frames):
         return False
     n = data.n_rows
@@ -243,7 +243,7 @@ class LabelCovariances:
         return self.other_basis.whiten(rows.K[labels.rows]) * labels.scale[:, None]
 
     def environments(self, n: int) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-        """Per SOAP block the features x (e, d) of frame ``n`` and their derivatives (labels, e, d) by the labels."""
+        """Features x (e, d) of frame ``n`` and their derivatives (labels, e, d) by the labels, for each SOAP block."""
         labels, structure, made = self.labels[n], self._structure(n), {}
         for k, b in self.soap.items():
             batch = b.descriptor.frame_environments(structure, b.channel, labels.derivatives)

@@ -28,7 +28,7 @@ from gapkit.structures.labels import LabelledFrame
 
 @dataclass(frozen=True)
 class Fit:
-    """A fitted potential, what ``update`` needs to go on from it, and what was found of the labels."""
+    """Fitted potential, with the state from which ``update`` continues and the findings about the labels."""
 
     potential: Potential
     triangles: Triangles
@@ -71,7 +71,7 @@ def fit_potential(
 
 
 def errors_of(potential: Potential, data: TrainingSet) -> TrainingSet:
-    """The frames with label minus prediction as what is to be explained."""
+    """Training set whose targets are the errors of a prediction, label minus prediction."""
     targets = []
     names = [f"frame {frame.index}" for frame in data.frames]
     predictions = potential.evaluate_many([frame.atoms for frame in data.frames], where=names)

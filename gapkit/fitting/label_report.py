@@ -1,4 +1,4 @@
-"""Report on the labels of a set of frames: what was read and what was not, what contradicts, what is covered."""
+"""Report on the labels of a set of frames: labels read, labels not read, contradictions, coverage."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class LabelReport:
         return not self.problems
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
+        """JSON-ready dictionary of the report."""
         scores: dict[str, dict[int, float]] = {}
         for (frame, kind), z in self.findings.scores.items():
             scores.setdefault(kind, {})[frame] = z

@@ -1,4 +1,4 @@
-"""Noise and signal levels of a fit: which are free, where the search starts, and what it is judged by."""
+"""Noise and signal levels of a fit: the free ones, the start of the search, and its objective."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def kept_rows(given: NoiseSettings, basis: SparseBasis, data: TrainingSet) -> En
 
 @dataclass(frozen=True)
 class LevelSearch:
-    """Levels, and what they were found with: objectives of the first two stages, and lower bounds of the noise."""
+    """Levels that were found, the objectives of the first two stages, and lower bounds of the noise."""
 
     levels: Levels
     rough: LevelObjective
@@ -255,7 +255,7 @@ def choose_levels(
     sample: EnergySample | KeptRows | None = None,
     n_threads: int = 1,
 ) -> tuple[Levels, dict[str, Any]]:
-    """Levels as :func:`find_levels` finds them, and what is known of them.
+    """Levels as :func:`find_levels` finds them, and the record of their search.
 
     Returns
     -------

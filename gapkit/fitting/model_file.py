@@ -43,7 +43,7 @@ from gapkit.version import __version__
 
 
 def save_model(path: str | os.PathLike, fit: Fit, estimator: dict[str, Any], updatable: bool = False) -> None:
-    """Write a model.
+    """Write a fitted model to a file.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Errors of training labels under the posterior of the other folds: what error bars are set by inside ``fit``."""
+"""Errors of training labels under the posterior of the other folds; ``fit`` sets error bars by them."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ class ScreenedLabel:
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
+        """JSON-ready dictionary of the label that was left out."""
         return asdict(self)
 
 
@@ -114,7 +114,7 @@ class Findings:
     alike: tuple[Alike, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
+        """JSON-ready dictionary of the findings."""
         return {
             "left_out": [label.as_dict() for label in self.left_out],
             "consistencies": [c.as_dict() | {"points": c.points.tolist()} for c in self.consistencies],
@@ -136,7 +136,7 @@ class Findings:
 def screened(
     data: TrainingSet, terms: Sequence[Term], e0: Any, n_threads: int, bar: Callable[..., Any]
 ) -> tuple[TrainingSet, Findings]:
-    """The training set without labels that contradict all others, and what was found; a warning names those labels.
+    """Training set without labels that contradict all others, and the findings; a warning names those labels.
 
     Parameters
     ----------

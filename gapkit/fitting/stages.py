@@ -1,4 +1,4 @@
-"""The stages of a fit: each a function of what the stages before it found, with a named result."""
+"""The stages of a fit: each is a function of the results of earlier stages, with a named result."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ FEWEST_ENERGIES = 10
 
 @dataclass(frozen=True)
 class Work:
-    """How the work of a fit is done.
+    """Resources of a fit: threads, progress bars, and the store of decisions.
 
     Attributes
     ----------
@@ -74,7 +74,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Screened:
-    """The training set without labels that contradict all others, and what was found of its labels."""
+    """Training set without labels that contradict all others, and the findings about its labels."""
 
     data: TrainingSet
     findings: Findings = field(default_factory=Findings)
@@ -211,7 +211,7 @@ def _shape(
 
 
 def accumulate(data: TrainingSet, made: Design, settings: FitSettings, work: Work) -> Rows:
-    """The rows of all labels, reduced to triangles; says before the long work what it will cost.
+    """Rows of all labels, reduced to triangles; memory and time are estimated before the long work.
 
     Raises
     ------
@@ -304,7 +304,7 @@ def judge(data: TrainingSet, found: FoundLevels, solution: Solution, settings: F
 def assemble(
     checked: Screened, found: FoundLevels, solution: Solution, judged: Judgement, settings: FitSettings, work: Work
 ) -> Potential:
-    """The potential: what was found, a cheap form of its local variances, and the limits of its domain."""
+    """Potential made of the results of all stages, with a cheap form of its local variances and its domain."""
     data, made, mean, posterior = checked.data, found.design, solution.mean, solution.posterior
     basis = mean.basis_of(made.basis)
     sample = [Structure(atoms, basis.r_cut) for atoms in domain_sample(data)]

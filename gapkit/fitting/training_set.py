@@ -1,4 +1,4 @@
-"""The training set: checked frames, and what the model must explain of each."""
+"""The training set: checked frames, and the targets of the model for each."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ALWAYS = -1
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """Checked frames with what the model must explain of each."""
+    """Checked frames with the targets of the model for each."""
 
     frames: tuple[LabelledFrame, ...]
     targets: tuple[Targets, ...]

@@ -33,7 +33,7 @@ class Kernel:
 
     @property
     def centred(self) -> bool:
-        """True where ``t = -|x - x'|^2 / 2``; False where ``t = x . x'``."""
+        """Whether the kernel depends on ``t = -|x - x'|^2 / 2`` and not on ``t = x . x'``."""
         raise NotImplementedError  # abstract
 
     def scale(self, X: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""How far the predictions of a fit move when nothing but last digits of its input does."""
+"""Changes of the predictions of a fit when only last digits of its input change."""
 
 from __future__ import annotations
 

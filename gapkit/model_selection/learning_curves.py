@@ -18,7 +18,7 @@ from gapkit.models.levels import held_out_statistics
 
 @dataclass(frozen=True)
 class LearningCurve:
-    """Errors against a size.
+    """Errors against a size: training frames or sparse points.
 
     Attributes
     ----------

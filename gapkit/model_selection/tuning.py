@@ -53,7 +53,7 @@ class Candidate:
 
     @property
     def key(self) -> str:
-        """A short name by content."""
+        """Short name of the candidate, made from its settings."""
         return hashlib.sha256(json.dumps(self.terms, sort_keys=True, default=dict).encode()).hexdigest()[:16]
 
 

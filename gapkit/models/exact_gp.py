@@ -107,7 +107,7 @@ def held_out_objective(errors: np.ndarray, y: np.ndarray, kinds: np.ndarray) -> 
 
 
 def minimum_downwards(value: Callable[[float], float], lowest: float, step: float) -> float:
-    """Where ``value`` is least between zero and ``lowest``, by steps downwards from zero until it rises.
+    """Minimiser of ``value`` between zero and ``lowest``, found by steps downwards from zero until it rises.
 
     The answer is the vertex of the parabola through the least value and its neighbours. It moves with the values, and
     does not jump where two of them tie.

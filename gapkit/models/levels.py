@@ -1,4 +1,4 @@
-"""Noise and signal levels, what an objective of them is, and held-out statistics from triangles alone."""
+"""Levels (hyperparameters: noise and signal standard deviations), their objectives, and held-out statistics."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def kind_of(group: str) -> str:
 
 @dataclass(frozen=True)
 class Levels:
-    """Noise and signal standard deviations.
+    """Levels of a model: noise and signal standard deviations.
 
     Attributes
     ----------
@@ -139,7 +139,7 @@ class HeldOutStatistics:
 
 
 def fold_posteriors(triangles: Triangles, column_terms: np.ndarray, levels: Levels) -> Iterator[tuple[int, Posterior]]:
-    """Each fold and the posterior of all rows but its own; from triangles alone."""
+    """Pairs of a fold and the posterior of all rows but its own, from triangles alone."""
     weighted: dict[tuple[str, int], np.ndarray] = {}
     for (group, fold), G in triangles.each_gram():
         # of a model of thousands of columns, Gram matrices of every group would not fit: one for each fold
@@ -176,7 +176,7 @@ class HeldOutSums:
 
 
 def held_out_statistics(triangles: Triangles, column_terms: np.ndarray, levels: Levels) -> dict[str, HeldOutStatistics]:
-    """Per noise group, over all folds, each judged by the posterior of the others; from triangles alone."""
+    """Held-out statistics of each noise group over all folds, each under the posterior of the others."""
     sums = HeldOutSums()
     for fold, posterior in fold_posteriors(triangles, column_terms, levels):
         sums.add(triangles, fold, posterior)

@@ -1,4 +1,4 @@
-r"""The posterior of the whitened weights, and what follows from it for any linear functional.
+r"""The posterior of the whitened weights, and the predictions of linear functionals that follow from it.
 
 With rows a (whitened, unit kernels), signal standard deviations delta per column and noise sigma per group,
 :math:`w \sim N(0, 1)` and :math:`y = a \delta w + \sigma \epsilon`. Stacking :math:`R_g \delta / \sigma_g` over the
@@ -136,7 +136,7 @@ class Posterior:
         return A @ self.weights
 
     def explained(self, A: np.ndarray) -> np.ndarray:
-        """Per term, the prior variance that the sparse points explain, ``|a_t|^2`` of the unit kernel: (n, terms)."""
+        """Prior variances (n, terms) that the sparse points explain, ``|a_t|^2`` of the unit kernel of each term."""
         out = np.zeros((len(A), len(self.signal)))
         for t in range(len(self.signal)):
             part = A[:, self.column_terms == t]

@@ -91,7 +91,7 @@ class Term:
         return replace(self, descriptor=descriptor)
 
     def settings(self) -> dict[str, Any]:
-        """JSON-ready description; :func:`term_from_settings` makes the term again."""
+        """JSON-ready description of the term; :func:`term_from_settings` makes the term again."""
         settings = self.descriptor.settings()
         if isinstance(self.kernel, DotProduct):
             settings["zeta"] = self.kernel.zeta

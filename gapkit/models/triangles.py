@@ -200,7 +200,7 @@ class Triangles:
         return tuple(sorted({f for _, f in self.items if f >= 0}))
 
     def count(self, group: str) -> int:
-        """Rows of a group."""
+        """Number of rows of a group."""
         return sum(t.n_rows for (g, _), t in self.items.items() if g == group)
 
     def select(self, columns: np.ndarray) -> Triangles:

@@ -1,4 +1,4 @@
-"""The fitted potential: everything needed to predict, and nothing of how it was made."""
+"""The fitted potential: everything that a prediction needs."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ class Potential:
         return LocalVariance(self.basis, self.alpha, signal, self.calibration, self._predictors, self.local_forms)
 
     def describe_passes(self) -> list[str]:
-        """How each SOAP channel is evaluated: directions, and whether sparse points are summed over."""
+        """Lines on the evaluation of each SOAP channel: directions, and whether sparse points are summed over."""
         lines = []
         for descriptor, channel, predictor in self._predictors:
             lines += descriptor.describe_predictor(channel, predictor)
@@ -150,7 +150,7 @@ class Potential:
         return bool(self.local_forms) and self._local_variance.serves(numbers)
 
     def check(self, atoms: ase.Atoms, where: str = "frame") -> None:
-        """All that :meth:`structure` checks, at the cost of one short pair list."""
+        """Check a frame as :meth:`structure` does, at the cost of one short pair list."""
         self._structures.check(atoms, where)
 
     @cached_property

@@ -108,7 +108,7 @@ class Sampler:
         return weights
 
     def samples(self, n: int, rng: np.random.Generator) -> list[SampledPotential]:
-        """``n`` independent draws."""
+        """List of ``n`` potentials, drawn independently."""
         if n < 1:
             raise SettingsError(f"the number of samples must be at least 1, not {n}")
         fresh = added_columns(self.potential.basis, self.basis)
@@ -122,7 +122,7 @@ class Sampler:
         ]
 
     def variance(self, structure: Structure) -> tuple[np.ndarray, np.ndarray]:
-        """Variances of the energy and of its derivatives (rows,): what samples carry, and all that the model states."""
+        """Variances of the energy and of its derivatives (rows,): the part in samples, and the whole of the model."""
         scales = self.potential.calibration.of(self.kind)
         posterior = self.potential.posterior
         with limited_threads(self.potential.n_jobs), blas_threads(thread_count()):

@@ -1,4 +1,4 @@
-"""Predictive standard deviations of frames, from the posterior of the weights and a strategy for error bars."""
+"""Predictive standard deviations of frames, by the posterior of the weights and a strategy for error bars."""
 
 from __future__ import annotations
 

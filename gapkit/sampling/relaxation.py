@@ -79,7 +79,7 @@ class SpringNetwork:
         self._factor = splu(matrix)
 
     def solve(self, gradient: np.ndarray) -> np.ndarray:
-        """``P^-1 g`` for g (3 m,)."""
+        """Solution ``P^-1 g`` for g (3 m,)."""
         return self._factor.solve(gradient)
 
 

@@ -105,7 +105,7 @@ class ReplicaState:
 
 
 class Motion:
-    """Replicas in motion: what stays the same during a run, and the random streams."""
+    """Replicas in motion: the constants of a run, and the random streams."""
 
     def __init__(self, starts: list[ase.Atoms], calculator: Any, settings: ReplicaSettings, fixed: Any) -> None:
         self.settings = settings

@@ -200,7 +200,7 @@ class FrameArrays(NamedTuple):
         )
 
     def frame(self, f: int) -> ase.Atoms:
-        """Frame ``f`` alone."""
+        """Arrays of frame ``f`` alone."""
         own = slice(self.begin[f], self.begin[f + 1])
         return ase.Atoms(self.numbers[own], self.positions[own], cell=self.cells[f], pbc=self.pbc[f])
 

@@ -1,4 +1,4 @@
-r"""Reference energies: what each atom contributes to the energy before anything is learned.
+r"""Reference energies: the contribution of each atom to the energy before anything is learned.
 
 Least squares on compositions leaves two things open. A combination of species that no composition tells apart (both of
 a compound of fixed composition) may have any value. And an atom without neighbours has the energy e0, which bonded
@@ -85,7 +85,7 @@ class ReferenceEnergies:
         return std
 
     def sampled(self, rng: np.random.Generator) -> ReferenceEnergies:
-        """Reference energies drawn from the prior of what is open."""
+        """Reference energies with undetermined combinations drawn from their prior."""
         values = dict(self.values)
         for c in self.open_combinations:
             drawn = c.std * rng.normal()

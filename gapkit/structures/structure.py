@@ -79,7 +79,7 @@ class Structure:
         return self._centres[self.numbers[self._centres] == number]
 
     def lone(self) -> np.ndarray:
-        """Which atoms (n,) are centres without a neighbour within the cutoff."""
+        """Booleans (n,) of the centres without a neighbour within the cutoff."""
         alone = np.diff(self._longest.first) == 0
         if self._centres is not None:
             alone &= np.isin(np.arange(self.n_atoms), self._centres)

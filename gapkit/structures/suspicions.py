@@ -187,7 +187,7 @@ def mixed_units(labelled: Sequence[LabelledFrame]) -> Problem | None:
 
 
 def sizes(labelled: Sequence[LabelledFrame]) -> Problem | None:
-    """Forces or energies per atom beyond what electrons do."""
+    """Suspicions about forces or energies per atom that are larger than any bond gives."""
     found = []
     for frame in labelled:
         force = 0.0 if frame.forces is None else float(np.abs(frame.forces).max())

@@ -148,7 +148,7 @@ class Checks:
         raise AssertionError(f"{self.subject}, {check}: {what}. {remedy}.")
 
     def report(self) -> CheckReport:
-        """All checks so far."""
+        """Report of all checks up to this moment."""
         return CheckReport(self.subject, tuple(self._found.values()))
 
     def _note(self, check: str, largest: float | None, allowed: float | None) -> None:

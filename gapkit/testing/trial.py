@@ -20,7 +20,7 @@ N_PROBES = 4
 
 @dataclass(frozen=True)
 class Trial:
-    """A descriptor on trial.
+    """Descriptor under test, with frames, channels and tolerances.
 
     Attributes
     ----------
@@ -56,7 +56,7 @@ class Trial:
         tolerance: float,
         rng: np.random.Generator,
     ) -> Trial:
-        """For frames with names of their own, or without."""
+        """Trial on frames with names of their own, or without."""
         named = frames.items() if isinstance(frames, dict) else ((None, atoms) for atoms in frames)
         names = tuple(frame_name(k, atoms, name) for k, (name, atoms) in enumerate(named))
         plain = tuple(

@@ -1,4 +1,4 @@
-r"""How far predicted standard deviations can be trusted: numbers and curves from errors and standard deviations.
+r"""Measures of calibration: numbers and curves from errors and predicted standard deviations.
 
 Everything here takes errors (predicted less reference) and predicted standard deviations as arrays of one shape, and
 compares with a normal distribution: z = error / std. Sources: Kuleshov, Fenner, Ermon, ICML 2018 (reliability curve);
@@ -22,7 +22,7 @@ from gapkit.exceptions import DataError
 
 
 def z_scores(error: np.ndarray, std: np.ndarray) -> np.ndarray:
-    """error / std (n,).
+    """Standardised errors z = error / std (n,).
 
     Raises
     ------
@@ -189,7 +189,7 @@ class CalibrationSummary:
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
+        """JSON-ready dictionary of the summary."""
         return asdict(self)
 
 

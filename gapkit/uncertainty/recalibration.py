@@ -102,7 +102,7 @@ class ErrorModel:
         highest: float = POWERS[1],
         fewest: int = FEWEST,
     ) -> ErrorModel:
-        """By maximum likelihood with weak priors.
+        """Error model fitted to errors by maximum likelihood with weak priors.
 
         Labels of one frame err together. Of fewer than ``FEW_FRAMES`` frames, labels count as ``n_frames / FEW_FRAMES``
         of a label, so that the priors have their say, and variances are wider by :func:`inflation`.
@@ -225,12 +225,12 @@ class ErrorModel:
         return np.asarray(self.factor * inside**self.power * beyond)
 
     def judged(self, residual: np.ndarray, weights: np.ndarray, hidden: np.ndarray | float = 0.0) -> np.ndarray:
-        """False where a label is fixed by symmetry, so that no error bar can be tested on it."""
+        """Whether an error bar can be tested on a label: not where the label is fixed by symmetry."""
         return np.asarray(residual) + np.asarray(weights) > self.symmetry
 
 
 def power_of(models: Mapping[str, ErrorModel]) -> float:
-    """Where the prior on the power of another label kind is centred: the power of forces, where that is known."""
+    """Centre of the prior on the power of another label kind: the power of forces, where that is known."""
     return models["forces"].power if "forces" in models else POWER
 
 
@@ -372,7 +372,7 @@ class Recalibration:
     n_frames: int
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
+        """JSON-ready dictionary of the error models and scores."""
         return asdict(self)
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Motions of a structure as a whole: translations and rotations, and what is left when these are projected out."""
+"""Motions of a structure as a whole: translations and rotations, and the projection on all other motions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-r"""Labels of a fracture potential: what the rupture of one bond releases, against the stress around it before.
+r"""Labels of a fracture potential: the energy that the rupture of one bond releases, and the stress around it before.
 
 A cluster (a crack under a K-field, or a crystal under strain) is relaxed at a load. A bond is then opened in small
 steps, everything else relaxed at each, until it is ``opened`` bond lengths long, where the atoms no longer attract each
@@ -66,7 +66,7 @@ class BondStress:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of the columns."""
+        """Names of the descriptors."""
         invariants = tuple(f"{name}_{radius:g}A" for radius in self.radii for name in self.invariants)
         return (*invariants, "normal_traction", "shear_traction")
 
@@ -224,7 +224,7 @@ class BondLabels:
         return cls(**columns, names=names)
 
     def part(self, mask: np.ndarray) -> BondLabels:
-        """Some of the bonds."""
+        """Labelled bonds of the given rows."""
         return BondLabels(**{name: getattr(self, name)[mask] for name in _COLUMNS}, names=self.names)
 
     @classmethod

@@ -58,7 +58,7 @@ class Isotropic:
         return float(np.sqrt(self.plane_modulus * toughness))
 
     def release_rate(self, kI, kII=0.0):
-        """G (eV/A^2)."""
+        """Energy release rate G (eV/A^2)."""
         return (np.square(kI) + np.square(kII)) / self.plane_modulus
 
 

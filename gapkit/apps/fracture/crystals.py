@@ -88,7 +88,7 @@ SYSTEMS = {
 
 @dataclass(frozen=True)
 class Material:
-    """A diamond crystal and what continuum theory asks of it.
+    """Diamond crystal with the constants that continuum theory needs.
 
     Attributes
     ----------

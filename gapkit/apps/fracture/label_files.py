@@ -81,7 +81,7 @@ class LabelFile:
             raise self._damaged(error) from None
 
     def keep(self, name: str, labels: BondLabels, history: LoadingHistory | None = None) -> None:
-        """Keep what is known of a crack, or of a strained crystal, which has no history."""
+        """Keep the labels of a crack with its loading history, or those of a strained crystal, which has none."""
         if self._checkpoint is None:
             return
         columns = {c: getattr(labels, c) for c in _COLUMNS} | {"names": np.array(labels.names)}

@@ -133,7 +133,7 @@ class Phases:
 
 @dataclass(frozen=True)
 class PropagationSettings(Settings):
-    """How a crack grows.
+    """Settings of the growth of a crack.
 
     Attributes
     ----------

@@ -120,7 +120,7 @@ class CriticalPrediction:
         return self.k_minus <= value <= self.k_plus
 
     def miss(self, value: float) -> float:
-        """How far a load is from the trapping range, as a share of its nearer end; 0 within."""
+        """Distance of a load from the trapping range, as a share of its nearer end; 0 within."""
         if self.trapped(value):
             return 0.0
         end = self.k_minus if value < self.k_minus else self.k_plus
@@ -129,7 +129,7 @@ class CriticalPrediction:
 
 @dataclass(frozen=True)
 class FractureResult:
-    """Labels, potential, and what it predicts.
+    """Labels, fracture potential, and its predictions.
 
     Attributes
     ----------

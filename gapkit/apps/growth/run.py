@@ -69,7 +69,7 @@ class SurfaceGrowthSettings(GrowthSettings):
 
 @dataclass(frozen=True)
 class SurfaceGrowthResult:
-    """A grown surface and what it rests on.
+    """Grown surface, with the barrier model and the barriers that it was grown by.
 
     Attributes
     ----------

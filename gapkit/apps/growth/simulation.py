@@ -237,12 +237,12 @@ class Surface:
 
     @property
     def time(self) -> float:
-        """s"""
+        """Simulated time (s)."""
         return float(self.clock[0])
 
     @property
     def events(self) -> int:
-        """Events so far."""
+        """Number of events up to this moment."""
         return int(self.tallies[: lattice.SHIFT_X].sum())
 
     @property

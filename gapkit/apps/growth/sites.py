@@ -330,7 +330,7 @@ class SurfaceSites(TransformerMixin, BaseEstimator):
         return site_descriptors(atoms, site, self.settings, gradient=True)[1]
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
-        """Names of the descriptors."""
+        """Names of the site descriptors."""
         return np.array(FEATURES, dtype=object)
 
 

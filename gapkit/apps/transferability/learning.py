@@ -34,13 +34,13 @@ def largest_std(gap: GAP, frames: Sequence[ase.Atoms], n: int, rng: np.random.Ge
 
 
 def at_random(gap: GAP, frames: Sequence[ase.Atoms], n: int, rng: np.random.Generator) -> list[int]:
-    """Frames at random: what a strategy has to beat."""
+    """Frames chosen at random, as a reference for strategies."""
     return [int(k) for k in rng.permutation(len(frames))[:n]]
 
 
 @dataclass(frozen=True)
 class LearningSettings(Settings):
-    """How labels are added.
+    """Settings of the addition of labels.
 
     Attributes
     ----------

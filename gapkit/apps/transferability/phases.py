@@ -64,7 +64,7 @@ class PhaseTransfer:
 
     @property
     def lowest(self) -> int:
-        """Which frame has the lowest label: the phase near its own equilibrium."""
+        """Index of the frame with the lowest label: the phase near its own equilibrium."""
         return int(np.argmin(self.reference))
 
     def __str__(self) -> str:

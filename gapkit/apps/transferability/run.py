@@ -1,4 +1,4 @@
-r"""Is this structure anything like the training set? Standard deviations and distances, atom by atom.
+r"""Familiarity of structures with the training set: standard deviations and kernel distances, atom by atom.
 
 Two questions are asked of every atom. What does the model itself say: the standard deviation of the local energy (of
 the function, without noise). And what has it seen: the distance to the nearest training environment in the geometry

@@ -1,4 +1,4 @@
-"""Dimers on Si(100): a test of what a potential of bulk silicon knows about its surface.
+"""Dimers on Si(100): a test of a potential of bulk silicon at its surface.
 
 The atoms of an ideal Si(100) face have two broken bonds each. In pairs they lean together to dimers (2x1), which then
 buckle: one atom goes up, the other down. :func:`run_dimers` relaxes the three faces with a potential and gives the
