@@ -36,7 +36,7 @@ class PoolExplorer:
 
 @dataclass(frozen=True)
 class GeneratorExplorer:
-    """The first ``n`` frames of a generator made anew each time.
+    """First ``n`` frames of a generator, which is created again for each generation.
 
     ``make(gap, rng)`` returns an iterable of frames, such as those of ``gapkit.generation``.
     """

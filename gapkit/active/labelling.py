@@ -61,7 +61,7 @@ def frame_from_dict(table: dict[str, Any]) -> ase.Atoms:
 
 
 class StoredLabels(LockedCalculator):
-    """An oracle that knows the labels of a pool of frames, and nothing else: to test strategies without cost."""
+    """Oracle with the stored labels of a pool of frames, to test strategies without cost."""
 
     implemented_properties = ["energy", "forces", "stress"]  # noqa: RUF012
 

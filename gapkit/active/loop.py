@@ -1,4 +1,4 @@
-"""The loop: explore, choose, label, learn. All that it needs to go on after being killed is on disk."""
+"""The loop of active learning: explore, choose, label, learn. A run that was killed continues from disk."""
 
 from __future__ import annotations
 

@@ -157,7 +157,7 @@ def _explorer(table: Mapping[str, Any], initial: list[ase.Atoms], here: Path) ->
 
 
 def run(options: argparse.Namespace) -> None:
-    """Run, or go on with, the active-learning run of a configuration file."""
+    """Start or continue the active-learning run of a configuration file."""
     learning = build(options.config, progress=not options.quiet)
     log = learning.run()
     print(log_table(log))

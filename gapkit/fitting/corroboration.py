@@ -61,7 +61,7 @@ class Corroboration:
         self.sizes, self.atoms = sizes, atoms
 
     def not_borne_out(self, suspicious: Sequence[str]) -> list[str]:
-        """Suspicious label kinds that the frame's other labels contradict, or do not support."""
+        """Label kinds among the ``suspicious`` ones that the frame's other labels contradict, or do not support."""
         suspicious = [kind for kind in suspicious if not self._unseen(kind)]
         if len(suspicious) > 1 and all(map(self._misfit, suspicious)):
             return []  # a function that the model cannot follow there shows in several labels at once

@@ -152,7 +152,7 @@ class Decisions:
         self.keep("shape", {"terms": [term.settings() for term in terms], "tried": tried})
 
     def levels(self, groups: Sequence[str], n_terms: int) -> tuple[Levels, dict[str, Any]] | None:
-        """Noise levels of these groups, signal levels of so many terms, and the account of their search."""
+        """Noise levels of these groups, signal levels of so many terms, and the record of their search."""
 
         def read(table: Any) -> tuple[Levels, dict[str, Any]]:
             noise = {str(group): float(sigma) for group, sigma in table["noise"].items()}

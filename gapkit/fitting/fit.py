@@ -84,7 +84,7 @@ def errors_of(potential: Potential, data: TrainingSet) -> TrainingSet:
 
 
 def update_fit(fit: Fit, frames: Sequence[LabelledFrame], n_jobs: int | None = None, progress: bool = False) -> Fit:
-    """Add checked frames with everything but the weights frozen: equal to a refit with the same levels, to rounding.
+    """Add checked frames with everything but the weights frozen; equals a refit with the same levels, but for rounding.
 
     Calibration and domain limit are frozen too. New frames are dealt to the folds in turn.
     """

@@ -119,7 +119,7 @@ def label_report(
     notes: Sequence[str] = (),
     domain: Mapping[str, Any] | None = None,
 ) -> LabelReport:
-    """The report of frames whose labels were read and judged.
+    """Report of frames whose labels were read and compared with predictions.
 
     Parameters
     ----------

@@ -227,7 +227,7 @@ class _Search:
 
 
 def tied_groups(free_noise: Sequence[str], objective: HeldOutError) -> dict[str, str]:
-    """Virial groups that the last stage moves together, by the one that stands for them; none where virials are judged.
+    """Virial groups tied together in the last stage, by the one that stands for them; none where virials are tested.
 
     How much worse the virials of one config_type are than those of another is found on fewer columns as well, and one
     level in place of a dozen makes the last stage several times cheaper.

@@ -56,7 +56,7 @@ class Mean(Protocol):
         """Whether held-out frame ``n`` has out-of-fold errors."""
 
     def errors_of(self, n: int, targets: Targets, sparse: np.ndarray) -> ErrorsByKind | None:
-        """Out-of-fold errors, prediction minus label, of frame ``n``; None where the frame was not judged.
+        """Out-of-fold errors, prediction minus label, of frame ``n``; None where it was not held out.
 
         ``sparse`` (1,) or (3n + 7,): the mean of the sparse posterior that has not seen the frame, of its energy and of
         the derivatives by positions and strain.

@@ -1,4 +1,4 @@
-"""Levels found anew without each fold, so that errors of few frames are those of frames that had no part in them.
+"""Levels found again without each fold, so that out-of-fold errors of few frames do not depend on their own labels.
 
 A search for levels makes held-out errors as small as a handful of levels can. Of five frames, held-out energies came
 out with a tenth to a millionth of the error of new ones, and error bars that follow from them were as much too narrow.

@@ -120,7 +120,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class FoundLevels:
-    """Levels, the model of those terms whose signal did not vanish, and an account of how they were found.
+    """Levels, the model of those terms whose signal did not vanish, and the record of the search.
 
     ``by_fold``: of few frames, levels found without each fold, by which its errors are judged.
     """
@@ -266,7 +266,7 @@ def solve(data: TrainingSet, found: FoundLevels, work: Work) -> Solution:
 
 
 def judge(data: TrainingSet, found: FoundLevels, solution: Solution, settings: FitSettings, work: Work) -> Judgement:
-    """Errors of each fold under the posterior of the others, and the error bars that they bear out."""
+    """Errors of each fold under the posterior of the others, and error bars fitted to them."""
     made, mean, sums = found.design, solution.mean, HeldOutSums()
     out_of_fold = OutOfFold(data, made.basis, made.terms, made.folds, work.bar, mean)
     if len(found.triangles.folds) > 1:

@@ -70,7 +70,7 @@ def frame_groups(frames: Sequence[Atoms], groups: str | Sequence[Any]) -> list[s
 
 
 def group_splits(labels: Sequence[str | None], n_splits: int | None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Indices to fit to and to judge on: whole groups, each held out once; frames labelled None are always fitted to.
+    """Indices to fit to and to test on: whole groups, each held out once; frames labelled None are always fitted to.
 
     ``n_splits`` None: one group at a time.
 

@@ -85,7 +85,7 @@ def learning_curve(
     strata: str = "config_type",
     callback: Callable[[int], None] | None = None,
 ) -> LearningCurve:
-    """Fit clones of ``gap`` to more and more frames and judge all on the same others.
+    """Fit clones of ``gap`` to more and more frames, and test all on the same others.
 
     Parameters
     ----------

@@ -59,7 +59,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Trial:
-    """One candidate judged in one round.
+    """Result of one candidate in one round.
 
     Attributes
     ----------

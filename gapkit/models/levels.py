@@ -162,8 +162,7 @@ class HeldOutSums:
         self._sums: dict[str, np.ndarray] = {}
 
     def add(self, triangles: Triangles, fold: int, posterior: Posterior, mean: Posterior | None = None) -> None:
-        """Add the rows of a fold, judged by the ``posterior`` of the others; errors are those of another posterior
-        ``mean`` where that is given."""
+        """Add the rows of a fold under the ``posterior`` of the others; errors are those of ``mean`` where it is given."""
         for (group, f), triangle in triangles.items.items():
             if f == fold:
                 error = (mean or posterior).squared_error(triangle)

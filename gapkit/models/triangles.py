@@ -159,7 +159,7 @@ class Triangles:
             triangle.reduce()
 
     def merge(self, other: Triangles) -> Triangles:
-        """All rows of both: a new object; equal to one made from all rows, to rounding."""
+        """Triangles of the rows of both, as a new object; equal, but for rounding, to one made from all rows."""
         merged = Triangles(self.n_columns, self.n_terms)
         for part in (self, other):
             for key, t in part.items.items():

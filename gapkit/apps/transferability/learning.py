@@ -166,7 +166,7 @@ def run_learning(
     random_state: int | np.random.Generator | None = None,
     progress: bool = False,
 ) -> LearningResult:
-    """Add frames of ``pool`` to ``training`` as ``choose`` says, fit, and judge.
+    """Add frames of ``pool`` to ``training`` as ``choose`` says, fit, and compare with reference surfaces.
 
     Parameters
     ----------
