@@ -33,13 +33,13 @@ class Propagated:
     Attributes
     ----------
     value : array
-        Of the fitted potential.
+        Value with the fitted potential.
     std : array
         Standard deviation over the samples.
     samples : (samples, ...)
         The quantity of each sampled potential.
     failures : tuple of str
-        What the function raised for samples that are missing.
+        Errors that the function raised for samples that are missing.
     left_out : float
         Largest share of the model's variance, over the energies and forces that were used in the frames looked at,
         that samples do not carry; nan for a committee.

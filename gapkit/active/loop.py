@@ -54,8 +54,8 @@ class Generation:
     generation, labels, failures, candidates : int
         Labels and failures so far; candidates of this generation (0 for the initial fit).
     largest_std, mean_std : float or None
-        Of the local energies of the candidates (eV), before this generation's labels: largest, and mean of each
-        frame's largest.
+        Standard deviations of the candidates' local energies (eV), before this generation's labels: largest, and mean
+        of each frame's largest.
     force_rmse, energy_rmse : float or None
         On the test frames, with this generation's labels: eV/A, meV/atom.
     refitted : bool
@@ -102,7 +102,7 @@ class ActiveLearning:
     test
         Labelled frames to follow the error on; never learned from.
     workers, retries
-        Of the oracle.
+        Worker processes of the oracle, and trials after a failure.
     refit_growth
         Sparse points and levels are chosen anew when there are this many times more frames than at the last fit; in
         between the triangles are updated. ``inf``: never.

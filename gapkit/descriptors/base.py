@@ -37,7 +37,8 @@ class EnvironmentBatch:
     start : (e + 1,)
         Derivatives of environment e are the rows ``start[e]`` to ``start[e + 1]`` of ``J``. Empty without derivatives.
     target : (c,)
-        What each row derives by: ``3 a + axis`` for a position, ``3 n_atoms + v`` for the strain (Voigt, ASE order).
+        Variable of each row's derivative: ``3 a + axis`` for a position, ``3 n_atoms + v`` for the strain (Voigt, ASE
+        order).
     J : (c, f)
         dx / d(target), in feature units per A (per unit strain).
     dweight : (c,)

@@ -36,7 +36,7 @@ class SoapSpread:
     Attributes
     ----------
     coefficients : tuple
-        As in :class:`SoapPredictor`, for the kernel values k in the pass's own coordinates u.
+        Coefficients as in :class:`SoapPredictor`, for the kernel values k in the pass's own coordinates u.
     soap, pair, signs
         (r, m), (r, q) and (r,); see ``gapkit.potential.local_variance``.
     """
@@ -68,7 +68,7 @@ class SoapPredictor:
         Whether ``polynomial`` (constant, linear (d,), matrix (d, d)) is used, or ``coefficients`` (mean, offsets,
         products, weights, power).
     spread : SoapSpread
-        What the variance of the local energy needs, where it is asked for; else empty.
+        Matrices for the variance of the local energy, where it is asked for; else empty.
     """
 
     mean: np.ndarray
@@ -109,7 +109,7 @@ def with_spread(
 def predictors(sums: Sequence[KernelSum], n_features: int) -> tuple[SoapPredictor | KernelSum, ...]:
     """The fewest passes that give all of one channel's kernel sums.
 
-    Sums of power one and two become one polynomial, those of higher powers one pass each. What is not a dot-product
+    Sums of power one and two become one polynomial, those of higher powers one pass each. A sum that is no dot-product
     kernel is handed back as it is.
     """
     low = [s for s in sums if not s.kernel.centred and s.kernel.parameter <= 2]

@@ -282,7 +282,7 @@ def averaged_stress(
     Parameters
     ----------
     sigma, volumes : (n, 6) eV/A^3, (n,) A^3
-        From :func:`atomic_stresses`.
+        Results of :func:`atomic_stresses`.
     centres : (c, 3)
         Points (A).
     radius : float

@@ -286,11 +286,11 @@ class CalibratedRegressor(RegressorMixin, BaseEstimator):
     ----------
     regressor_ : GroupedRegressor
     offset_, scale_ : (f,)
-        Of the features.
+        Offset and scale of the features.
     mean_ : float
         Mean label.
     error_law_ : ErrorScale
-        From the regressor's standard deviations to calibrated ones.
+        Law from the regressor's standard deviations to calibrated ones.
     errors_ : (ways, n)
         Prediction minus label of every row, left out in each way.
     scores_ : (ways, n)

@@ -42,7 +42,7 @@ _UNSOLVABLE = (
 class Prediction:
     """Predictions for a list of frames; standard deviations are None unless asked for.
 
-    As an array it is its energies: that is what scikit-learn's ``cross_val_predict`` returns.
+    As an array a prediction is its energies; scikit-learn's ``cross_val_predict`` returns these.
 
     Attributes
     ----------
@@ -118,7 +118,7 @@ class GAP(ErrorBars, BaseEstimator):
     potential_ : gapkit.potential.potential.Potential
         The fitted potential.
     label_report_ : gapkit.fitting.label_report.LabelReport
-        What was read of the labels, what was not, what contradicts what, what they cover (of a model that was fitted
+        Report on the labels: read, not read, contradictions, coverage (of a model that was fitted
         here; ``gapkit.check_labels`` gives it without a fit).
 
     Examples
@@ -220,7 +220,7 @@ class GAP(ErrorBars, BaseEstimator):
     def update(self, X: Sequence[ase.Atoms], progress: bool = False) -> GAP:
         """Add frames to a fitted model: equal to a refit with reference energies, sparse points and levels frozen.
 
-        Of a model with an exact mean the mean is corrected by what the sparse posterior learns from its errors on the
+        An exact mean is corrected by the mean that the sparse posterior gives to its errors on the
         new frames: close to a refit, not equal to it.
 
         Raises

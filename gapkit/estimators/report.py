@@ -92,7 +92,7 @@ class Report:
         Keys as in :meth:`Errors.summary`; ``*_z_std`` is the root mean square of error over predicted standard
         deviation, one for honest error bars.
     config_types : dict
-        The same per config_type.
+        Reports by config_type.
     energy, forces : dict
         ``reference``, ``predicted`` and ``std`` arrays (energies in eV per atom), for plots.
     """

@@ -67,11 +67,11 @@ class Consistency:
         Label kinds: the one that is compared, and what predicts it.
     n_frames : int
     slope, slope_std : float
-        Of the line of labels over predictions, and its standard error; 1 where the labels belong together.
+        Slope of the line of labels over predictions, and its standard error; 1 where the labels belong together.
     left : float
         Root mean square of label minus prediction, over that of the predictions.
     conventions : tuple of str
-        Those under which the labels would belong together, best first, where they do not as they are.
+        Conventions under which the labels would belong together, best first, where they do not as they are.
     factor : float
         Where no convention does it: what the labels would have to be multiplied by; 1 where they belong to the forces.
     points : (n, 2)

@@ -104,7 +104,7 @@ class Decisions:
     def settled(self, settings: FitSettings, exact: bool) -> FitSettings:
         """Settings without those that follow from chance or the machine, where the fit has a file.
 
-        That is the seed, where the user gave none, and whether the mean is ``exact``, which depends on the memory.
+        Left out are the seed, where the user gave none, and whether the mean is ``exact``, which depends on the memory.
         """
         if self._checkpoint is None:
             return settings

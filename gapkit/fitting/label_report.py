@@ -34,11 +34,11 @@ class LabelReport:
     held : int
         Force components of held atoms, which are no labels.
     problems : list of Problem
-        What is suspicious: (kind, frames, text).
+        Suspicions (kind, frames, text).
     notes : list of str
-        What is no fault, and good to know.
+        Facts about the labels that are no faults.
     findings : Findings
-        What a small model of the other frames says of each frame's labels.
+        Findings of a small model of the other frames about each frame's labels.
     coverage : dict
         Species, config_types, densities, distances, energies and forces of the frames.
     per_frame : dict
@@ -126,13 +126,13 @@ def label_report(
     frames, labelled
         The frames, and what was read of them.
     findings
-        From :func:`gapkit.fitting.screening.findings`.
+        Result of :func:`gapkit.fitting.screening.findings`.
     named
         Keys that the user named.
     problems, notes
-        Those that are known already.
+        Suspicions and facts that are known already.
     domain
-        From :func:`gapkit.fitting.training_ranges.training_domain`; None: found here.
+        Result of :func:`gapkit.fitting.training_ranges.training_domain`; None: found here.
     """
     sources: dict[str, Counter[str]] = {}
     for frame in labelled:

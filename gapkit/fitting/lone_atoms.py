@@ -34,7 +34,7 @@ def lone_stds(
     sample
         Training frames.
     basis, posterior
-        Of the model.
+        Basis and posterior of the model.
     """
     unknown = {z for z, source in reference.source.items() if source.startswith(LEAST_SQUARES)}
     for structure in sample:

@@ -27,7 +27,7 @@ class Mean(Protocol):
     extra : dict
         By index of block, further points (k, d) and weights (k,).
     account : dict
-        What the model file says of it, JSON-ready.
+        JSON-ready entry of the model file about the mean.
     residual_share : float
         Largest share of the held-out squared error that the Nystrom residual may claim.
     is_exact : bool

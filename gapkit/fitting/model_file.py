@@ -50,7 +50,7 @@ def save_model(path: str | os.PathLike, fit: Fit, estimator: dict[str, Any], upd
     path
         Target file; replaced only when the new one is complete.
     fit
-        What to save.
+        Fit or potential to save.
     estimator
         JSON-ready constructor arguments of the ``GAP`` object.
     updatable

@@ -60,7 +60,7 @@ class Work:
     bar, progress
         Makes progress bars; whether they are shown.
     decisions
-        What earlier runs of the same fit decided.
+        Decisions of earlier runs of the same fit.
     memory
         Memory (GB) that the fit may plan for; None: what there is.
     """
@@ -95,7 +95,7 @@ class Design:
     exact : bool
         Whether the mean takes every label as a functional.
     shapes : tuple of Shape
-        What the choice of shape compared.
+        Shapes that were compared.
     """
 
     terms: tuple[Term, ...]

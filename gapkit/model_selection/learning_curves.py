@@ -30,7 +30,7 @@ class LearningCurve:
     force : (k,)
         Mean absolute error (eV/A), or root mean square error.
     abscissa : str
-        What ``size`` counts.
+        Name of the quantity that ``size`` counts.
     """
 
     size: np.ndarray

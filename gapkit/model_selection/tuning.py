@@ -87,7 +87,7 @@ class Tuning:
     ----------
     trials : list of Trial
     best : Candidate
-        Of the last round that was finished, the one of least score.
+        Candidate of the least score in the last finished round.
     complete : bool
         Whether all rounds fitted into the budget.
     """

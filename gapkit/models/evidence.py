@@ -127,7 +127,7 @@ def negative_log_density(
 class Evidence(LevelObjective):
     """-log p(y) per label: the collapsed log marginal likelihood with the trace correction.
 
-    What is left after a fit is misfit of the model, correlated within a frame, while this density takes all noise to
+    Errors left after a fit are misfit of the model, correlated within a frame, while this density takes all noise to
     be independent; it then trades energies (one label a frame) for forces. A diagnostic more than a default.
     """
 

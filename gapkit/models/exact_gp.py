@@ -53,7 +53,7 @@ def solve_exact(
     y, noise_variance, folds : (n,)
         The labels of a fold must follow each other.
     every_fold
-        Of more labels than this (default: ``EVERY_FOLD``) only those of the last fold get errors.
+        Number of labels (default: ``EVERY_FOLD``) beyond which only those of the last fold get errors.
 
     Raises
     ------

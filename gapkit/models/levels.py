@@ -51,7 +51,7 @@ class LevelObjective:
     Parameters
     ----------
     triangles, column_terms
-        What is known of the rows, and the term of each column.
+        Triangles of the rows, and the term of each column.
     start
         Levels to start from; those not in ``free_noise`` and ``free_signal`` stay.
     free_noise, free_signal
@@ -162,7 +162,7 @@ class HeldOutSums:
         self._sums: dict[str, np.ndarray] = {}
 
     def add(self, triangles: Triangles, fold: int, posterior: Posterior, mean: Posterior | None = None) -> None:
-        """Add the rows of a fold under the ``posterior`` of the others; errors are those of ``mean`` where it is given."""
+        """Add the rows of a fold under the ``posterior`` of the others, with errors of ``mean`` where it is given."""
         for (group, f), triangle in triangles.items.items():
             if f == fold:
                 error = (mean or posterior).squared_error(triangle)

@@ -190,7 +190,7 @@ class Posterior:
         Returns
         -------
         residual, weights : (n, n)
-            Of the Nystrom residual, with :meth:`residual` on its diagonal, and of the weights.
+            Covariances of the Nystrom residual, with :meth:`residual` on its diagonal, and of the weights.
 
         Raises
         ------

@@ -232,16 +232,16 @@ class LocalVariance:
     Parameters
     ----------
     basis, alpha, signal, calibration
-        Of the fitted potential.
+        Fields of the fitted potential.
     predictors
         ``basis.predictors(alpha)``.
     forms
-        From :func:`choose_forms`.
+        Result of :func:`choose_forms`.
 
     Attributes
     ----------
     passes : list of (Descriptor, channel, predictor)
-        Those of ``predictors``, with forms: they take what the model explains from the variances of :meth:`begin`.
+        Passes of ``predictors`` with forms; they subtract the explained part from the variances of :meth:`begin`.
     """
 
     def __init__(

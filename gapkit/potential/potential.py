@@ -333,7 +333,7 @@ class Potential:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Energies (R,) in eV and forces (R, n, 3) in eV/A of copies of ``atoms`` at ``positions`` (R, n, 3).
 
-        What :meth:`evaluate_many` gives for the copies as frames, without an object for each: for replicas, images of
+        Equal to :meth:`evaluate_many` of the copies as frames, without an object for each: for replicas, images of
         a band, displacements. ``lists``: a pair list for each copy, where lists are kept; else pairs are searched.
         Raises as :meth:`evaluate_many`; messages call the copies ``copy 0`` and so on.
         """

@@ -28,7 +28,7 @@ class SampledPotential:
     Attributes
     ----------
     potential
-        As the fitted one, with sampled weights; its error bars are those of the fitted one.
+        Fitted potential with sampled weights; the error bars are those of the fitted one.
     """
 
     potential: Potential
@@ -55,7 +55,7 @@ class Sampler:
     potential
         The fitted potential.
     basis
-        That of the potential, or one that also spans environments where the Nystrom residual is to be sampled.
+        Basis of the potential, or one that also spans environments where the Nystrom residual is to be sampled.
     kind
         Label kind whose calibration scales the samples: ``"energy"``, ``"forces"`` or ``"virial"``.
     scale

@@ -91,7 +91,7 @@ class Relaxed:
     ----------
     positions : (n, 3) A
     energy : float, eV
-        Of the whole frame; only differences at the same rim mean something.
+        Energy of the whole frame; only differences at the same rim mean something.
     force : float, eV/A
         Derivative of the energy by the held opening; 0 without a constraint.
     evaluations : int

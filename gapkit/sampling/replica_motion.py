@@ -30,10 +30,10 @@ class ReplicaSettings(Settings):
     ensemble : str
         ``nve``: velocity Verlet; ``nvt``: Langevin dynamics, by the splitting BAOAB.
     temperature : float, K
-        Of the thermostat, and of velocities that are drawn.
+        Temperature of the thermostat, and of velocities that are drawn.
     timestep : float, fs
     friction : float, 1/fs
-        Of the thermostat.
+        Friction of the thermostat.
     steps : int
         Number of steps.
     draw_velocities : bool

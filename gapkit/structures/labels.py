@@ -276,9 +276,9 @@ def labelled_frames(
     Raises
     ------
     DataError
-        What is wrong, with the index of the frame: see the rules of :func:`check_structure`; NaN or infinity
-        or a wrong shape in a label; stress and virial that disagree; a stress other than zero in a frame
-        where it has no meaning (not periodic, or a cell without volume).
+        For labels that cannot be used, with the index of the frame: see the rules of :func:`check_structure`; NaN or
+        infinity or a wrong shape in a label; stress and virial that disagree; a stress other than zero in a frame where
+        it has no meaning (not periodic, or a cell without volume).
 
     Examples
     --------

@@ -92,7 +92,7 @@ class Neighbours:
         i, j : (p,)
             Central atoms and neighbours.
         vectors : (p, 3)
-            From i to j (A).
+            Vectors from i to j (A).
 
         Raises
         ------

@@ -54,7 +54,7 @@ class ReferenceEnergies:
     source
         Atomic number to where the value is from, in words.
     open_combinations
-        What the compositions of the frames do not determine.
+        Combinations of reference energies that the compositions of the frames do not determine.
     alone
         Atomic number to the standard deviation (eV) of the energy of an atom without neighbours, of species for which
         no isolated atom was seen.

@@ -98,9 +98,9 @@ class Checks:
         where
             Place that the message names; a function of the index of the worst number, or a text.
         remedy
-            What to do.
+            Advice for the message.
         words
-            What the two arrays are, for the message.
+            Names of the two arrays, for the message.
         noise
             Further difference allowed, in the units of the arrays.
 

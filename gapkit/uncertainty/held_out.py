@@ -16,7 +16,7 @@ class HeldOut:
     label, predicted, std : (n,)
         Labels, predictions, and predicted standard deviations of new labels.
     group : (n,) or None
-        What was left out together with each row.
+        Name of the group that was left out together with each row.
     lower, upper : (n,) or None
         Ends of the interval that is to hold the label.
     level : float or None

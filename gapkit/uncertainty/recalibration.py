@@ -1,9 +1,9 @@
 r"""Standard deviations that follow the posterior variance, set by the errors of frames that the model has not seen.
 
 One noise for all environments is too wide where the data are dense (ordered solids) and too narrow where they are
-sparse (liquids, surfaces). What is left after a fit is mostly misfit, and its size follows the variance omega that the
-data leave in the weights: within a narrow range of omega errors are close to normal, and their mean square is close to
-a power of omega. Hence, for one kind of label,
+sparse (liquids, surfaces). The error left after a fit is mostly misfit, and its size follows the variance omega that
+the data leave in the weights: within a narrow range of omega errors are close to normal, and their mean square is close
+to a power of omega. Hence, for one kind of label,
 
 .. math:: \mathrm{var} = \sigma_0^2 + c\, (v / v_0)^p, \qquad v = \omega + \kappa \rho + (h - h_0)_+
 
@@ -357,9 +357,9 @@ class Recalibration:
     Attributes
     ----------
     models : dict
-        From all calibration frames: standard deviations.
+        Error models of all calibration frames, for standard deviations.
     interval_models : dict
-        From one half of them: what the conformal scores are in units of.
+        Error models of one half of them; conformal scores are in units of their standard deviations.
     conformal : dict
         Scores of the other half.
     n_frames : int

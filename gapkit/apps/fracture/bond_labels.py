@@ -40,11 +40,11 @@ class BondStress:
     Attributes
     ----------
     radii : tuple of float, A
-        Of the averages; the tractions are those of the first. Two radii tell a crack's stress, which falls with the
+        Radii of the averages; tractions are of the first. Two radii tell a crack's stress, which falls with the
         distance, from a homogeneous one.
     invariants : tuple of str
-        Of ``gapkit.descriptors.stress.INVARIANTS``. By default two: the ratios among them (triaxiality, Lode angle)
-        hardly change with the load and were found to spoil crack systems not trained on.
+        Names from ``gapkit.descriptors.stress.INVARIANTS``. By default two: the ratios among them (triaxiality, Lode
+        angle) hardly change with the load and were found to spoil crack systems not trained on.
     floor : float, eV/A^3
         See :mod:`gapkit.descriptors.stress`.
     volume : float, A^3
@@ -96,7 +96,7 @@ class Rupture:
     Attributes
     ----------
     opening : (k,) A
-        From the intact to the open bond.
+        Opening from the intact to the open bond.
     energy : (k,) eV
         Relative to the intact one.
     force : (k,) eV/A
@@ -134,7 +134,7 @@ def open_bond(
     opened
         Opening (bond lengths) at which the bond counts as broken: beyond the range of attraction.
     step
-        Of the opening (A).
+        Step of the opening (A).
 
     Raises
     ------

@@ -60,7 +60,7 @@ class Cluster:
     material, system
         Crystal and crack.
     radius : float
-        Of the free part (A).
+        Radius of the free part (A).
     cutoff : float
         Range of the potential (A); the rim is twice as thick, since the bond angles of free atoms' neighbours count.
     tip : float

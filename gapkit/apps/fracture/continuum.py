@@ -136,7 +136,7 @@ def averaged_field(
     out_of_plane : float or callable
         Poisson's ratio, ``zz = nu (xx + yy)``; or a function of the averaged (xx, yy, xy).
     centre : (2,)
-        Of the average (A).
+        Centre of the average (A).
     n_points : int
         Gauss points along the radius (in its square root, which takes the singularity) and twice as many around the
         tip.

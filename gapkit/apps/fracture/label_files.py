@@ -30,7 +30,7 @@ class LabelFile:
     path
         File that keeps them; None: nothing is kept.
     material, settings, stress
-        Of the run; a file of another one is refused.
+        Input of the run; a file of another run is refused.
 
     Raises
     ------

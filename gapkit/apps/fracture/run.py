@@ -102,7 +102,7 @@ class CriticalPrediction:
     atoms, atoms_std : float, eV/A^(5/2)
         Predicted load of rupture, from the stress of the relaxed atoms at loads up to Griffith's.
     continuum, continuum_std : float, eV/A^(5/2)
-        From the stress of linear elasticity alone, by a potential trained on such stresses.
+        Prediction from the stress of linear elasticity alone, by a potential trained on such stresses.
     """
 
     system: str
@@ -139,11 +139,11 @@ class FractureResult:
     potential : FracturePotential
         Fitted to all labels, with its critical value (eV).
     continuum : FracturePotential
-        Of the K-field, from all histories; see :func:`continuum_potential`.
+        Fracture potential of the K-field, from all histories; see :func:`continuum_potential`.
     by_history, by_system : HeldOut
         Loading histories (with their mirror images), and whole crack systems, left out (eV).
     predictions : tuple of CriticalPrediction
-        Of crack systems left out.
+        Predictions for crack systems left out.
     """
 
     settings: FractureSettings

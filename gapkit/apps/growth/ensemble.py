@@ -22,7 +22,7 @@ class GrowthEnsemble:
     ----------
     time : (k,) s
     roughness, mean_height : (s, r, k) layers
-        Of sample s and replica r.
+        Roughness and height of sample s and replica r.
     """
 
     time: np.ndarray

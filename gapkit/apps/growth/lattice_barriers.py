@@ -222,9 +222,9 @@ class ModelBarriers:
     Attributes
     ----------
     mean : LatticeBarriers
-        From the model's mean.
+        Barriers from the model's mean.
     samples : tuple of LatticeBarriers
-        From joint draws of all barriers.
+        Barriers from joint draws.
     std : (1024,)
         Standard deviation (eV) of the predicted barriers of codes within a layer.
     misfit : float
@@ -260,11 +260,11 @@ def barriers_from_model(
     n_samples, rng
         Number of joint draws, and the source of their random numbers.
     step_edge
-        What a hop between layers costs beyond the trend of hops within one (eV); the model knows no such hops.
+        Cost of a hop between layers beyond the trend of hops within one (eV); the model knows no such hops.
     leaving
         Energy of an atom without neighbours below that of the vapour (eV); inf: atoms never leave.
     coverage
-        Of the random layer whose environments J_1 and J_2 fit best.
+        Coverage of the random layer whose environments J_1 and J_2 fit best.
     """
     if not 0 < coverage < 1:
         raise SettingsError(f"coverage must lie between 0 and 1, not {coverage}")

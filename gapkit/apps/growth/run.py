@@ -77,7 +77,7 @@ class SurfaceGrowthResult:
     model : SurfaceBarrierModel
         Fitted to all hops.
     barriers : ModelBarriers
-        Of the lattice (eV).
+        Barriers of the lattice (eV).
     growth : GrowthResult
         By the model's mean barriers.
     ensemble : GrowthEnsemble or None

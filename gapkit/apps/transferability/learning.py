@@ -106,10 +106,10 @@ class LearningResult:
     ----------
     settings : LearningSettings
     name : str
-        Of the strategy.
+        Name of the strategy.
     steps : tuple of LearningStep
     reference : DimersResult
-        What is to be reproduced.
+        Result that is to be reproduced.
     final : GAP
         The last model.
     """
@@ -179,7 +179,7 @@ def run_learning(
         Dimers by the method of the labels (:func:`gapkit.apps.transferability.si100.reference_study`).
 
     name
-        Of the strategy, for tables and pictures.
+        Name of the strategy, for tables and pictures.
     random_state
         Seed of the acquisition.
     progress

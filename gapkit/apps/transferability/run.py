@@ -67,7 +67,7 @@ class DomainResult:
     ----------
     settings : DomainSettings
     training, new : Environments
-        Of the training frames, and of the frames in question.
+        Environments of the training frames, and of the new frames.
     std_limit : float
         Standard deviation of a local energy (eV) beyond which the potential itself calls an atom out of domain
         (:meth:`gapkit.potential.potential.Potential.domain_limit`, without noise).

@@ -41,7 +41,7 @@ class DimersSettings(Settings):
     Attributes
     ----------
     lattice_constant : float
-        Of the crystal (A).
+        Lattice constant of the crystal (A).
     n_layers : int
         Layers; a multiple of four, so that dimers of both faces lie along the same axis.
     vacuum : float
@@ -290,7 +290,7 @@ class DimersResult:
     frames : dict
         Slab by face; relaxed by the potential, or given (A).
     energies : JointEnergies
-        Of the slabs in the order of ``FACES``, with the covariance of their errors (eV, eV^2).
+        Energies of the slabs in the order of ``FACES``, with the covariance of their errors (eV, eV^2).
     """
 
     settings: DimersSettings
