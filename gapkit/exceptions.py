@@ -1,4 +1,4 @@
-"""What can go wrong, by name.
+"""Errors and warnings of gapkit, by name.
 
 Every message says what was wrong, where (frame, key, atom), and what to do. All errors also derive from the
 builtin that a caller would expect, so ``except ValueError`` keeps working.

@@ -1,4 +1,4 @@
-"""Fingerprints of long runs: all that a result depends on, so that a run goes on only from what belongs to it.
+"""Fingerprints of long runs: all input that a result depends on, so that a run continues only its own state.
 
 A fingerprint is a JSON-ready table with the entries ``frames`` (hash of the structures), ``labels`` (hash of what is
 learned from them), ``settings``, ``version`` (of gapkit) and, where labels are computed, ``oracle``.
@@ -56,7 +56,7 @@ def run_fingerprint(
 
 
 def oracle_description(make: Callable[[], Any]) -> dict[str, Any]:
-    """Description of an oracle: what makes the calculator, its class, and its parameters as far as it states them.
+    """Description of an oracle: the factory of its calculator, its class, and the parameters that it states.
 
     Folders in which a calculator works do not count. Of one that cannot be made only the maker is described.
     """
@@ -112,7 +112,7 @@ def described(value: Any) -> Any:
 
 
 def _stated(value: Any) -> dict[str, Any]:
-    """What an object states of itself."""
+    """Parameters that an object states of itself."""
     if is_dataclass(value) and not hasattr(value, "fingerprint"):
         return {f.name: described(getattr(value, f.name)) for f in fields(value)}
     for name, keywords in (("fingerprint", {}), ("settings", {}), ("get_params", {"deep": False}), ("todict", {})):
@@ -134,12 +134,12 @@ def _structure(atoms: Atoms) -> list[np.ndarray]:
 
 
 def _labels(frame: LabelledFrame) -> list[Any]:
-    """What is learned from a frame."""
+    """Labels of a frame, and the names that decide how they are used."""
     return [frame.energy, frame.forces, frame.virial, frame.held, frame.config_type]
 
 
 def _groups(frames: Sequence[LabelledFrame]) -> np.ndarray:
-    """Of each frame the first one of its trajectory, or -1: names may be new ones in every process."""
+    """Index (frames,) of the first frame of each frame's trajectory, or -1; names may differ between processes."""
     first: dict[str, int] = {}
     return np.array(
         [-1 if f.trajectory is None else first.setdefault(f.trajectory, k) for k, f in enumerate(frames)], dtype=int

@@ -1,4 +1,4 @@
-"""Where compiled kernels are kept: beside the package, else in the user's cache, else in a temporary folder."""
+"""Folder for compiled kernels: beside the package, else in the user's cache, else a temporary one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Live reference calculators by name: what labels a frame when no stored label is at hand.
+"""Live reference calculators by name, for frames without stored labels.
 
 ``oracle(name)`` returns an ASE calculator (energies in eV, forces in eV/A, stress in eV/A^3). None of the codes behind
 it is needed by the rest of gapkit; each is imported when it is asked for, and its absence says what to install.
@@ -26,7 +26,7 @@ class OracleNotInstalledError(GapkitError, ImportError):
 
 @dataclass(frozen=True)
 class Oracle:
-    """What stands behind a name: the module it needs, how to get it, and how to build the calculator."""
+    """Reference calculator behind a name: the module it needs, how to get it, and how to build it."""
 
     description: str
     module: str

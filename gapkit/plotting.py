@@ -126,7 +126,7 @@ def _report_drawing(report: Report, title: str) -> Any:
 
 
 def labels_figure(report: LabelReport, path: str | os.PathLike) -> None:
-    """Energies, forces, errors out of fold, and energies against what forces make of them, of a label report.
+    """Picture of a label report: energies, forces, errors out of fold, and energies against predictions from forces.
 
     Raises
     ------
@@ -198,7 +198,7 @@ def _draw_consistency(axes: Any, report: LabelReport) -> None:
 
 
 def learning_figure(log: Sequence[Any], path: str | os.PathLike) -> None:
-    """Error on test frames, and deviation of the candidates, against labels (``gapkit.active.loop.Generation``).
+    """Picture of test errors and candidates' standard deviations against labels (``gapkit.active.loop.Generation``).
 
     Raises
     ------
@@ -298,12 +298,12 @@ def _png(figure: Any) -> bytes:
 def calibration_figure(
     error: np.ndarray, std: np.ndarray, path: str | os.PathLike, unit: str = "", title: str = ""
 ) -> None:
-    """Reliability curve, error against deviation by deciles, and the distribution of z, as one picture file.
+    """Picture of calibration: reliability curve, error against standard deviation by deciles, distribution of z.
 
     Raises
     ------
     GapkitError
-        As :func:`report_figure`; DataError for errors and deviations that cannot be judged.
+        As :func:`report_figure`; DataError for errors and standard deviations that cannot be compared.
     """
     from gapkit.uncertainty.metrics import deciles, miscalibration_area, reliability_curve, z_scores
 

@@ -43,7 +43,7 @@ class StageLine:
         self.n += n or 0
 
     def set_postfix_str(self, s: str = "", refresh: bool = True) -> None:
-        """Nothing: a line says no intermediate results."""
+        """Ignore intermediate results; a line does not show them."""
 
     def close(self) -> None:
         """Write the line, once."""
@@ -84,7 +84,7 @@ def progress_bar(
 
 
 def quiet(bar: Callable[..., Any]) -> Callable[..., Any]:
-    """What makes bars as ``bar`` does, without output: the stages of a small fit inside another are no news."""
+    """Maker of bars like ``bar``, without output, for a small fit inside another."""
     return lambda *args, **settings: bar(*args, **{**settings, "show": False})
 
 

@@ -33,13 +33,13 @@ class Propagated:
     Attributes
     ----------
     value : array
-        Of the fitted potential.
+        Value with the fitted potential.
     std : array
         Standard deviation over the samples.
     samples : (samples, ...)
         The quantity of each sampled potential.
     failures : tuple of str
-        What the function raised for samples that are missing.
+        Errors that the function raised for samples that are missing.
     left_out : float
         Largest share of the model's variance, over the energies and forces that were used in the frames looked at,
         that samples do not carry; nan for a committee.
@@ -79,7 +79,7 @@ class RecordingCalculator(GAPCalculator):
         self.asked_forces.append(False)
 
     def batch_forces(self, atoms: ase.Atoms) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
-        """As the calculator's own; every copy counts as a frame that was visited."""
+        """Function of the calculator for copies of ``atoms``; every copy counts as a visited frame."""
         evaluate = super().batch_forces(atoms)
 
         def recording(positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -165,7 +165,7 @@ def propagate(
 
 
 def _numbers(result: Any, shape: tuple[int, ...] | None) -> np.ndarray:
-    """What ``f`` returned, as finite numbers of the expected shape."""
+    """Numbers that ``f`` returned, checked to be finite and of the expected shape."""
     try:
         numbers = np.asarray(result, dtype=float)
     except (TypeError, ValueError):
@@ -202,6 +202,6 @@ def _sampler(potential: Potential, recorder: RecordingCalculator, residual: bool
 
 
 def left_out_share(carried: Sequence[float] | np.ndarray, stated: Sequence[float] | np.ndarray) -> float:
-    """1 - sum(carried)/sum(stated): what is missing of the variances of several numbers; 0 where none has any."""
+    """Missing share of the variances of several numbers, 1 - sum(carried) / sum(stated); 0 where all are zero."""
     total = float(np.sum(stated))
     return 0.0 if total <= 0 else max(0.0, 1.0 - float(np.sum(carried)) / total)

@@ -1,4 +1,4 @@
-"""Seeds: what users give as ``random_state``."""
+"""Random generators from the ``random_state`` that users give."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import doctest
 import importlib.util
 import inspect
@@ -11,6 +12,7 @@ import pkgutil
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -185,3 +187,55 @@ def test_numbers_of_the_readme_are_those_of_the_pages_that_measure_them():
     assert len(numbers) > 20
     for number in numbers:
         assert number in known, f"{number} of README.md stands in none of the pages that it is taken from"
+
+
+#: first words of a docstring that leave its object unnamed
+HEADLESS = re.compile(r"(?:That|Those|Of|From|As|The same|What)\b")
+#: "deviation" without "standard" before it; the name of an attribute on a line of its own is no prose
+DEVIATION = re.compile(r"(?<!standard )\bdeviations?\b(?!`)", re.IGNORECASE)
+ATTRIBUTE = re.compile(r"^\s*\w+(?: :.*)?$", re.MULTILINE)
+
+
+def docstrings() -> Iterator[tuple[str, str]]:
+    """Place and text of the docstrings of public modules, classes, functions and methods of gapkit."""
+
+    def walk(node: ast.AST, place: str) -> Iterator[tuple[str, str]]:
+        text = ast.get_docstring(node)
+        if text:
+            yield place, text
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and child.name[0] != "_":
+                yield from walk(child, f"{place} {child.name}")
+
+    for file in sorted((ROOT / "gapkit").rglob("*.py")):
+        yield from walk(ast.parse(file.read_text(encoding="utf-8")), file.relative_to(ROOT).as_posix())
+
+
+def bare_deviations(text: str) -> list[str]:
+    """Places in prose where "deviation" stands without "standard"; code, formulas and names do not count."""
+    text = re.sub(r"^```.*?^```|`[^`]+`", "", text, flags=re.MULTILINE | re.DOTALL)
+    text = re.sub(r"\s+", " ", ATTRIBUTE.sub("", text))
+    return [text[max(m.start() - 60, 0) : m.end()] for m in DEVIATION.finditer(text)]
+
+
+def test_first_sentences_of_docstrings_name_their_object():
+    found = dict(docstrings())
+    assert len(found) > 1000
+    headless = [f"{place}: {text.splitlines()[0]}" for place, text in found.items() if HEADLESS.match(text)]
+    assert not headless, "begin with the noun (docs/STYLE.md):\n" + "\n".join(headless)
+
+
+def test_a_deviation_is_a_standard_deviation():
+    texts = {file: text for file, text in markdown().items() if file not in ("CHANGELOG.md", "docs/STYLE.md")}
+    texts = {file: text for file, text in texts.items() if not file.endswith(".ipynb")} | dict(docstrings())
+    bare = [f"{place}: {found}" for place, text in texts.items() for found in bare_deviations(text)]
+    assert not bare, 'write "standard deviation" or "uncertainty" (docs/STYLE.md):\n' + "\n".join(bare)
+
+
+def test_words_that_are_refused_are_seen():
+    assert HEADLESS.match("That of one frame.")
+    assert HEADLESS.match("The same as text.")
+    assert not HEADLESS.match("Offset of the mean.")
+    assert bare_deviations("the largest deviation of an energy")
+    assert bare_deviations("the standard\nerror and its deviation")
+    assert not bare_deviations("the standard\ndeviation of an energy, `deviations`")

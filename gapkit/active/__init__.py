@@ -1,4 +1,4 @@
-"""Active learning: explore with the model, label what it knows least, learn, and repeat until nothing is unknown."""
+"""Active learning: explore with the model, label the most uncertain frames, learn, and repeat."""
 
 from gapkit.active.acquisition import AtomThreshold, DOptimal, MaximumVariance, RandomChoice, VarianceReduction
 from gapkit.active.explorers import DynamicsExplorer, GeneratorExplorer, PoolExplorer

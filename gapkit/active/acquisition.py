@@ -1,4 +1,4 @@
-"""Which candidates to label next: one small class per strategy."""
+"""Strategies that choose the candidates to label next, one small class each."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from gapkit.potential.potential import Potential
 
 
 class Candidates:
-    """Candidate frames and what the current model knows of them.
+    """Candidate frames, with the predictions of the current model about them.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ class Candidates:
 
     @classmethod
     def of(cls, gap: GAP, frames: Sequence[ase.Atoms]) -> Candidates:
-        """For a fitted model."""
+        """Candidates as a fitted model sees them."""
         return cls(gap.potential_, frames)
 
     def __len__(self) -> int:
@@ -49,11 +49,11 @@ class Candidates:
 
     @cached_property
     def largest_std(self) -> np.ndarray:
-        """The largest of them, per frame (frames,)."""
+        """Largest standard deviation of a local energy of each frame (frames,), in eV."""
         return np.array([std.max() for std in self.local_std])
 
     def knowledge(self) -> list[np.ndarray]:
-        """Per frame, R^-T delta a (m, n) of its local energies: their products are the covariances of the weights."""
+        """Columns R^-T delta a (m, n) of each frame's local energies; their products are posterior covariances."""
         p, out = self.potential, []
         with limited_threads(p.n_jobs), blas_threads(thread_count()):
             for k, atoms in enumerate(self.frames):
@@ -87,7 +87,7 @@ class Acquisition(Protocol):
 
 @dataclass(frozen=True)
 class RandomChoice:
-    """Uniformly random candidates: what every other strategy is compared with."""
+    """Choice of uniformly random candidates, with which every other strategy is compared."""
 
     def __call__(self, candidates: Candidates, n: int, rng: np.random.Generator) -> list[int]:
         return [int(k) for k in rng.permutation(len(candidates))[:n]]
@@ -95,7 +95,7 @@ class RandomChoice:
 
 @dataclass(frozen=True)
 class MaximumVariance:
-    """The frames whose least known atom is least known; it may choose near-copies."""
+    """Choice of the frames with the most uncertain atom; the chosen frames may be near-copies."""
 
     def __call__(self, candidates: Candidates, n: int, rng: np.random.Generator) -> list[int]:
         return [int(k) for k in np.argsort(-candidates.largest_std, kind="stable")[:n]]
@@ -123,7 +123,7 @@ class AtomThreshold:
 
 @dataclass(frozen=True)
 class DOptimal:
-    r"""The batch whose local energies, taken together, tell most about the weights.
+    r"""Choice of the batch whose local energies, taken together, reduce the entropy of the weights most.
 
     Greedy: each step takes the frame of largest :math:`\log\det(1 + H^T H / s^2)`, where H (m, n) are the rows of its
     local energies given the data and the frames taken before (:meth:`Candidates.knowledge`), and then conditions all
@@ -134,7 +134,7 @@ class DOptimal:
     ----------
     noise : float or None
         s, the error (eV) that a local energy is taken to be measured with; None: the root mean square of the
-        candidates' own deviations, so that frames are compared where it matters.
+        candidates' own standard deviations, so that frames are compared where it matters.
     per_atom : bool
         Divide by the number of atoms: information for the cost of a label that grows with the frame.
     """
@@ -162,7 +162,7 @@ class DOptimal:
 
 @dataclass(frozen=True)
 class VarianceReduction:
-    r"""The batch whose forces, once known, leave the least variance in the forces of all candidates.
+    r"""Choice of the batch whose forces, once known, leave the least variance in the forces of all candidates.
 
     Greedy: each step takes the frame j that lowers the mean variance of the candidates' force components most. With H
     (m, n) the rows of a frame's forces given the data and the frames taken before, and T those of a sample of all
@@ -224,7 +224,7 @@ def _force_noise(potential: Potential) -> float:
 
 
 def condition(known: list[np.ndarray], on: int, others: Sequence[int]) -> None:
-    """Replace H of ``others`` by (1 + H_on H_on^T)^(-1/2) H: what is left to learn once ``on`` is known."""
+    """Replace H of ``others`` by (1 + H_on H_on^T)^(-1/2) H: the columns once the labels of ``on`` are known."""
     U, sizes, _ = np.linalg.svd(known[on], full_matrices=False)
     shrink = 1.0 - (1.0 + sizes**2) ** -0.5
     for k in others:

@@ -1,4 +1,4 @@
-"""Where candidates come from: a pool, a generator of frames, or dynamics with the current model."""
+"""Sources of candidates: a pool, a generator of frames, or dynamics with the current model."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class PoolExplorer:
 
 @dataclass(frozen=True)
 class GeneratorExplorer:
-    """The first ``n`` frames of a generator made anew each time.
+    """First ``n`` frames of a generator, which is created again for each generation.
 
     ``make(gap, rng)`` returns an iterable of frames, such as those of ``gapkit.generation``.
     """
@@ -50,7 +50,7 @@ class GeneratorExplorer:
 
 @dataclass(frozen=True)
 class DynamicsExplorer:
-    """Langevin dynamics with the current model from each of the starting frames, stopped where it knows too little.
+    """Langevin dynamics with the current model from each of the starting frames, stopped at large uncertainty.
 
     Attributes
     ----------
@@ -67,8 +67,8 @@ class DynamicsExplorer:
     stop_factor
         A run ends, with a last candidate, when it is out of the domain by this factor (``gapkit.potential.domain``) ...
     stop_std
-        ... or a local deviation passes this many eV. A model of few frames has a wide domain and little to say in
-        it: then give this one.
+        ... or the standard deviation of a local energy passes this many eV. Give it for a model of few frames, whose
+        domain is wide and whose predictions in it are poor.
     """
 
     starts: Sequence[ase.Atoms]

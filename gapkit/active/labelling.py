@@ -42,7 +42,7 @@ def frame_key(atoms: ase.Atoms) -> str:
 
 
 def frame_to_dict(atoms: ase.Atoms) -> dict[str, Any]:
-    """JSON-ready, exact to the last digit."""
+    """JSON-ready dictionary of a frame, exact to the last digit."""
     names = {k: atoms.info[k] for k in ("config_type", "trajectory") if k in atoms.info}
     return {
         "numbers": atoms.numbers.tolist(),
@@ -54,14 +54,14 @@ def frame_to_dict(atoms: ase.Atoms) -> dict[str, Any]:
 
 
 def frame_from_dict(table: dict[str, Any]) -> ase.Atoms:
-    """From :func:`frame_to_dict`."""
+    """Frame from a dictionary that :func:`frame_to_dict` made."""
     atoms = ase.Atoms(table["numbers"], positions=table["positions"], cell=table["cell"], pbc=table["pbc"])
     atoms.info.update(table["info"])
     return atoms
 
 
 class StoredLabels(LockedCalculator):
-    """An oracle that knows the labels of a pool of frames, and nothing else: to test strategies without cost."""
+    """Oracle with the stored labels of a pool of frames, to test strategies without cost."""
 
     implemented_properties = ["energy", "forces", "stress"]  # noqa: RUF012
 
@@ -172,13 +172,13 @@ class LabelStore:
         return labelled
 
     def failure(self, atoms: ase.Atoms) -> str | None:
-        """Why the oracle failed for a frame; None where it did not."""
+        """Reason for which the oracle failed for a frame; None where it did not."""
         return self._table(atoms).get("failed")
 
 
 @dataclass(frozen=True)
 class _Oracle:
-    """What makes calculators, and the description that is kept with each label."""
+    """Factory of calculators, and the description that is kept with each label."""
 
     make: Callable[[], Any]
     description: dict[str, Any]

@@ -1,4 +1,4 @@
-"""The loop: explore, choose, label, learn. All that it needs to go on after being killed is on disk."""
+"""The loop of active learning: explore, choose, label, learn. A run that was killed continues from disk."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from gapkit.structures.labels import labelled_frames
 
 @dataclass(frozen=True)
 class Stop:
-    """When the loop ends: whatever comes first.
+    """Criteria by which the loop ends; the first that holds counts.
 
     Attributes
     ----------
@@ -47,15 +47,15 @@ class Stop:
 
 @dataclass(frozen=True)
 class Generation:
-    """One line of the log.
+    """Record of one generation of the loop: a line of its log.
 
     Attributes
     ----------
     generation, labels, failures, candidates : int
         Labels and failures so far; candidates of this generation (0 for the initial fit).
     largest_std, mean_std : float or None
-        Of the local energies of the candidates (eV), before this generation's labels: largest, and mean of each
-        frame's largest.
+        Standard deviations of the candidates' local energies (eV), before this generation's labels: largest, and mean
+        of each frame's largest.
     force_rmse, energy_rmse : float or None
         On the test frames, with this generation's labels: eV/A, meV/atom.
     refitted : bool
@@ -102,7 +102,7 @@ class ActiveLearning:
     test
         Labelled frames to follow the error on; never learned from.
     workers, retries
-        Of the oracle.
+        Worker processes of the oracle, and trials after a failure.
     refit_growth
         Sparse points and levels are chosen anew when there are this many times more frames than at the last fit; in
         between the triangles are updated. ``inf``: never.
@@ -184,7 +184,7 @@ class ActiveLearning:
         return run
 
     def _baseline(self) -> Any:
-        """What :func:`gapkit.load` must be given: a calculator that a model file cannot hold, else None."""
+        """Baseline that :func:`gapkit.load` must be given: a calculator that a model file cannot hold, else None."""
         kept = (
             self.gap.baseline is None
             or isinstance(self.gap.baseline, str | dict)
@@ -195,7 +195,7 @@ class ActiveLearning:
     # ---- the loop
 
     def run(self) -> list[Generation]:
-        """Run, or go on with what is in the folder; returns the log.
+        """Run the loop, or continue the run in the folder; return the log.
 
         The fitted model is then ``gap``, and in the folder as ``model-NNNN.gapkit``.
 
@@ -261,7 +261,7 @@ class ActiveLearning:
         return self._record(state, failures, choice, refit, begin, total)
 
     def _choose(self, state: dict[str, Any], number: int) -> dict[str, Any]:
-        """Candidates, their deviations, and the chosen frames."""
+        """Candidates, their standard deviations, and the chosen frames."""
         rng = np.random.default_rng([self.seed, number])
         taken = set(state["keys"]) | {frame_key(a) for a in self.initial}
         frames = [a for a in self.explorer(self.gap, rng) if frame_key(a) not in taken]

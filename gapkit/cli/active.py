@@ -55,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def read_active_config(path: str) -> dict[str, Any]:
-    """The file's tables, with unknown keys refused.
+    """Tables of a configuration file of active learning, with unknown keys refused.
 
     Raises
     ------
@@ -157,7 +157,7 @@ def _explorer(table: Mapping[str, Any], initial: list[ase.Atoms], here: Path) ->
 
 
 def run(options: argparse.Namespace) -> None:
-    """Run, or go on with, the active-learning run of a configuration file."""
+    """Start or continue the active-learning run of a configuration file."""
     learning = build(options.config, progress=not options.quiet)
     log = learning.run()
     print(log_table(log))

@@ -1,4 +1,4 @@
-"""The command ``gapkit check``: what the labels of frames say of each other, or whether a model file is sound."""
+"""The command ``gapkit check``: contradictions among the labels of frames, or the soundness of a model file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the report; 1 where something is suspicious."""
+    """Print the report; the exit code is 1 where something is suspicious."""
     from gapkit.cli.fit import read_config
     from gapkit.cli.outputs import output_path, picture_path, write_json
     from gapkit.estimators.check_labels import check_labels

@@ -44,7 +44,7 @@ def add_settings(
     defaults: Mapping[str, Any] | None = None,
     skip: Iterable[str] = (),
 ) -> None:
-    """An option for every setting, and ``--config`` for a file of them.
+    """Add an option for every setting, and ``--config`` for a file of settings.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The command ``gapkit domain``: which atoms of some frames a model does not know."""
+"""The command ``gapkit domain``: the atoms of some frames that are unlike a model's training set."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Judge the atoms of some frames by a model and its training frames."""
+    """Compare the atoms of some frames with a model and its training frames."""
     settings = DomainSettings.from_dict(settings_table(options, DomainSettings))
     if not options.plot:
         settings = replace(settings, map_environments=0)

@@ -1,4 +1,4 @@
-"""The command ``gapkit info``: what a model file holds, as text or as a card."""
+"""The command ``gapkit info``: contents of a model file, as text or as a card."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Print what a model file holds, or write it as a card."""
+    """Print the contents of a model file, or write them as a card."""
     from gapkit.cli.frames import read_labelled
     from gapkit.cli.outputs import output_path
     from gapkit.estimators.gap import load

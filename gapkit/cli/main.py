@@ -1,4 +1,4 @@
-"""Arguments in, one public function called, results out."""
+"""Entry point of the command line: it parses arguments, runs one command, and turns errors into one line."""
 
 from __future__ import annotations
 

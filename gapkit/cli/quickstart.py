@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Fit the bundled silicon frames, judge the potential on held-out ones, draw it, and run it."""
+    """Fit the bundled silicon frames, test the potential on held-out ones, draw the errors, and run dynamics."""
     import numpy as np
     from ase.build import bulk
 

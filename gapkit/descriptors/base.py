@@ -37,7 +37,8 @@ class EnvironmentBatch:
     start : (e + 1,)
         Derivatives of environment e are the rows ``start[e]`` to ``start[e + 1]`` of ``J``. Empty without derivatives.
     target : (c,)
-        What each row derives by: ``3 a + axis`` for a position, ``3 n_atoms + v`` for the strain (Voigt, ASE order).
+        Variable of each row's derivative: ``3 a + axis`` for a position, ``3 n_atoms + v`` for the strain (Voigt, ASE
+        order).
     J : (c, f)
         dx / d(target), in feature units per A (per unit strain).
     dweight : (c,)
@@ -58,7 +59,7 @@ class EnvironmentBatch:
 
 @dataclass(frozen=True)
 class Sums:
-    """Sums over environments that descriptors add to, and what they need of each other.
+    """Sums over environments that descriptors add to, with the arrays that several descriptors share.
 
     Attributes
     ----------
@@ -176,7 +177,7 @@ class Descriptor(ABC):
 
     @abstractmethod
     def for_species(self, species: Iterable[int]) -> Descriptor:
-        """The same descriptor for these atomic numbers."""
+        """Copy of the descriptor, with the same settings, for these atomic numbers."""
 
     @abstractmethod
     def n_features(self, channel: Channel) -> int:
@@ -203,15 +204,15 @@ class Descriptor(ABC):
         return self
 
     def with_form(self, predictor: Any, s: KernelSum, soap: np.ndarray, pair: np.ndarray, signs: np.ndarray) -> Any:
-        """The ``predictor`` of the one kernel sum ``s`` that also takes what the form explains from variances."""
+        """Predictor of the one kernel sum ``s`` that also subtracts the part explained by the form from variances."""
         raise NotImplementedError(f"{type(self).__name__} carries no forms")
 
     def predictor(self, sums: Sequence[KernelSum]) -> Any:
-        """What :meth:`add_prediction` needs of one channel's kernel sums, made once per potential."""
+        """Object that :meth:`add_prediction` evaluates, from one channel's kernel sums; made once per potential."""
         return tuple(sums)
 
     def describe_predictor(self, channel: Channel, predictor: Any) -> list[str]:
-        """Lines on how a channel's prediction is made, for users who ask what a model costs."""
+        """Lines on the evaluation and the cost of a channel's prediction, for users."""
         return []
 
     def add_prediction(self, structure: Structure, channel: Channel, predictor: Any, sums: Sums) -> None:

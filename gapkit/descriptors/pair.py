@@ -1,4 +1,4 @@
-"""Pair distance."""
+"""Pair-distance descriptor."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class PairDistance(Descriptor):
 
     @property
     def channels(self) -> tuple[Channel, ...]:
-        """Species pairs (Z <= Z')."""
+        """Channels: species pairs (Z, Z') with Z <= Z'."""
         return tuple((a, b) for k, a in enumerate(self.species) for b in self.species[k:])
 
     def environments(
@@ -79,7 +79,7 @@ class PairDistance(Descriptor):
         return self._batch(structure, np.flatnonzero(keep), 0.5, derivatives)
 
     def frame_environments(self, structure: Structure, channel: Channel, derivatives: bool = True) -> EnvironmentBatch:
-        """Each pair once, with its whole weight: a quarter of the cost of variances."""
+        """Environments with each pair once, at its whole weight: variances cost a quarter."""
         return self._batch(structure, self._once(structure, channel), 1.0, derivatives)
 
     def predictor(self, sums: Sequence[KernelSum]) -> tuple[np.ndarray, np.ndarray, float]:
@@ -98,7 +98,7 @@ class PairDistance(Descriptor):
         return value, slope * r[1], float(r[1])
 
     def add_prediction(self, structure: Structure, channel: Channel, predictor: Any, sums: Sums) -> None:
-        """As in the base class, from a table of the pair energy."""
+        """Add this channel's mean prediction (see the base class), from a table of the pair energy."""
         pairs = structure.pairs(self.r_cut)
         low, high = channel
         values, slopes, spacing = predictor

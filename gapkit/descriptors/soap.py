@@ -103,7 +103,7 @@ class SOAP(TransformerMixin, BaseEstimator, Descriptor):
         return self
 
     def transform(self, X: Sequence[ase.Atoms]) -> np.ndarray:
-        """dscribe's numbers for every atom of every frame, stacked: shape (atoms, features)."""
+        """SOAP vectors of every atom of every frame, stacked, with dscribe's numbers: shape (atoms, features)."""
         check_is_fitted(self)
         rows = [np.zeros((0, self.basis_.n_features))]
         for index, atoms in enumerate(_frames(X)):
@@ -165,7 +165,7 @@ class SOAP(TransformerMixin, BaseEstimator, Descriptor):
 
     @property
     def channels(self) -> tuple[Channel, ...]:
-        """Centre species."""
+        """Channels: the species of the central atom."""
         return tuple((z,) for z in self.basis_.species)
 
     def environments(
@@ -196,7 +196,7 @@ class SOAP(TransformerMixin, BaseEstimator, Descriptor):
         return self._describe(structure, self.basis_.padded_scale, centres, normalise=True)
 
     def predictor(self, sums: Sequence[KernelSum]) -> tuple[SoapPredictor | KernelSum, ...]:
-        """Dot-product kernels of power one and two collapse into one quadratic polynomial; see ``predictors``."""
+        """Passes that give the channel's kernel sums; powers one and two collapse into one quadratic polynomial."""
         return predictors(sums, self.basis_.n_features)
 
     def describe_predictor(self, channel: Channel, predictor: tuple[SoapPredictor | KernelSum, ...]) -> list[str]:
@@ -207,7 +207,7 @@ class SOAP(TransformerMixin, BaseEstimator, Descriptor):
     def add_prediction(
         self, structure: Structure, channel: Channel, predictor: tuple[SoapPredictor | KernelSum, ...], sums: Sums
     ) -> None:
-        """As in the base class; for dot-product kernels by the adjoint, and no derivative of a descriptor is stored.
+        """Add this channel's mean prediction to ``sums``: for dot-product kernels by the adjoint, without Jacobians.
 
         A predictor with a spread also takes what the model explains from ``sums.variance``.
         """

@@ -21,7 +21,7 @@ SLOPES_AGREE, USUAL = 1e-8, 12.0
 
 @dataclass(frozen=True)
 class SoapBasis:
-    """Everything the compiled floor needs, made once per setting and set of species.
+    """Tables that compiled functions need, made once per setting and set of species.
 
     Attributes
     ----------

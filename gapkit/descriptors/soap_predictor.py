@@ -31,12 +31,12 @@ _NO_SUM = (np.zeros(0), np.zeros((0, 0)), np.zeros(0), np.zeros(0), 1)
 
 @dataclass(frozen=True)
 class SoapSpread:
-    """What one SOAP pass needs to subtract :math:`\\sum_j s_j (C_{soap} k + C_{pair} k_{pair})_j^2` from variances.
+    """Matrices by which a SOAP pass subtracts :math:`\\sum_j s_j (C_{soap} k + C_{pair} k_{pair})_j^2` from variances.
 
     Attributes
     ----------
     coefficients : tuple
-        As in :class:`SoapPredictor`, for the kernel values k in the pass's own coordinates u.
+        Coefficients as in :class:`SoapPredictor`, for the kernel values k in the pass's own coordinates u.
     soap, pair, signs
         (r, m), (r, q) and (r,); see ``gapkit.potential.local_variance``.
     """
@@ -68,7 +68,7 @@ class SoapPredictor:
         Whether ``polynomial`` (constant, linear (d,), matrix (d, d)) is used, or ``coefficients`` (mean, offsets,
         products, weights, power).
     spread : SoapSpread
-        What the variance of the local energy needs, where it is asked for; else empty.
+        Matrices for the variance of the local energy, where it is asked for; else empty.
     """
 
     mean: np.ndarray
@@ -97,7 +97,7 @@ class SoapPredictor:
 def with_spread(
     predictor: SoapPredictor, s: KernelSum, soap: np.ndarray, pair: np.ndarray, signs: np.ndarray
 ) -> SoapPredictor:
-    """The pass that predicts the mean of the one kernel sum ``s``, and takes what it explains from variances."""
+    """Pass that predicts the mean of the one kernel sum ``s`` and subtracts the explained part from variances."""
     coefficients = predictor.coefficients
     if predictor.collapsed:
         lifted = s.directions is not None and len(predictor.directions) == 0
@@ -109,7 +109,7 @@ def with_spread(
 def predictors(sums: Sequence[KernelSum], n_features: int) -> tuple[SoapPredictor | KernelSum, ...]:
     """The fewest passes that give all of one channel's kernel sums.
 
-    Sums of power one and two become one polynomial, those of higher powers one pass each. What is not a dot-product
+    Sums of power one and two become one polynomial, those of higher powers one pass each. A sum that is no dot-product
     kernel is handed back as it is.
     """
     low = [s for s in sums if not s.kernel.centred and s.kernel.parameter <= 2]

@@ -1,4 +1,4 @@
-r"""What the stress around an atom or a point looks like, in a few numbers that no rotation changes.
+r"""Features of the stress around an atom or a point: a few numbers that no rotation changes.
 
 A calculator's ``stresses`` are atomic virials over the volume of the whole cell (their sum is the stress). The local
 stress of atom i is its virial over its own volume :math:`\Omega_i`, and the average around a point c is
@@ -282,7 +282,7 @@ def averaged_stress(
     Parameters
     ----------
     sigma, volumes : (n, 6) eV/A^3, (n,) A^3
-        From :func:`atomic_stresses`.
+        Results of :func:`atomic_stresses`.
     centres : (c, 3)
         Points (A).
     radius : float
@@ -327,7 +327,7 @@ class StressDescriptors(TransformerMixin, BaseEstimator):
         self.floor = floor
 
     def fit(self, X: Sequence[ase.Atoms], y: Any = None) -> StressDescriptors:
-        """Nothing is learned."""
+        """Return the transformer; nothing is learned."""
         if len(self.radii) == 0:
             raise SettingsError("give at least one radius (A)")
         return self
@@ -351,5 +351,5 @@ class StressDescriptors(TransformerMixin, BaseEstimator):
         return np.concatenate([stress_invariants(part, self.floor) for part in parts], axis=1)
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
-        """Names of the columns."""
+        """Names of the features."""
         return np.array([f"{name}_{radius:g}A" for radius in self.radii for name in INVARIANTS], dtype=object)

@@ -63,7 +63,7 @@ class Triplet(Descriptor):
 
     @property
     def channels(self) -> tuple[Channel, ...]:
-        """(Z_i, Z_j, Z_k) with Z_j <= Z_k."""
+        """Channels (Z_i, Z_j, Z_k) with Z_j <= Z_k: the central atom, then its two neighbours."""
         s = self.species
         return tuple((c, a, b) for c in s for k, a in enumerate(s) for b in s[k:])
 
@@ -88,7 +88,7 @@ class Triplet(Descriptor):
     def add_prediction(
         self, structure: Structure, channel: Channel, predictor: Sequence[KernelSum], sums: Sums
     ) -> None:
-        """As in the base class, by the vectors of the pairs: no derivative of a feature is stored.
+        """Add this channel's mean prediction to ``sums``, by the vectors of the pairs: no Jacobian is stored.
 
         Raises
         ------

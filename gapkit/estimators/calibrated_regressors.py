@@ -42,7 +42,7 @@ class GroupedRegressor(Protocol):
         """Choose hyperparameters and learn."""
 
     def refit(self, X: np.ndarray, y: np.ndarray) -> GroupedRegressor:
-        """A new regressor of other rows with the hyperparameters of this one."""
+        """Regressor of other rows with the hyperparameters of this one."""
 
     def left_out(self, X: np.ndarray, y: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Prediction minus label (n,) of every row without its group, and its standard deviation (n,)."""
@@ -61,7 +61,7 @@ class GroupedRegressor(Protocol):
 def left_out_by_refitting(
     regressor: GroupedRegressor, X: np.ndarray, y: np.ndarray, groups: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """:meth:`GroupedRegressor.left_out` by one refit a group."""
+    """Errors and standard deviations (n,) of :meth:`GroupedRegressor.left_out`, by one refit for each group."""
     errors, stds = np.empty(len(y)), np.empty(len(y))
     for group in np.unique(groups):
         out = groups == group
@@ -71,7 +71,7 @@ def left_out_by_refitting(
 
 
 class EvidenceProcess:
-    """:class:`gapkit.SparseGPRegressor` whose length scale, noise and signal maximise the evidence.
+    """Sparse Gaussian process whose length scale, noise and signal maximise the evidence.
 
     Parameters
     ----------
@@ -106,7 +106,7 @@ class EvidenceProcess:
 
 
 class LeftOutRidge:
-    r""":class:`gapkit.KernelRidgeRegressor` with length scale and ridge of the least mean absolute left-out error.
+    r"""Kernel ridge regression with the length scale and ridge of the least mean absolute left-out error.
 
     The variance has the shape of the squared power function (Wendland, Scattered Data Approximation (2005), ch. 11)
     plus alpha; its size is the maximum-likelihood signal of a Gaussian process with this ridge,
@@ -164,7 +164,7 @@ class LeftOutRidge:
 
 
 class LeftOutProcess:
-    r"""Mean of a kernel ridge and variance of the sparse Gaussian process with the same kernel.
+    r"""Regressor with the mean of a kernel ridge and the variance of the sparse Gaussian process with its kernel.
 
     The length scale and the ridge are those under which the labels of groups left out are most probable, the size of
     all standard deviations being free. The process has :math:`\sigma^2 = \alpha \delta^2`, with the signal
@@ -286,11 +286,11 @@ class CalibratedRegressor(RegressorMixin, BaseEstimator):
     ----------
     regressor_ : GroupedRegressor
     offset_, scale_ : (f,)
-        Of the features.
+        Offset and scale of the features.
     mean_ : float
         Mean label.
     error_law_ : ErrorScale
-        From the regressor's standard deviations to calibrated ones.
+        Law from the regressor's standard deviations to calibrated ones.
     errors_ : (ways, n)
         Prediction minus label of every row, left out in each way.
     scores_ : (ways, n)

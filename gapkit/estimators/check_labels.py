@@ -1,4 +1,4 @@
-"""Labels of frames, judged before any fit."""
+"""Report on the labels of frames before any fit."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from gapkit.structures.suspicions import Problem
 
 
 def check_labels(X: Sequence[Atoms], gap: GAP | None = None, progress: bool = False) -> LabelReport:
-    """Report on the labels of frames before any fit: what is read, what is not, what contradicts what.
+    """Report on the labels of frames before any fit: labels read, labels not read, contradictions.
 
     A frame that a fit would refuse is a problem of the report, and has no part in the rest of it.
 
@@ -89,7 +89,7 @@ def _usable(frames: Sequence[Atoms], keys: tuple[str | None, ...]) -> tuple[list
 def _judged(
     labelled: Sequence[LabelledFrame], settings: FitSettings, progress: bool
 ) -> tuple[Findings, list[Problem], list[str]]:
-    """What a small model says of the labels, why a fit would be refused, and what the way to it had to warn of."""
+    """Findings of a small model about the labels, reasons for which a fit would be refused, and warnings."""
     bar: Any = partial(progress_bar, show=progress)
     problems: list[Problem] = []
     with warnings.catch_warnings(record=True) as said, limited_threads(settings.n_jobs):

@@ -1,4 +1,4 @@
-"""A committee of refitted models, for comparison with the posterior: it costs a fit per member."""
+"""Committees of refitted models, for comparison with the posterior; a committee costs a fit for each member."""
 
 from __future__ import annotations
 

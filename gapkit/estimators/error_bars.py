@@ -1,4 +1,4 @@
-"""What a fitted model can say about its errors beyond one standard deviation per number."""
+"""Error bars of a fitted model beyond one standard deviation per number: covariances, samples, intervals."""
 
 from __future__ import annotations
 

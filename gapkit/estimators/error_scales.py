@@ -14,7 +14,7 @@ class ErrorScale(Protocol):
 
     @classmethod
     def fit(cls, errors: np.ndarray, stds: np.ndarray, signal: float) -> Self:
-        """From left-out errors (ways, n), standard deviations of the same shape, and the prior standard deviation."""
+        """Law fitted to left-out errors (ways, n) and standard deviations (ways, n); ``signal``: the prior one."""
 
     def factor(self, std: np.ndarray) -> np.ndarray:
         """Factors (n,) on standard deviations (n,) of the regressor."""

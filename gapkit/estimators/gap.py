@@ -1,4 +1,4 @@
-"""The facade: a scikit-learn estimator over lists of ``ase.Atoms``."""
+"""``GAP``, the facade of the package: a scikit-learn estimator over lists of ``ase.Atoms``."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _UNSOLVABLE = (
 class Prediction:
     """Predictions for a list of frames; standard deviations are None unless asked for.
 
-    As an array it is its energies: that is what scikit-learn's ``cross_val_predict`` returns.
+    As an array a prediction is its energies; scikit-learn's ``cross_val_predict`` returns these.
 
     Attributes
     ----------
@@ -118,7 +118,7 @@ class GAP(ErrorBars, BaseEstimator):
     potential_ : gapkit.potential.potential.Potential
         The fitted potential.
     label_report_ : gapkit.fitting.label_report.LabelReport
-        What was read of the labels, what was not, what contradicts what, what they cover (of a model that was fitted
+        Report on the labels: read, not read, contradictions, coverage (of a model that was fitted
         here; ``gapkit.check_labels`` gives it without a fit).
 
     Examples
@@ -170,7 +170,7 @@ class GAP(ErrorBars, BaseEstimator):
         checkpoint: str | os.PathLike | None = None,
         memory: float | None = None,
     ) -> GAP:
-        """Fit to labelled frames.
+        """Fit the potential to labelled frames.
 
         Parameters
         ----------
@@ -220,7 +220,7 @@ class GAP(ErrorBars, BaseEstimator):
     def update(self, X: Sequence[ase.Atoms], progress: bool = False) -> GAP:
         """Add frames to a fitted model: equal to a refit with reference energies, sparse points and levels frozen.
 
-        Of a model with an exact mean the mean is corrected by what the sparse posterior learns from its errors on the
+        An exact mean is corrected by the mean that the sparse posterior gives to its errors on the
         new frames: close to a refit, not equal to it.
 
         Raises
@@ -315,7 +315,7 @@ class GAP(ErrorBars, BaseEstimator):
         return GAPCalculator(self.potential_, uncertainty, noise, skin)
 
     def describe(self) -> str:
-        """What the model is: species, terms, training set, levels and held-out errors, as text."""
+        """Description of the model as text: species, terms, training set, levels and held-out errors."""
         check_is_fitted(self, "potential_")
         p, m = self.potential_, self.potential_.metadata
         lines = [

@@ -16,7 +16,7 @@ _GRADIENT_BLOCK = 2**22  # numbers in one block of kernel gradients, 32 MiB
 
 
 def checked_kernel(kernel: Kernel | None, X: np.ndarray, default: Kernel) -> Kernel:
-    """``kernel``, or ``default`` for None; an error where it cannot take features like ``X`` (n, f)."""
+    """Kernel of an estimator: ``kernel``, or ``default`` for None; it must take features like ``X`` (n, f)."""
     if kernel is None:
         return default
     if not isinstance(kernel, Kernel):

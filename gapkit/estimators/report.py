@@ -36,7 +36,7 @@ class Errors:
     virial: list[np.ndarray] = field(default_factory=list)
 
     def add(self, frame: LabelledFrame, mean: Evaluation, spread: Spread | None) -> None:
-        """Count one frame."""
+        """Add the errors of one frame."""
         n = frame.n_atoms
         self.n_frames += 1
         self.n_atoms += n
@@ -56,7 +56,7 @@ class Errors:
             self.virial.append((mean.virial - frame.virial) / n)
 
     def summary(self) -> dict[str, Any]:
-        """Numbers by the names of the report's JSON; None where there are no labels."""
+        """Summary of the errors, by the names of the report's JSON; None where there are no labels."""
         forces = np.concatenate(self.forces) if self.forces else np.zeros(0)
         virial = np.concatenate(self.virial) if self.virial else np.zeros(0)
         energy = np.array(self.energy)
@@ -92,7 +92,7 @@ class Report:
         Keys as in :meth:`Errors.summary`; ``*_z_std`` is the root mean square of error over predicted standard
         deviation, one for honest error bars.
     config_types : dict
-        The same per config_type.
+        Reports by config_type.
     energy, forces : dict
         ``reference``, ``predicted`` and ``std`` arrays (energies in eV per atom), for plots.
     """
@@ -103,11 +103,11 @@ class Report:
     forces: dict[str, np.ndarray]
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-ready: the summary, and ``config_types``."""
+        """JSON-ready dictionary of the summary and, under ``config_types``, of each config_type's."""
         return {**self.summary, "config_types": self.config_types}
 
     def to_json(self) -> str:
-        """The same as text."""
+        """JSON text of :meth:`as_dict`."""
         return json.dumps(self.as_dict(), indent=2)
 
     def __str__(self) -> str:

@@ -45,7 +45,7 @@ _LENGTH_STARTS = (0.25, 1.0, 4.0)  # of the median distance
 def collapsed_solution(
     A: np.ndarray, Y: np.ndarray, noise: float, signal: float
 ) -> tuple[np.ndarray, np.ndarray, float]:
-    r"""R, w and the log evidence, by one QR decomposition.
+    r"""Solution of the sparse regression by one QR decomposition: R, w and the log evidence.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ class LevelEvidence:
 
     @classmethod
     def of(cls, A: np.ndarray, Y: np.ndarray) -> LevelEvidence:
-        """From whitened rows (n, m) and targets (n, k)."""
+        """Evidence of whitened rows (n, m) and targets (n, k), by one eigendecomposition."""
         m = A.shape[1]
         T = triangle_of(np.asfortranarray(np.hstack([A, Y])))
         U, s, _ = np.linalg.svd(T[:m, :m])
@@ -124,7 +124,7 @@ class LevelEvidence:
         return float(value), np.array([by_noise, np.sum(function2 * by_c)])
 
     def maximise(self, bounds: list[tuple[float, float]], max_iter: int) -> tuple[np.ndarray, float, int, bool]:
-        """Best ``(log noise, log signal)`` within ``bounds``, its value, iterations, and whether it
+        """Best ``(log noise, log signal)`` within ``bounds``, its evidence, iterations, and whether the search
         converged."""
         grids = [np.unique(np.linspace(low, high, 9)) for low, high in bounds]
         starts = [(self(np.array([a, b]))[0], a, b) for a in grids[0] for b in grids[1]]

@@ -33,7 +33,7 @@ def _stored_term(term: Any) -> dict[str, Any]:
 
 
 def restored(settings: Mapping[str, Any], potential: Potential) -> dict[str, Any]:
-    """Parameters from :func:`stored`; what a file does not keep is that of the ``potential``."""
+    """Parameters from :func:`stored`; those that a file does not keep are taken from the ``potential``."""
     given = dict(settings)
     terms = given.get("terms", list(potential.terms))
     if not isinstance(terms, str):

@@ -45,7 +45,7 @@ class Alike:
         return f"frames {self.frames[0]} and {self.frames[1]} differ in {' and '.join(parts)}"
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
+        """JSON-ready dictionary of the two frames."""
         return asdict(self) | {"frames": list(self.frames)}
 
 

@@ -153,7 +153,7 @@ def choose_sparse_points(
 def _choose(strata: Mapping[str, Reservoir], term: Term, n: int, rng: np.random.Generator) -> np.ndarray:
     """Features of about ``n`` sparse points (n, f), best first.
 
-    Of several strata each has its share; their points together are then taken in the order of pivoted Cholesky, which
+    Each of several strata has its share; their points together are then taken in the order of pivoted Cholesky, which
     leaves out what two strata have in common.
     """
     choose = selection(term.selection)

@@ -1,4 +1,4 @@
-r"""Whether energies, forces and virials are derivatives of one function, and in which units they would be.
+r"""Tests of whether energies, forces and virials are derivatives of one function, and in which units they would be.
 
 A model that learns from forces alone predicts energies up to a constant per species; one that learns from energies and
 forces predicts virials. Two questions are asked of them, by a small model (:mod:`gapkit.fitting.judging_model`).
@@ -59,7 +59,7 @@ _PLURAL = {"forces": "forces", "energy": "energies"}
 
 @dataclass(frozen=True)
 class Consistency:
-    """Comparison of the labels of one kind with what other kinds predict.
+    """Comparison of the labels of one kind with predictions from other kinds.
 
     Attributes
     ----------
@@ -67,11 +67,11 @@ class Consistency:
         Label kinds: the one that is compared, and what predicts it.
     n_frames : int
     slope, slope_std : float
-        Of the line of labels over predictions, and its standard error; 1 where the labels belong together.
+        Slope of the line of labels over predictions, and its standard error; 1 where the labels belong together.
     left : float
         Root mean square of label minus prediction, over that of the predictions.
     conventions : tuple of str
-        Those under which the labels would belong together, best first, where they do not as they are.
+        Conventions under which the labels would belong together, best first, where they do not as they are.
     factor : float
         Where no convention does it: what the labels would have to be multiplied by; 1 where they belong to the forces.
     points : (n, 2)
@@ -97,11 +97,11 @@ class Consistency:
 
     @classmethod
     def from_dict(cls, table: Mapping[str, Any]) -> Consistency:
-        """From :meth:`as_dict` with ``points``."""
+        """Comparison from the dictionary of :meth:`as_dict`, with ``points`` added."""
         return cls(**{**table, "conventions": tuple(table["conventions"]), "points": np.array(table["points"])})
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-ready; without the points."""
+        """JSON-ready dictionary of the comparison, without the points."""
         table = asdict(self) | {"conventions": list(self.conventions)}
         return {name: value for name, value in table.items() if name != "points"}
 

@@ -1,4 +1,4 @@
-"""Whether the labels of a frame bear each other out: an unusual frame's do, wrong labels do not."""
+"""Tests of whether the labels of a frame support each other: those of an unusual frame do, wrong labels do not."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MISFIT = 0.1
 
 
 class Corroboration:
-    """The label kinds of one suspicious frame, and what each says of the others.
+    """Label kinds of one suspicious frame, and errors of each as predicted by the others.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ class Corroboration:
         self.sizes, self.atoms = sizes, atoms
 
     def not_borne_out(self, suspicious: Sequence[str]) -> list[str]:
-        """Those of the ``suspicious`` label kinds that the frame's other labels do not bear out."""
+        """Label kinds among the ``suspicious`` ones that the frame's other labels contradict, or do not support."""
         suspicious = [kind for kind in suspicious if not self._unseen(kind)]
         if len(suspicious) > 1 and all(map(self._misfit, suspicious)):
             return []  # a function that the model cannot follow there shows in several labels at once
@@ -74,7 +74,7 @@ class Corroboration:
         return list(suspicious) if rest and len(left) == len(rest) else left
 
     def _left(self, left: list[str], accepted: list[str]) -> list[str]:
-        """Those of the label kinds ``left`` that do not stand where the ``accepted`` ones do."""
+        """Label kinds of ``left`` that are not supported once the ``accepted`` ones are known."""
         while left:
             now = self._given(accepted)
             stand = [kind for kind in left if now[kind] <= self._allowed_given(kind)] or self._pair(left, accepted, now)

@@ -1,4 +1,4 @@
-"""Decisions of a fit: what its finished stages chose, kept in a file, so that a fit that was killed goes on from there.
+"""Decisions of the finished stages of a fit, kept in a file from which a fit that was killed continues.
 
 Kept are numbers, not matrices: which labels the screening left out, the shape of the default SOAP, noise and signal
 levels. All else is computed again, and the fit is the same to the last bit
@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 
 class Decisions:
-    """What the finished stages of a fit chose, by the name of the stage, as JSON-ready tables.
+    """Decisions of the finished stages of a fit, by the name of the stage, as JSON-ready tables.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ class Decisions:
         return cls(Checkpoint(path, {"kind": "fit", **run_fingerprint(frames, names)}))
 
     def get(self, stage: str, read: Callable[[Any], T]) -> T | None:
-        """What ``read`` makes of the table of a stage; None for a stage that was not finished."""
+        """Decision of a stage, read from its table by ``read``; None for a stage that was not finished."""
         if stage not in self._tables:
             return None
         try:
@@ -84,7 +84,7 @@ class Decisions:
             raise self._damaged(error) from None
 
     def keep(self, stage: str, table: Any) -> None:
-        """Keep what a stage chose."""
+        """Keep the choice of a stage."""
         self._tables[stage] = table
         self._save()
 
@@ -102,9 +102,9 @@ class Decisions:
     # ---- the stages
 
     def settled(self, settings: FitSettings, exact: bool) -> FitSettings:
-        """The settings without what follows from chance or the machine, where the fit has a file.
+        """Settings without those that follow from chance or the machine, where the fit has a file.
 
-        That is the seed, where the user gave none, and whether the mean is ``exact``, which depends on the memory.
+        Left out are the seed, where the user gave none, and whether the mean is ``exact``, which depends on the memory.
         """
         if self._checkpoint is None:
             return settings
@@ -117,7 +117,7 @@ class Decisions:
         return replace(settings, random_state=seed, exact=known[1])
 
     def screening(self, data: TrainingSet, e0: Any) -> tuple[TrainingSet, Findings] | None:
-        """The training set without the labels that were left out, and what was found, of which warnings remind."""
+        """Training set without the labels that were left out, and the findings, which are warned of again."""
 
         def read(table: Any) -> tuple[TrainingSet, Findings]:
             found = Findings.from_dict(table)
@@ -132,11 +132,11 @@ class Decisions:
         return known
 
     def keep_screening(self, found: Findings) -> None:
-        """Keep what was found of the labels."""
+        """Keep the findings about the labels."""
         self.keep("screening", found.as_dict())
 
     def shape(self, species: Sequence[int]) -> tuple[tuple[Term, ...], list[Shape]] | None:
-        """The terms with the chosen shape of SOAP, and what was tried."""
+        """Terms with the chosen shape of SOAP, and the shapes that were tried."""
 
         def read(table: Any) -> tuple[tuple[Term, ...], list[Shape]]:
             made = [term_from_settings(t) for t in table["terms"]]
@@ -147,12 +147,12 @@ class Decisions:
         return self.get("shape", read)
 
     def keep_shape(self, terms: Sequence[Term], shapes: Sequence[Shape]) -> None:
-        """Keep the chosen terms and what was tried."""
+        """Keep the chosen terms and the shapes that were tried."""
         tried = [[shape.soap.settings(), shape.score] for shape in shapes]
         self.keep("shape", {"terms": [term.settings() for term in terms], "tried": tried})
 
     def levels(self, groups: Sequence[str], n_terms: int) -> tuple[Levels, dict[str, Any]] | None:
-        """Noise levels of these groups, signal levels of so many terms, and the account of their search."""
+        """Noise levels of these groups, signal levels of so many terms, and the record of their search."""
 
         def read(table: Any) -> tuple[Levels, dict[str, Any]]:
             noise = {str(group): float(sigma) for group, sigma in table["noise"].items()}
@@ -164,6 +164,6 @@ class Decisions:
         return self.get("levels", read)
 
     def keep_levels(self, levels: Levels, account: dict[str, Any]) -> None:
-        """Keep levels and account."""
+        """Keep the levels, and the record of their search."""
         table = {"noise": levels.noise, "signal": levels.signal.tolist(), "objective": levels.objective}
         self.keep("levels", {**table, "account": account})

@@ -56,7 +56,7 @@ def distances_of(frames: Sequence[ase.Atoms]) -> tuple[float, float]:
 def default_terms(
     frames: Sequence[ase.Atoms], n_labels: int, n_species: int, fast: bool = False, exact: bool = False
 ) -> tuple[Term, ...]:
-    """A pair term for the repulsive wall and one SOAP term, sized by the data (docs/ACCURACY.md says by what).
+    """Default terms: a pair term for the repulsive wall and one SOAP term, sized by the data (docs/ACCURACY.md).
 
     The cutoff takes in 40 neighbours on average; in ordered frames it is moved into the nearest gap between two shells.
 

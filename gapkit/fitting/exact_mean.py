@@ -63,7 +63,7 @@ STEPS_UP = 6
 
 @dataclass(frozen=True)
 class Labels:
-    """What is asked of one frame: rows of its raw covariances, in the order energy, forces, virial.
+    """Labels of one frame, as rows of its raw covariances in the order energy, forces, virial.
 
     Attributes
     ----------
@@ -151,7 +151,7 @@ class ExactMean:
 
     @property
     def account(self) -> dict[str, Any]:
-        """What the model file says of it."""
+        """JSON-ready entry of the model file about this mean."""
         return {"exact_noise_factor": self.noise_factor}
 
     def basis_of(self, basis: SparseBasis) -> SparseBasis:
@@ -181,7 +181,7 @@ def suits(terms: Sequence[Term]) -> bool:
 
 
 def within_reach(data: TrainingSet) -> bool:
-    """Whether the default fit takes the exact mean: molecules and clusters, few enough of them, memory for them."""
+    """Whether the default fit takes the exact mean: for molecules and clusters, few enough for the memory."""
     if any(f.atoms.pbc.any() for f in data.frames):
         return False
     n = data.n_rows
@@ -243,7 +243,7 @@ class LabelCovariances:
         return self.other_basis.whiten(rows.K[labels.rows]) * labels.scale[:, None]
 
     def environments(self, n: int) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-        """Per SOAP block the features x (e, d) of frame ``n`` and their derivatives (labels, e, d) by the labels."""
+        """Features x (e, d) of frame ``n`` and their derivatives (labels, e, d) by the labels, for each SOAP block."""
         labels, structure, made = self.labels[n], self._structure(n), {}
         for k, b in self.soap.items():
             batch = b.descriptor.frame_environments(structure, b.channel, labels.derivatives)
@@ -405,7 +405,7 @@ class LabelCovariances:
         return Q, w
 
     def _each(self, function: Callable[[int], Any], frames: Sequence[int], desc: str) -> Iterator[Any]:
-        """What ``function`` makes of each frame, in order, some at a time."""
+        """Results of ``function`` for each frame, in order, some at a time."""
         progress = self.bar(total=len(frames), desc=desc, unit="frame")
         for begin in range(0, len(frames), BATCH):
             batch = frames[begin : begin + BATCH]

@@ -1,4 +1,4 @@
-"""From labelled frames to a fitted potential, and on from there when frames are added."""
+"""Fit of a potential to labelled frames, and its update when frames are added."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from gapkit.structures.labels import LabelledFrame
 
 @dataclass(frozen=True)
 class Fit:
-    """A fitted potential, what ``update`` needs to go on from it, and what was found of the labels."""
+    """Fitted potential, with the state from which ``update`` continues and the findings about the labels."""
 
     potential: Potential
     triangles: Triangles
@@ -71,7 +71,7 @@ def fit_potential(
 
 
 def errors_of(potential: Potential, data: TrainingSet) -> TrainingSet:
-    """The frames with label minus prediction as what is to be explained."""
+    """Training set whose targets are the errors of a prediction, label minus prediction."""
     targets = []
     names = [f"frame {frame.index}" for frame in data.frames]
     predictions = potential.evaluate_many([frame.atoms for frame in data.frames], where=names)
@@ -84,7 +84,7 @@ def errors_of(potential: Potential, data: TrainingSet) -> TrainingSet:
 
 
 def update_fit(fit: Fit, frames: Sequence[LabelledFrame], n_jobs: int | None = None, progress: bool = False) -> Fit:
-    """Add checked frames with everything but the weights frozen: equal to a refit with the same levels, to rounding.
+    """Add checked frames with everything but the weights frozen; equals a refit with the same levels, but for rounding.
 
     Calibration and domain limit are frozen too. New frames are dealt to the folds in turn.
     """

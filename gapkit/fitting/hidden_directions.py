@@ -1,4 +1,4 @@
-"""The directions that features would be projected on, had the frames of a fold had no part in their choice.
+"""Directions of projections that are chosen without the frames of one fold.
 
 Directions are chosen so that training frames have next to nothing outside them. What a projection hides of a held-out
 frame would then look far smaller than what it hides of a new one, and new frames would look strange: fits to two dozen

@@ -1,4 +1,4 @@
-"""A small model in which each frame's labels are judged by all other frames.
+"""A small model that predicts each frame's labels from all other frames.
 
 Few sparse points of coarse descriptors do: labels that contradict all others need no fine ones. Rows of all labels are
 kept, so that the posterior without any frame, or any label kind, costs little (:mod:`gapkit.models.left_out`).
@@ -46,7 +46,7 @@ class KindPlaces:
 
 
 class JudgingModel:
-    """Rows of all judged frames of a training set under a small model.
+    """Rows of the frames of a training set under a small model that predicts each from all others.
 
     Parameters
     ----------

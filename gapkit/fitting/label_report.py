@@ -1,4 +1,4 @@
-"""Report on the labels of a set of frames: what was read and what was not, what contradicts, what is covered."""
+"""Report on the labels of a set of frames: labels read, labels not read, contradictions, coverage."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WORST, WORTH_NAMING = 5, 5.0
 
 @dataclass(frozen=True)
 class LabelReport:
-    """What is known of the labels of a set of frames; prints as a table.
+    """Report on the labels of a set of frames; prints as a table.
 
     Attributes
     ----------
@@ -34,11 +34,11 @@ class LabelReport:
     held : int
         Force components of held atoms, which are no labels.
     problems : list of Problem
-        What is suspicious: (kind, frames, text).
+        Suspicions (kind, frames, text).
     notes : list of str
-        What is no fault, and good to know.
+        Facts about the labels that are no faults.
     findings : Findings
-        What a small model of the other frames says of each frame's labels.
+        Findings of a small model of the other frames about each frame's labels.
     coverage : dict
         Species, config_types, densities, distances, energies and forces of the frames.
     per_frame : dict
@@ -62,7 +62,7 @@ class LabelReport:
         return not self.problems
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
+        """JSON-ready dictionary of the report."""
         scores: dict[str, dict[int, float]] = {}
         for (frame, kind), z in self.findings.scores.items():
             scores.setdefault(kind, {})[frame] = z
@@ -82,7 +82,7 @@ class LabelReport:
         }
 
     def to_json(self) -> str:
-        """The same as text."""
+        """JSON text of :meth:`as_dict`."""
         return json.dumps(self.as_dict(), indent=1)
 
     def __str__(self) -> str:
@@ -119,20 +119,20 @@ def label_report(
     notes: Sequence[str] = (),
     domain: Mapping[str, Any] | None = None,
 ) -> LabelReport:
-    """The report of frames whose labels were read and judged.
+    """Report of frames whose labels were read and compared with predictions.
 
     Parameters
     ----------
     frames, labelled
         The frames, and what was read of them.
     findings
-        From :func:`gapkit.fitting.screening.findings`.
+        Result of :func:`gapkit.fitting.screening.findings`.
     named
         Keys that the user named.
     problems, notes
-        Those that are known already.
+        Suspicions and facts that are known already.
     domain
-        From :func:`gapkit.fitting.training_ranges.training_domain`; None: found here.
+        Result of :func:`gapkit.fitting.training_ranges.training_domain`; None: found here.
     """
     sources: dict[str, Counter[str]] = {}
     for frame in labelled:

@@ -1,4 +1,4 @@
-"""Noise and signal levels of a fit: which are free, where the search starts, and what it is judged by."""
+"""Noise and signal levels of a fit: the free ones, the start of the search, and its objective."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def kept_rows(given: NoiseSettings, basis: SparseBasis, data: TrainingSet) -> En
 
 @dataclass(frozen=True)
 class LevelSearch:
-    """Levels, and what they were found with: objectives of the first two stages, and lower bounds of the noise."""
+    """Levels that were found, the objectives of the first two stages, and lower bounds of the noise."""
 
     levels: Levels
     rough: LevelObjective
@@ -179,7 +179,7 @@ def enough_for_evidence(triangles: Triangles) -> bool:
 
 
 class _Search:
-    """What the stages of a search share: start, lower bounds, and which levels are free."""
+    """Settings shared by the stages of a search: start, lower bounds, and which levels are free."""
 
     def __init__(
         self,
@@ -227,7 +227,7 @@ class _Search:
 
 
 def tied_groups(free_noise: Sequence[str], objective: HeldOutError) -> dict[str, str]:
-    """Virial groups that the last stage moves together, by the one that stands for them; none where virials are judged.
+    """Virial groups tied together in the last stage, by the one that stands for them; none where virials are tested.
 
     How much worse the virials of one config_type are than those of another is found on fewer columns as well, and one
     level in place of a dozen makes the last stage several times cheaper.
@@ -255,7 +255,7 @@ def choose_levels(
     sample: EnergySample | KeptRows | None = None,
     n_threads: int = 1,
 ) -> tuple[Levels, dict[str, Any]]:
-    """Levels as :func:`find_levels` finds them, and what is known of them.
+    """Levels as :func:`find_levels` finds them, and the record of their search.
 
     Returns
     -------
@@ -290,7 +290,7 @@ def several_starts(start: Levels, objective: LevelObjective) -> list[Levels]:
 
 
 def account_of(levels: Levels, name: str, searched: LevelObjective) -> dict[str, Any]:
-    """What the model file says of how its levels were found; the evidence is a diagnostic, whatever the objective."""
+    """JSON-ready record of the search for levels; the evidence is a diagnostic, whatever the objective."""
     try:
         log_evidence = -Evidence(searched.triangles, searched.column_terms, levels, (), ()).evaluate(levels)[0]
     except np.linalg.LinAlgError:

@@ -1,4 +1,4 @@
-"""What is known of atoms without neighbours, whose energies only isolated atoms among the training frames tell."""
+"""Knowledge of atoms without neighbours; only isolated atoms among the training frames determine their energies."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def with_lone_atoms(
     sample
         Some of its frames.
     basis, posterior
-        Of the model.
+        Basis and posterior of the model.
     """
     unknown = {z for z, source in data.reference.source.items() if source.startswith(LEAST_SQUARES)}
     if not unknown:

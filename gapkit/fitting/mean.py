@@ -18,7 +18,7 @@ ErrorsByKind = tuple[float | None, np.ndarray | None, np.ndarray | None]
 
 
 class Mean(Protocol):
-    """What a fit asks of its mean.
+    """Contract of the mean of a fit.
 
     Attributes
     ----------
@@ -27,7 +27,7 @@ class Mean(Protocol):
     extra : dict
         By index of block, further points (k, d) and weights (k,).
     account : dict
-        What the model file says of it, JSON-ready.
+        JSON-ready entry of the model file about the mean.
     residual_share : float
         Largest share of the held-out squared error that the Nystrom residual may claim.
     is_exact : bool
@@ -56,7 +56,7 @@ class Mean(Protocol):
         """Whether held-out frame ``n`` has out-of-fold errors."""
 
     def errors_of(self, n: int, targets: Targets, sparse: np.ndarray) -> ErrorsByKind | None:
-        """Out-of-fold errors, prediction minus label, of frame ``n``; None where the frame was not judged.
+        """Out-of-fold errors, prediction minus label, of frame ``n``; None where it was not held out.
 
         ``sparse`` (1,) or (3n + 7,): the mean of the sparse posterior that has not seen the frame, of its energy and of
         the derivatives by positions and strain.

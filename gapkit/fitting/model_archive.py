@@ -134,7 +134,7 @@ def read_archive(path: Path, newest: str) -> tuple[dict[str, Any], dict[str, np.
     path
         The file.
     newest
-        What reads ``FORMAT_VERSION``, for the message about a file of a newer format.
+        Version of gapkit that reads ``FORMAT_VERSION``, for the message about a file of a newer format.
 
     Raises
     ------

@@ -43,14 +43,14 @@ from gapkit.version import __version__
 
 
 def save_model(path: str | os.PathLike, fit: Fit, estimator: dict[str, Any], updatable: bool = False) -> None:
-    """Write a model.
+    """Write a fitted model to a file.
 
     Parameters
     ----------
     path
         Target file; replaced only when the new one is complete.
     fit
-        What to save.
+        Fit or potential to save.
     estimator
         JSON-ready constructor arguments of the ``GAP`` object.
     updatable
@@ -215,7 +215,7 @@ def _reference(table: dict) -> ReferenceEnergies:
 
 
 def _fit(header: dict, arrays: dict, potential: Potential) -> Fit:
-    """What ``update`` goes on from."""
+    """State of the fit from which ``update`` continues."""
     triangles = Triangles(potential.basis.n_columns, potential.basis.n_terms)
     for k, t in enumerate(header["triangles"]):
         triangles.items[(t["group"], t["fold"])] = Triangle(

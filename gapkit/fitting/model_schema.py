@@ -33,7 +33,7 @@ FINEST = 12
 
 
 def number(low: float = -LARGEST, high: float = LARGEST, above: bool = False, nan: bool = False) -> Check:
-    """A number from ``low`` (``above``: not itself) to ``high``; ``nan``: or none, as NaN."""
+    """Check of a number from ``low`` (``above``: beyond it) to ``high``; ``nan``: NaN is allowed."""
 
     def check(value: Any, where: str) -> None:
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
@@ -48,7 +48,7 @@ def number(low: float = -LARGEST, high: float = LARGEST, above: bool = False, na
 
 
 def whole(low: int, high: int = 2**53) -> Check:
-    """A whole number from ``low`` to ``high``."""
+    """Check of a whole number from ``low`` to ``high``."""
 
     def check(value: Any, where: str) -> None:
         if type(value) is not int or not low <= value <= high:
@@ -58,7 +58,7 @@ def whole(low: int, high: int = 2**53) -> Check:
 
 
 def text(longest: int = 1000) -> Check:
-    """A text."""
+    """Check of a text."""
 
     def check(value: Any, where: str) -> None:
         if not isinstance(value, str) or len(value) > longest:
@@ -68,7 +68,7 @@ def text(longest: int = 1000) -> Check:
 
 
 def one_of(*values: Any) -> Check:
-    """One of a few values."""
+    """Check of a value against a few allowed ones."""
 
     def check(value: Any, where: str) -> None:
         if not any(value == v and type(value) is type(v) for v in values):
@@ -78,7 +78,7 @@ def one_of(*values: Any) -> Check:
 
 
 def maybe(of: Check) -> Check:
-    """None, or what ``of`` takes."""
+    """Check of a value that may be None, else by ``of``."""
 
     def check(value: Any, where: str) -> None:
         if value is not None:
@@ -88,7 +88,7 @@ def maybe(of: Check) -> Check:
 
 
 def items(of: Check, least: int = 0) -> Check:
-    """A list."""
+    """Check of a list, item by item."""
 
     def check(value: Any, where: str) -> None:
         if not isinstance(value, list) or len(value) < least:
@@ -100,7 +100,7 @@ def items(of: Check, least: int = 0) -> Check:
 
 
 def table(required: Mapping[str, Check], optional: Mapping[str, Check] | None = None, more: bool = False) -> Check:
-    """A table with these keys; ``more``: and others."""
+    """Check of a table with these keys; ``more``: others are allowed."""
     known = {**required, **(optional or {})}
 
     def check(value: Any, where: str) -> None:
@@ -119,7 +119,7 @@ def table(required: Mapping[str, Check], optional: Mapping[str, Check] | None = 
 
 
 def mapping(of_key: Check, of_value: Check, least: int = 0) -> Check:
-    """A table whose keys and values are all alike."""
+    """Check of a table whose keys, and whose values, are of one kind each."""
 
     def check(value: Any, where: str) -> None:
         if not isinstance(value, dict) or len(value) < least:
@@ -145,7 +145,7 @@ def noise_group(value: Any, where: str) -> None:
 
 
 def any_table(value: Any, where: str) -> None:
-    """A table that its owner checks."""
+    """Check of a table whose content its owner checks."""
     table({}, more=True)(value, where)
 
 
@@ -229,7 +229,7 @@ def error_models(newest: bool) -> Check:
 
 
 def conformal(value: Any, where: str) -> None:
-    """Sorted scores."""
+    """Check of sorted conformal scores."""
     table({"scores": items(at_least_zero), "n_frames": whole(1)})(value, where)
     scores = value["scores"]
     if any(a > b for a, b in pairwise(scores)):
@@ -237,7 +237,7 @@ def conformal(value: Any, where: str) -> None:
 
 
 def metadata(value: Any, where: str) -> None:
-    """The account of a training set: what ``GAP.describe`` and cards read has the type that they expect."""
+    """Check of the metadata of a model: entries that ``GAP.describe`` and cards read have the expected types."""
     count, named = whole(0), mapping(text(), at_least_zero)
     label = {"frame": count, "kind": one_of(*KINDS), "place": text(), "z": number()}
     account = {

@@ -1,4 +1,4 @@
-"""Levels found anew without each fold, so that errors of few frames are those of frames that had no part in them.
+"""Levels found again without each fold, so that out-of-fold errors of few frames do not depend on their own labels.
 
 A search for levels makes held-out errors as small as a handful of levels can. Of five frames, held-out energies came
 out with a tenth to a millionth of the error of new ones, and error bars that follow from them were as much too narrow.
@@ -27,7 +27,7 @@ def are_few(data: TrainingSet) -> bool:
 
 
 def one_fold_of_few(triangles: Triangles, data: TrainingSet) -> bool:
-    """Whether few frames all fall into one fold, with labels enough for the evidence to say what levels suit them."""
+    """Whether few frames all fall into one fold, with labels enough to find their levels by the evidence."""
     return len(triangles.folds) < 2 and are_few(data) and enough_for_evidence(triangles)
 
 
@@ -40,7 +40,7 @@ def levels_by_fold(
     levels: Levels,
     n_threads: int = 1,
 ) -> dict[int, Levels]:
-    """By fold, the levels that a rough search finds without its frames; empty where ``FEW_FRAMES`` or more can be held
+    """Levels by fold that a rough search finds without its frames; empty where ``FEW_FRAMES`` or more can be held
     out, or where no level is free. Noise of labels that no other fold has is that of ``levels``."""
     folds = triangles.folds
     free = any(t.signal is None for t in terms) or any(given.given(g) is None for g in triangles.groups)

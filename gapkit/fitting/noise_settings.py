@@ -39,7 +39,7 @@ class NoiseSettings:
 
     @classmethod
     def parse(cls, noise: Any) -> NoiseSettings:
-        """From ``"auto"``, the name of an objective, or a table.
+        """Settings from ``"auto"``, the name of an objective, or a table.
 
         Such as ``{"energy": 0.001, "forces": 0.1, "config_types": {"liquid": {"forces": 0.3}}, "objective":
         "evidence"}``.

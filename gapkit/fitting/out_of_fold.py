@@ -1,4 +1,4 @@
-"""Errors of training labels under the posterior of the other folds: what error bars are set by inside ``fit``."""
+"""Errors of training labels under the posterior of the other folds; ``fit`` sets error bars by them."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def known_errors(errors: tuple, targets: Targets, prior: np.ndarray) -> tuple:
 
 
 class OutOfFold:
-    """Errors and posterior variances of a sample of frames, each under the posterior that its fold has no part in.
+    """Errors and posterior variances of a sample of frames, each under the posterior without its fold.
 
     Parameters
     ----------

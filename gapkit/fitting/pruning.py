@@ -61,7 +61,7 @@ def without_terms(
 
 
 def account_without(account: dict[str, Any], terms: Sequence[Term]) -> dict[str, Any]:
-    """The account of the levels for the terms that stay: theirs renumbered, the others by name in ``dropped_terms``."""
+    """Record of the levels for the terms that stay, renumbered; the others are named in ``dropped_terms``."""
     changed = dict(account)
     gone = changed.pop("vanished")
     kept = [t for t in range(len(terms)) if t not in gone]

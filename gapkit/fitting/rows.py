@@ -1,4 +1,4 @@
-"""From frames to triangles: rows are made a batch at a time, whitened, reduced and thrown away."""
+"""Triangles of all frames: rows are made a batch at a time, whitened, reduced and thrown away."""
 
 from __future__ import annotations
 

@@ -87,13 +87,13 @@ class ScreenedLabel:
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
+        """JSON-ready dictionary of the label that was left out."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
 class Findings:
-    """What was found of the labels of a training set before the fit.
+    """Findings about the labels of a training set, made before the fit.
 
     Attributes
     ----------
@@ -114,7 +114,7 @@ class Findings:
     alike: tuple[Alike, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
+        """JSON-ready dictionary of the findings."""
         return {
             "left_out": [label.as_dict() for label in self.left_out],
             "consistencies": [c.as_dict() | {"points": c.points.tolist()} for c in self.consistencies],
@@ -124,7 +124,7 @@ class Findings:
 
     @classmethod
     def from_dict(cls, table: Mapping[str, Any]) -> Findings:
-        """From :meth:`as_dict`."""
+        """Findings from the dictionary of :meth:`as_dict`."""
         return cls(
             tuple(ScreenedLabel(**label) for label in table["left_out"]),
             tuple(Consistency.from_dict(c) for c in table["consistencies"]),
@@ -136,7 +136,7 @@ class Findings:
 def screened(
     data: TrainingSet, terms: Sequence[Term], e0: Any, n_threads: int, bar: Callable[..., Any]
 ) -> tuple[TrainingSet, Findings]:
-    """The training set without labels that contradict all others, and what was found; a warning names those labels.
+    """Training set without labels that contradict all others, and the findings; a warning names those labels.
 
     Parameters
     ----------
@@ -196,7 +196,7 @@ def _first(lines: list[str], n: int = SPELLED_OUT) -> str:
 
 
 def findings(data: TrainingSet, terms: Sequence[Term], n_threads: int, bar: Callable[..., Any]) -> Findings:
-    """What a small model of the other frames says of each frame's labels; nothing where its equations fail."""
+    """Findings about each frame's labels, by a small model of the other frames; empty where its equations fail."""
     judged = [k for k, t in enumerate(data.targets) if not t.isolated]
     if len(judged) < 2:
         return Findings()

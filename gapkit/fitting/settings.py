@@ -30,7 +30,7 @@ _WORDS = ("name", "compression", "selection")
 
 @dataclass(frozen=True)
 class FitSettings:
-    """What a fit is asked for: the parameters of ``gapkit.GAP``, checked once, before any work is done.
+    """Settings of a fit: the parameters of ``gapkit.GAP``, checked once, before any work is done.
 
     Attributes
     ----------
@@ -66,7 +66,7 @@ class FitSettings:
 
     @classmethod
     def of(cls, parameters: Mapping[str, Any]) -> FitSettings:
-        """From ``gapkit.GAP(...).get_params(deep=False)``.
+        """Settings from ``gapkit.GAP(...).get_params(deep=False)``.
 
         Raises
         ------

@@ -97,7 +97,7 @@ def choose_shape(
     n_threads: int,
     bar: Callable[..., Any],
 ) -> tuple[tuple[Term, ...], list[Shape]]:
-    """The terms with the best shape of SOAP for these frames, and what was tried (first the default)."""
+    """Terms with the best shape of SOAP for these frames, and the shapes that were tried (the default first)."""
     comparison = Comparison(pilot(data), given, n_folds, n_threads, quiet(bar))
     shells = Shells.of([f.atoms for f in comparison.data.frames], LONGEST_TRIED + REACH)
     progress = bar(total=1 + max(len(OUTWARDS), len(INWARDS)), desc="cutoff and resolution", unit="fit")

@@ -1,4 +1,4 @@
-"""The stages of a fit: each a function of what the stages before it found, with a named result."""
+"""The stages of a fit: each is a function of the results of earlier stages, with a named result."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ FEWEST_ENERGIES = 10
 
 @dataclass(frozen=True)
 class Work:
-    """How the work of a fit is done.
+    """Resources of a fit: threads, progress bars, and the store of decisions.
 
     Attributes
     ----------
@@ -60,7 +60,7 @@ class Work:
     bar, progress
         Makes progress bars; whether they are shown.
     decisions
-        What earlier runs of the same fit decided.
+        Decisions of earlier runs of the same fit.
     memory
         Memory (GB) that the fit may plan for; None: what there is.
     """
@@ -74,7 +74,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Screened:
-    """The training set without labels that contradict all others, and what was found of its labels."""
+    """Training set without labels that contradict all others, and the findings about its labels."""
 
     data: TrainingSet
     findings: Findings = field(default_factory=Findings)
@@ -82,7 +82,7 @@ class Screened:
 
 @dataclass(frozen=True)
 class Design:
-    """What the model is made of.
+    """Components of the model: terms, sparse functionals, folds, noise groups.
 
     Attributes
     ----------
@@ -95,7 +95,7 @@ class Design:
     exact : bool
         Whether the mean takes every label as a functional.
     shapes : tuple of Shape
-        What the choice of shape compared.
+        Shapes that were compared.
     """
 
     terms: tuple[Term, ...]
@@ -108,8 +108,10 @@ class Design:
 
 @dataclass(frozen=True)
 class Rows:
-    """What is kept of the rows of all labels: triangles, the rows that the search for levels needs as they are, and the
-    training set, where forces that are fixed by symmetry count as no labels."""
+    """Reduced rows of all labels, and the few that the search for levels needs as they are.
+
+    In the training set kept here, forces that are fixed by symmetry count as no labels.
+    """
 
     data: TrainingSet
     triangles: Triangles
@@ -118,7 +120,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class FoundLevels:
-    """Levels, the model of those terms whose signal did not vanish, and an account of how they were found.
+    """Levels, the model of those terms whose signal did not vanish, and the record of the search.
 
     ``by_fold``: of few frames, levels found without each fold, by which its errors are judged.
     """
@@ -148,7 +150,7 @@ class Solution:
 
 @dataclass(frozen=True)
 class Judgement:
-    """What the folds say of the errors: a strategy for error bars, and the errors that stand behind it."""
+    """Strategy for error bars, and the out-of-fold errors that it was fitted to."""
 
     errors: LabelErrors
     out_of_fold: OutOfFold
@@ -209,7 +211,7 @@ def _shape(
 
 
 def accumulate(data: TrainingSet, made: Design, settings: FitSettings, work: Work) -> Rows:
-    """The rows of all labels, reduced to triangles; says before the long work what it will cost.
+    """Rows of all labels, reduced to triangles; memory and time are estimated before the long work.
 
     Raises
     ------
@@ -264,7 +266,7 @@ def solve(data: TrainingSet, found: FoundLevels, work: Work) -> Solution:
 
 
 def judge(data: TrainingSet, found: FoundLevels, solution: Solution, settings: FitSettings, work: Work) -> Judgement:
-    """Errors of each fold under the posterior of the others, and the error bars that they bear out."""
+    """Errors of each fold under the posterior of the others, and error bars fitted to them."""
     made, mean, sums = found.design, solution.mean, HeldOutSums()
     out_of_fold = OutOfFold(data, made.basis, made.terms, made.folds, work.bar, mean)
     if len(found.triangles.folds) > 1:
@@ -302,7 +304,7 @@ def judge(data: TrainingSet, found: FoundLevels, solution: Solution, settings: F
 def assemble(
     checked: Screened, found: FoundLevels, solution: Solution, judged: Judgement, settings: FitSettings, work: Work
 ) -> Potential:
-    """The potential: what was found, a cheap form of its local variances, and the limits of its domain."""
+    """Potential made of the results of all stages, with a cheap form of its local variances and its domain."""
     data, made, mean, posterior = checked.data, found.design, solution.mean, solution.posterior
     basis = mean.basis_of(made.basis)
     sample = [Structure(atoms, basis.r_cut) for atoms in domain_sample(data)]

@@ -1,4 +1,4 @@
-"""What the training frames span: the domain in which a potential was judged."""
+"""Ranges that the training frames span: densities, distances, forces, within which a potential was tested."""
 
 from __future__ import annotations
 

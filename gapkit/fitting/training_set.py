@@ -1,4 +1,4 @@
-"""The training set: checked frames, and what the model must explain of each."""
+"""The training set: checked frames, and the targets of the model for each."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ALWAYS = -1
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """Checked frames with what the model must explain of each."""
+    """Checked frames with the targets of the model for each."""
 
     frames: tuple[LabelledFrame, ...]
     targets: tuple[Targets, ...]
@@ -158,7 +158,7 @@ def training_hash(frames: Sequence[LabelledFrame]) -> str:
 def describe_training(
     data: TrainingSet, basis: SparseBasis, levels: Levels, calibration: Calibration, n_folds: int
 ) -> dict[str, Any]:
-    """JSON-ready account of the training set, the levels and the held-out errors."""
+    """JSON-ready description of the training set, the levels and the held-out errors."""
     return {
         "n_frames": len(data.frames),
         "n_atoms": int(sum(f.n_atoms for f in data.frames)),
@@ -182,7 +182,7 @@ def config_types(data: TrainingSet) -> dict[str, int]:
 
 
 def updated_description(metadata: dict[str, Any], added: TrainingSet) -> dict[str, Any]:
-    """The account of a training set to which frames were added; its hash is that of the old hash and the new frames."""
+    """Description of a training set to which frames were added, with a hash of the old hash and the new frames."""
     changed = dict(metadata)
     changed["n_frames"] += len(added.frames)
     changed["n_atoms"] += int(sum(f.n_atoms for f in added.frames))

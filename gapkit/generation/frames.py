@@ -1,4 +1,4 @@
-"""What all generators share: a clean copy of a structure, its names, and checks of their numbers."""
+"""Helpers of all generators: a clean copy of a structure, its names, and checks of numbers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every kernel shares: call, diagonal, gradient, written once."""
+"""Base class of every kernel: call, diagonal and gradient, written once."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Kernel:
 
     @property
     def centred(self) -> bool:
-        """True where ``t = -|x - x'|^2 / 2``; False where ``t = x . x'``."""
+        """Whether the kernel depends on ``t = -|x - x'|^2 / 2`` and not on ``t = x . x'``."""
         raise NotImplementedError  # abstract
 
     def scale(self, X: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The model card: what a potential was made of, how it was set, how well it does, and where it holds."""
+"""The model card: training data, settings, errors and domain of a potential."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ def _report_rows(report: Report) -> tuple[tuple[str, ...], ...]:
 
 
 def model_card(gap: GAP, report: Report | None = None, form: str = "markdown") -> str:
-    """The card as text.
+    """Text of the model card, in Markdown or HTML.
 
     Parameters
     ----------

@@ -70,7 +70,7 @@ def frame_groups(frames: Sequence[Atoms], groups: str | Sequence[Any]) -> list[s
 
 
 def group_splits(labels: Sequence[str | None], n_splits: int | None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Indices to fit to and to judge on: whole groups, each held out once; frames labelled None are always fitted to.
+    """Indices to fit to and to test on: whole groups, each held out once; frames labelled None are always fitted to.
 
     ``n_splits`` None: one group at a time.
 
@@ -99,7 +99,7 @@ def cross_validate(
     uncertainty: bool = False,
     callback: Callable[[int, Report], None] | None = None,
 ) -> CrossValidation:
-    """Fit clones of ``gap`` with whole groups of frames held out, and judge each on what it has not seen.
+    """Fit clones of ``gap`` with whole groups of frames held out, and test each on the frames that it has not seen.
 
     By config_type this asks how the model extrapolates, by trajectory how it does on like frames that are not
     near-copies of those it was fitted to.

@@ -1,4 +1,4 @@
-"""How far the predictions of a fit move when nothing but last digits of its input does."""
+"""Changes of the predictions of a fit when only last digits of its input change."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def last_digits(
     """Fit again to frames with other last digits, and compare predictions; the model keeps the result for its card.
 
     A fit with many free choices can amplify rounding: which sparse points are taken, where a search for levels ends.
-    What moves by this is no property of the data, and no error bar holds it.
+    Such movements are no property of the data, and no error bar contains them.
 
     Parameters
     ----------

@@ -18,7 +18,7 @@ from gapkit.models.levels import held_out_statistics
 
 @dataclass(frozen=True)
 class LearningCurve:
-    """Errors against a size.
+    """Errors against a size: training frames or sparse points.
 
     Attributes
     ----------
@@ -30,7 +30,7 @@ class LearningCurve:
     force : (k,)
         Mean absolute error (eV/A), or root mean square error.
     abscissa : str
-        What ``size`` counts.
+        Name of the quantity that ``size`` counts.
     """
 
     size: np.ndarray
@@ -85,7 +85,7 @@ def learning_curve(
     strata: str = "config_type",
     callback: Callable[[int], None] | None = None,
 ) -> LearningCurve:
-    """Fit clones of ``gap`` to more and more frames and judge all on the same others.
+    """Fit clones of ``gap`` to more and more frames, and test all on the same others.
 
     Parameters
     ----------

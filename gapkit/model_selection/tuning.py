@@ -53,13 +53,13 @@ class Candidate:
 
     @property
     def key(self) -> str:
-        """A short name by content."""
+        """Short name of the candidate, made from its settings."""
         return hashlib.sha256(json.dumps(self.terms, sort_keys=True, default=dict).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One candidate judged in one round.
+    """Result of one candidate in one round.
 
     Attributes
     ----------
@@ -81,13 +81,13 @@ class Trial:
 
 @dataclass
 class Tuning:
-    """What a search found; prints as a table.
+    """Result of a search over settings; prints as a table.
 
     Attributes
     ----------
     trials : list of Trial
     best : Candidate
-        Of the last round that was finished, the one of least score.
+        Candidate of the least score in the last finished round.
     complete : bool
         Whether all rounds fitted into the budget.
     """

@@ -80,7 +80,10 @@ class SparseBasis:
         jitter: float = POTENTIAL_JITTER,
         directions: Mapping[tuple[int, Channel], np.ndarray] | None = None,
     ) -> SparseBasis:
-        """From (term, descriptor, kernel, channel, features of the sparse points (m, f)) each; least ``jitter``.
+        """Basis of sparse blocks, one for each entry of ``chosen``.
+
+        An entry is (term, descriptor, kernel, channel, features of the sparse points (m, f)). ``jitter`` is the least
+        that is added to the diagonal of a block's kernel matrix.
 
         ``directions`` (d, f) by term and channel: orthonormal rows to project on, for dot-product kernels.
         """
@@ -95,7 +98,7 @@ class SparseBasis:
 
     @classmethod
     def of_blocks(cls, blocks: Iterable[SparseBlock], n_terms: int) -> SparseBasis:
-        """From blocks whose columns are numbered anew, each block's after those of the one before."""
+        """Basis of the given blocks, with their columns numbered one block after the other."""
         numbered, begin = [], 0
         for block in blocks:
             numbered.append(replace(block, columns=slice(begin, begin + len(block.points))))

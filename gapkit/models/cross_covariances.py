@@ -64,7 +64,7 @@ def extended_basis(basis: SparseBasis, structures: Sequence[Structure], most: in
 
 
 def added_columns(old: SparseBasis, new: SparseBasis) -> np.ndarray:
-    """Which columns (m,) of an extended basis ``new`` are not those of ``old``: booleans."""
+    """Booleans (m,) of the columns that an extended basis ``new`` has beyond those of ``old``."""
     fresh = np.zeros(new.n_columns, dtype=bool)
     for a, b in zip(old.blocks, new.blocks, strict=True):
         fresh[b.columns.start + len(a.points) : b.columns.stop] = True

@@ -37,7 +37,7 @@ from gapkit.models.triangles import Triangles
 
 @dataclass(frozen=True)
 class RowSums:
-    """What the density needs of the rows of one noise group.
+    """Sums over the rows of one noise group, as the log evidence needs them.
 
     Attributes
     ----------
@@ -127,7 +127,7 @@ def negative_log_density(
 class Evidence(LevelObjective):
     """-log p(y) per label: the collapsed log marginal likelihood with the trace correction.
 
-    What is left after a fit is misfit of the model, correlated within a frame, while this density takes all noise to
+    Errors left after a fit are misfit of the model, correlated within a frame, while this density takes all noise to
     be independent; it then trades energies (one label a frame) for forces. A diagnostic more than a default.
     """
 
@@ -143,7 +143,7 @@ class Evidence(LevelObjective):
         return sum(part.n_rows for part in self._sums.values())
 
     def evaluate(self, levels: Levels) -> tuple[float, dict[str, float], np.ndarray]:
-        """Value and slopes, per label."""
+        """Value per label of the negative log evidence, and its slopes by the logarithms of the levels."""
         value, noise, signal = negative_log_density(self._sums, levels, self.column_terms)
         n = self.n_labels
         return value / n, {g: v / n for g, v in noise.items()}, signal / n
@@ -161,7 +161,7 @@ class HeldOutDensity(LevelObjective):
         self._others = {f: row_sums(self.triangles, leave_out=f) for f in self.triangles.folds}
 
     def evaluate(self, levels: Levels) -> tuple[float, dict[str, float], np.ndarray]:
-        """Value and slopes, per held-out label."""
+        """Value per held-out label of the negative log density, and its slopes by the logarithms of the levels."""
         value, noise, signal = negative_log_density(self._sums, levels, self.column_terms)
         folds = len(self._others)
         value, signal = folds * value, folds * signal

@@ -53,7 +53,7 @@ def solve_exact(
     y, noise_variance, folds : (n,)
         The labels of a fold must follow each other.
     every_fold
-        Of more labels than this (default: ``EVERY_FOLD``) only those of the last fold get errors.
+        Number of labels (default: ``EVERY_FOLD``) beyond which only those of the last fold get errors.
 
     Raises
     ------
@@ -107,7 +107,7 @@ def held_out_objective(errors: np.ndarray, y: np.ndarray, kinds: np.ndarray) -> 
 
 
 def minimum_downwards(value: Callable[[float], float], lowest: float, step: float) -> float:
-    """Where ``value`` is least between zero and ``lowest``, by steps downwards from zero until it rises.
+    """Minimiser of ``value`` between zero and ``lowest``, found by steps downwards from zero until it rises.
 
     The answer is the vertex of the parabola through the least value and its neighbours. It moves with the values, and
     does not jump where two of them tie.

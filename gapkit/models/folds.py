@@ -13,7 +13,7 @@ EQUAL = 1e-6
 def cluster_folds(
     fingerprints: np.ndarray, strata: Sequence[str], trajectories: Sequence[str | None], n_folds: int
 ) -> np.ndarray:
-    """Fold of each frame, from what the frames are, not from their order.
+    """Fold of each frame, from the content of the frames and not from their order.
 
     Frames that name a trajectory stay together. The others are cut, within their stratum (config_type and
     composition), into leaves of similar frames by repeated bisection along the principal direction of their

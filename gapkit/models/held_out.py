@@ -71,7 +71,7 @@ class EnergyRows:
 
 @dataclass(frozen=True)
 class Others:
-    """What the rows outside one fold say, by group: A^T A, packed (groups, length), and A^T y (groups, m)."""
+    """Normal equations of the rows outside one fold, by group: A^T A, packed (groups, length); A^T y (groups, m)."""
 
     grams: np.ndarray
     products: np.ndarray
@@ -137,7 +137,10 @@ class HeldOutError(LevelObjective):
         return others
 
     def evaluate(self, levels: Levels) -> tuple[float, dict[str, float], np.ndarray]:
-        """Value and slopes. Folds are shared among threads, so that their number changes nothing."""
+        """Value of the objective, and its slopes by the logarithms of the levels.
+
+        Folds are shared among threads; the number of threads does not change the result.
+        """
         inverse_signal2 = levels.signal[self.column_terms] ** -2.0
         folds = self.triangles.folds
         solved = map_blocks(lambda fold: self._solved(fold, levels, inverse_signal2), folds, self.n_threads)

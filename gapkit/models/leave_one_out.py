@@ -119,7 +119,7 @@ class LeaveOneOut(LevelObjective):
             self._total[group] = self._total[group] + G if group in self._total else G
 
     def evaluate(self, levels: Levels) -> tuple[float, dict[str, float], np.ndarray]:
-        """Value and slopes."""
+        """Value of the objective, and its slopes by the logarithms of the levels."""
         assert self.rows is not None
         there = {kind_of(g) for parts in self.rows.frames.values() for _, _, g, _ in parts}
         kinds = there & {"energy", "forces"} or there

@@ -1,4 +1,4 @@
-"""Noise and signal levels, what an objective of them is, and held-out statistics from triangles alone."""
+"""Levels (hyperparameters: noise and signal standard deviations), their objectives, and held-out statistics."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def kind_of(group: str) -> str:
 
 @dataclass(frozen=True)
 class Levels:
-    """Noise and signal standard deviations.
+    """Levels of a model: noise and signal standard deviations.
 
     Attributes
     ----------
@@ -51,7 +51,7 @@ class LevelObjective:
     Parameters
     ----------
     triangles, column_terms
-        What is known of the rows, and the term of each column.
+        Triangles of the rows, and the term of each column.
     start
         Levels to start from; those not in ``free_noise`` and ``free_signal`` stay.
     free_noise, free_signal
@@ -139,7 +139,7 @@ class HeldOutStatistics:
 
 
 def fold_posteriors(triangles: Triangles, column_terms: np.ndarray, levels: Levels) -> Iterator[tuple[int, Posterior]]:
-    """Each fold and the posterior of all rows but its own; from triangles alone."""
+    """Pairs of a fold and the posterior of all rows but its own, from triangles alone."""
     weighted: dict[tuple[str, int], np.ndarray] = {}
     for (group, fold), G in triangles.each_gram():
         # of a model of thousands of columns, Gram matrices of every group would not fit: one for each fold
@@ -162,8 +162,7 @@ class HeldOutSums:
         self._sums: dict[str, np.ndarray] = {}
 
     def add(self, triangles: Triangles, fold: int, posterior: Posterior, mean: Posterior | None = None) -> None:
-        """Add the rows of a fold, judged by the ``posterior`` of the others; errors are those of another posterior
-        ``mean`` where that is given."""
+        """Add the rows of a fold under the ``posterior`` of the others, with errors of ``mean`` where it is given."""
         for (group, f), triangle in triangles.items.items():
             if f == fold:
                 error = (mean or posterior).squared_error(triangle)
@@ -176,7 +175,7 @@ class HeldOutSums:
 
 
 def held_out_statistics(triangles: Triangles, column_terms: np.ndarray, levels: Levels) -> dict[str, HeldOutStatistics]:
-    """Per noise group, over all folds, each judged by the posterior of the others; from triangles alone."""
+    """Held-out statistics of each noise group over all folds, each under the posterior of the others."""
     sums = HeldOutSums()
     for fold, posterior in fold_posteriors(triangles, column_terms, levels):
         sums.add(triangles, fold, posterior)

@@ -1,4 +1,4 @@
-"""From labels and covariances to rows of the least-squares problem."""
+"""Rows of the least-squares problem, from labels and covariances."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FIXED = 1e-10
 
 @dataclass(frozen=True)
 class Targets:
-    """What the sparse Gaussian process must explain of one frame: labels less reference energies and baseline.
+    """Targets of the sparse Gaussian process for one frame: labels less reference energies and baseline.
 
     Attributes
     ----------
@@ -57,7 +57,7 @@ class Targets:
 
     @property
     def force_labels(self) -> np.ndarray:
-        """Which force components (3n,) are labels, of a frame with forces."""
+        """Booleans (3n,) of the force components that are labels, of a frame with forces."""
         return np.ones(3 * self.n_atoms, dtype=bool) if self.held is None else ~self.held.ravel()
 
     @property
@@ -82,7 +82,7 @@ class Observations:
 
 
 def informative(prior: np.ndarray) -> np.ndarray:
-    """Which derivatives (n,) tell anything of the function, by their prior variances (n, terms) under unit kernels.
+    """Booleans (n,) of the derivatives that depend on the function, by their prior variances (n, terms).
 
     A force that vanishes by symmetry does so for every function: its row is zero, so that the label is predicted
     without error before anything is learned, and says nothing of noise or error bars. Variances are per A^2 (forces) or
@@ -92,7 +92,7 @@ def informative(prior: np.ndarray) -> np.ndarray:
 
 
 def group_name(kind: str, config_type: str | None, own_groups: Iterable[str]) -> str:
-    """``kind``, or ``kind:config_type`` where that config_type has noise levels of its own.
+    """Name of a noise group: ``kind``, or ``kind:config_type`` where that config_type has levels of its own.
 
     ``own_groups`` names config_types (all kinds of label) or single groups such as ``virial:liquid``.
     """

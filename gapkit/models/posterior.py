@@ -1,4 +1,4 @@
-r"""The posterior of the whitened weights, and what follows from it for any linear functional.
+r"""The posterior of the whitened weights, and the predictions of linear functionals that follow from it.
 
 With rows a (whitened, unit kernels), signal standard deviations delta per column and noise sigma per group,
 :math:`w \sim N(0, 1)` and :math:`y = a \delta w + \sigma \epsilon`. Stacking :math:`R_g \delta / \sigma_g` over the
@@ -65,7 +65,7 @@ class Posterior:
         leave_out: int | None = None,
         progress: Callable[[list], Iterable] = iter,
     ) -> Posterior:
-        """From all triangles but those of fold ``leave_out``, by QR; ``progress`` wraps the list of them."""
+        """Posterior by QR of all triangles except those of fold ``leave_out``; ``progress`` wraps their list."""
         signal = np.asarray(signal, dtype=float)
         column_signal = signal[column_terms]
         m = triangles.n_columns
@@ -100,7 +100,10 @@ class Posterior:
         column_terms: np.ndarray,
         leave_out: int | None = None,
     ) -> Posterior:
-        """The same from Gram matrices R^T R, by Cholesky: far cheaper, half the digits; for search and statistics."""
+        """Posterior by Cholesky factorisation of Gram matrices R^T R.
+
+        This is far cheaper than :meth:`solve` and keeps half the digits: enough for the search and for statistics.
+        """
         signal = np.asarray(signal, dtype=float)
         column_signal = signal[column_terms]
         m = len(column_signal)
@@ -133,7 +136,7 @@ class Posterior:
         return A @ self.weights
 
     def explained(self, A: np.ndarray) -> np.ndarray:
-        """Per term, the prior variance that the sparse points explain, ``|a_t|^2`` of the unit kernel: (n, terms)."""
+        """Prior variances (n, terms) that the sparse points explain, ``|a_t|^2`` of the unit kernel of each term."""
         out = np.zeros((len(A), len(self.signal)))
         for t in range(len(self.signal)):
             part = A[:, self.column_terms == t]
@@ -187,7 +190,7 @@ class Posterior:
         Returns
         -------
         residual, weights : (n, n)
-            Of the Nystrom residual, with :meth:`residual` on its diagonal, and of the weights.
+            Covariances of the Nystrom residual, with :meth:`residual` on its diagonal, and of the weights.
 
         Raises
         ------

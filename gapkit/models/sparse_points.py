@@ -77,7 +77,7 @@ def _first_of_equals(variance: np.ndarray) -> int:
 
 
 def _pivoted_whole(X: np.ndarray, kernel: Kernel, n: int, tolerance: float) -> tuple[np.ndarray, np.ndarray]:
-    """The same from the whole kernel matrix by LAPACK (pstrf, blocked): far faster where ``n`` is near c."""
+    """Pivots and residual variances from the whole kernel matrix, by LAPACK (pstrf): faster where ``n`` is near c."""
     K = kernel(X)
     diagonal = K.diagonal().copy()
     first = _first_of_equals(diagonal)

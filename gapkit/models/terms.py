@@ -87,11 +87,11 @@ class Term:
             raise SettingsError(f"projection must be 'auto', None or a number of directions, not {self.projection!r}")
 
     def with_descriptor(self, descriptor: Descriptor) -> Term:
-        """The same term with another descriptor."""
+        """Copy of the term with another descriptor."""
         return replace(self, descriptor=descriptor)
 
     def settings(self) -> dict[str, Any]:
-        """JSON-ready description; :func:`term_from_settings` makes the term again."""
+        """JSON-ready description of the term; :func:`term_from_settings` makes the term again."""
         settings = self.descriptor.settings()
         if isinstance(self.kernel, DotProduct):
             settings["zeta"] = self.kernel.zeta

@@ -68,7 +68,7 @@ def fold_in(triangle: np.ndarray, rows: np.ndarray, triangular: bool = False) ->
 
 @dataclass
 class Triangle:
-    """What is kept of all rows of one key.
+    """Reduced form of all rows of one key (noise group and fold).
 
     Attributes
     ----------
@@ -159,7 +159,7 @@ class Triangles:
             triangle.reduce()
 
     def merge(self, other: Triangles) -> Triangles:
-        """All rows of both: a new object; equal to one made from all rows, to rounding."""
+        """Triangles of the rows of both, as a new object; equal, but for rounding, to one made from all rows."""
         merged = Triangles(self.n_columns, self.n_terms)
         for part in (self, other):
             for key, t in part.items.items():
@@ -200,7 +200,7 @@ class Triangles:
         return tuple(sorted({f for _, f in self.items if f >= 0}))
 
     def count(self, group: str) -> int:
-        """Rows of a group."""
+        """Number of rows of a group."""
         return sum(t.n_rows for (g, _), t in self.items.items() if g == group)
 
     def select(self, columns: np.ndarray) -> Triangles:

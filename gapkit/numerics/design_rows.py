@@ -58,7 +58,7 @@ def add_rows(x, weight, start, target, J, dweight, sparse, function, parameter, 
     x, J : (e, f), (c, f)
         Features and their derivatives, scaled by the kernel.
     weight, start, target, dweight
-        As in ``gapkit.descriptors.EnvironmentBatch``.
+        Arrays as in ``gapkit.descriptors.EnvironmentBatch``.
     sparse : (m, f)
         Scaled features of the sparse points.
     rows : (1 + targets, m)

@@ -20,7 +20,7 @@ EXPONENTIAL = 1  # phi(t) = exp(t), squared-distance geometry (parameter unused)
 
 @njit(cache=True, nogil=True, inline="always")
 def value(function, parameter, t):
-    """phi(t)."""
+    """Scalar function of a kernel, phi(t)."""
     if function == EXPONENTIAL:
         return math.exp(t)
     return t**parameter
@@ -28,7 +28,7 @@ def value(function, parameter, t):
 
 @njit(cache=True, nogil=True, inline="always")
 def slope(function, parameter, t):
-    """phi'(t)."""
+    """Slope phi'(t) of the scalar function of a kernel."""
     if function == EXPONENTIAL:
         return math.exp(t)
     return parameter * t ** (parameter - 1)
@@ -36,7 +36,7 @@ def slope(function, parameter, t):
 
 @njit(cache=True, nogil=True, inline="always")
 def curvature(function, parameter, t):
-    """phi''(t)."""
+    """Curvature phi''(t) of the scalar function of a kernel."""
     if function == EXPONENTIAL:
         return math.exp(t)
     if parameter == 1:

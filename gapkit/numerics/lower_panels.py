@@ -55,7 +55,7 @@ class LowerPanels:
     def add(self, row: int, column: int, block: np.ndarray) -> None:
         """Add ``block`` (r, c), whose first entry is at ``row`` and ``column``, with ``row`` no less than ``column``.
 
-        Of a block on the diagonal the part above it may be given: it has no meaning.
+        The part of a block above the diagonal may be given; it has no meaning.
         """
         last = column + block.shape[1]
         for begin, panel in self.panels:

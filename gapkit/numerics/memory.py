@@ -22,7 +22,7 @@ class MemoryLimit:
     size : float
         Bytes.
     source : str
-        What bounds it, for a message.
+        Name of the bound, for a message.
     """
 
     size: float

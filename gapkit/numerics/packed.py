@@ -29,7 +29,7 @@ def pack(matrix: np.ndarray) -> np.ndarray:
 
 
 def diagonal(n: int) -> np.ndarray:
-    """Where the diagonal of a packed matrix (n, n) stands: (n,) int."""
+    """Indices (n,) of the diagonal of a packed matrix (n, n)."""
     return np.argsort(-pack(np.diag(np.arange(n, 0.0, -1.0))), kind="stable")[:n]
 
 

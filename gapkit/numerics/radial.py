@@ -122,7 +122,7 @@ def interpolate(table, inverse_spacing, n_series, r, f, df, offset):
 
 @njit(cache=True, nogil=True)
 def interpolate_values(table, inverse_spacing, n_series, r, f, offset):
-    """As :func:`interpolate`, without the derivatives."""
+    """Interpolate all series at the distance ``r`` (see :func:`interpolate`), without derivatives."""
     position = r * inverse_spacing
     row = 16 * n_series
     k = int(position)

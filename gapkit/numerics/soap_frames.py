@@ -128,7 +128,7 @@ def _sum_over_points(u, columns, coefficients, spread, energy, slope, t, k, h):
 
 @njit(cache=True, nogil=True)
 def _kernel_products(u, columns, coefficients, spread, t, k, h):
-    """What :func:`_sum_over_points` adds to ``h``, by itself."""
+    """Add the part of :func:`_sum_over_points` that goes to ``h``."""
     mean, offsets, products, _, power = coefficients
     m, d = offsets.shape
     points = offsets.reshape(-1)
@@ -402,7 +402,7 @@ def jacobians(atoms, pairs, basis, blocks, scale, n_atoms, x, start_of, target, 
 
 @njit(cache=True, nogil=True)
 def scatter_pair_gradients(atoms, first, j, vectors, g, gradient, strain):
-    """From dE_i/dr_ij of ``atoms`` to dE/dr (n, 3) and each environment's dE_i/d(strain) (n, 6 or 9)."""
+    """Add dE_i/dr_ij of ``atoms`` to dE/dr (n, 3) and to each environment's dE_i/d(strain) (n, 6 or 9)."""
     for i in atoms:
         for p in range(first[i], first[i + 1]):
             other = j[p]

@@ -31,7 +31,7 @@ def _mark_worker() -> None:
 
 @contextmanager
 def limited_threads(n_jobs: int | None) -> Iterator[None]:
-    """What ``thread_count(None)`` answers inside: ``n_jobs``, or what it would have answered if that is None."""
+    """Context in which ``thread_count(None)`` is ``n_jobs``; a ``n_jobs`` of None changes nothing."""
     token = _limit.set(n_jobs if n_jobs is not None else _limit.get())
     try:
         yield
@@ -46,7 +46,7 @@ def _pool(n_threads: int, process: int) -> ThreadPoolExecutor:
 
 
 def thread_count(n_jobs: int | None = None) -> int:
-    """Threads to use: ``n_jobs`` if given (-1 = all cores), else what the environment allows."""
+    """Number of threads to use: ``n_jobs`` if given (-1 = all cores), else as many as the environment allows."""
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     n_jobs = n_jobs if n_jobs is not None else _limit.get()
     if n_jobs is None:

@@ -1,4 +1,4 @@
-r"""Baselines: what is subtracted from the labels before the fit and added after it.
+r"""Baselines: calculators whose labels are subtracted before the fit and added to predictions.
 
 Any ASE calculator serves. :class:`ZBL` is the screened nuclear repulsion of Ziegler, Biersack and Littmark, The
 Stopping and Range of Ions in Solids (1985):
@@ -76,7 +76,7 @@ class ZBL(LockedCalculator):
         self.cutoff_width = float(cutoff_width)
 
     def settings(self) -> dict[str, Any]:
-        """JSON-ready description for model files."""
+        """JSON-ready description of the baseline, for model files."""
         return {"name": "zbl", "r_cut": self.r_cut, "cutoff_width": self.cutoff_width}
 
     def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes) -> None:
@@ -97,7 +97,7 @@ class ZBL(LockedCalculator):
             self.results["stress"] = sums.strain.sum(axis=0) / volume
 
     def add_prediction(self, structure: Structure, sums: Sums) -> None:
-        """Add the repulsion of the environments of a structure: what makes a baseline local.
+        """Add the repulsion of the environments of a structure; a baseline with this method is local.
 
         Each atom owns half of a pair's energy.
         """
@@ -130,7 +130,7 @@ def is_local(baseline: Any) -> bool:
 
 
 def baseline_calculator(baseline: Any) -> Calculator | None:
-    """None, ``"zbl"``, a table ``{"name": "zbl", "r_cut": ..., "cutoff_width": ...}`` or an ASE calculator."""
+    """Baseline of a setting: None, ``"zbl"``, ``{"name": "zbl", "r_cut": ..., ...}`` or an ASE calculator."""
     if isinstance(baseline, type):
         raise SettingsError(f"baseline must be a calculator, not the class {baseline.__name__}; write it with ()")
     if baseline is None or (hasattr(baseline, "get_potential_energy") and hasattr(baseline, "get_property")):

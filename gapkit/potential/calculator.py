@@ -80,7 +80,7 @@ class GAPCalculator(LockedCalculator):
         self.implemented_properties = [*type(self).implemented_properties, *_UNCERTAIN.get(self.uncertainty or "", ())]
 
     def fingerprint(self) -> dict[str, Any]:
-        """What tells this model's labels from those of another, for :func:`gapkit.fingerprints.described`."""
+        """Fingerprint of the model whose labels these are, for :func:`gapkit.fingerprints.described`."""
         return self.potential.fingerprint()
 
     def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes) -> None:

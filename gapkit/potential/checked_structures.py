@@ -36,7 +36,7 @@ class CheckedStructures:
         self._known[list(species)] = True
 
     def check(self, atoms: ase.Atoms, where: str) -> None:
-        """All that :meth:`of_frames` checks, at the cost of one short pair list."""
+        """Check a frame as :meth:`of_frames` does, at the cost of one short pair list."""
         check_contacts(atoms, where)
         self._check_species(atoms.numbers, where)
 

@@ -44,10 +44,11 @@ class Domain:
     Attributes
     ----------
     local_variance : float
-        Of a local energy (eV^2), calibrated, without noise; inf where it was not measured: no frame is out then.
+        Largest variance of a local energy (eV^2), calibrated, without noise; inf, under which no frame is
+        out, where it was not measured.
     energy_variance : float or None
-        Of a held-out frame's energy, per atom (eV^2), left in the weights or hidden by projections; None where whole
-        energies are not judged.
+        Largest variance of a held-out frame's energy, per atom (eV^2), left in the weights or hidden by projections;
+        None where whole energies are not judged.
     """
 
     local_variance: float = np.inf

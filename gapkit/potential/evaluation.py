@@ -97,7 +97,7 @@ class CentresEvaluation:
         xy, or nine, row by row of the sum over neighbours of -r_c dE/dr_d, which is symmetric up to rounding: a local
         energy does not change when its environment turns.
     local_variance : (k,) or None
-        As in :class:`Evaluation`.
+        Variances as in :class:`Evaluation`.
     """
 
     local_energy: np.ndarray

@@ -51,7 +51,7 @@ class JointEnergies:
         return np.sqrt(np.diagonal(self.covariance))
 
     def combination(self, coefficients: Sequence[float] | np.ndarray) -> Difference:
-        """sum_n c_n E_n with the standard deviation sqrt(c C c).
+        """Linear combination sum_n c_n E_n with its standard deviation sqrt(c C c) (eV).
 
         Examples
         --------
@@ -67,7 +67,7 @@ class JointEnergies:
         return Difference(float(c @ self.energy), float(np.sqrt(max(c @ self.covariance @ c, 0.0))))
 
     def difference(self, final: int, initial: int) -> Difference:
-        """E[final] - E[initial]."""
+        """Difference E[final] - E[initial] with its standard deviation (eV)."""
         c = np.zeros(len(self.energy))
         c[final] += 1.0
         c[initial] -= 1.0

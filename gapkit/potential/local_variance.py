@@ -69,7 +69,7 @@ class LocalForm:
 
 
 def supports(basis: SparseBasis) -> bool:
-    """Whether the model is one SOAP term with a dot-product kernel, and pair terms: what a form can be made for."""
+    """Whether a form can be made: for one SOAP term with a dot-product kernel, and pair terms."""
     soap = {b.term for b in basis.blocks if b.descriptor.carries_forms}
     others = [b for b in basis.blocks if b.term not in soap]
     return (
@@ -214,7 +214,7 @@ class PairTable:
         return cls(block, table, 1 / r[1], n_pad)
 
     def sums(self, structure: Structure) -> tuple[np.ndarray, np.ndarray]:
-        """Per atom, the sums over its pairs of the kernels (n, m) and of the square root of the residual (n,)."""
+        """Sums over the pairs of each atom: kernels (n, m), and square roots of the residual (n,)."""
         pairs = structure.pairs(self.block.descriptor.r_cut)
         low, high = self.block.channel
         out = np.zeros((structure.n_atoms, self.n_pad))
@@ -227,21 +227,21 @@ class PairTable:
 
 
 class LocalVariance:
-    """Latent variances of local energies, calibrated: what the passes that predict the mean need to add them.
+    """Calibrated latent variances of local energies, as the passes that predict the mean add them.
 
     Parameters
     ----------
     basis, alpha, signal, calibration
-        Of the fitted potential.
+        Fields of the fitted potential.
     predictors
         ``basis.predictors(alpha)``.
     forms
-        From :func:`choose_forms`.
+        Result of :func:`choose_forms`.
 
     Attributes
     ----------
     passes : list of (Descriptor, channel, predictor)
-        Those of ``predictors``, with forms: they take what the model explains from the variances of :meth:`begin`.
+        Passes of ``predictors`` with forms; they subtract the explained part from the variances of :meth:`begin`.
     """
 
     def __init__(
@@ -268,7 +268,7 @@ class LocalVariance:
             self.passes.append((descriptor, channel, predictor))
 
     def begin(self, structure: Structure) -> tuple[np.ndarray, np.ndarray]:
-        """Pair kernel sums (n, q) of the structure, and the variances (n,) without what the SOAP blocks explain."""
+        """Pair kernel sums (n, q) of the structure, and the variances (n,) before SOAP blocks subtract their part."""
         sums = [t.sums(structure) for t in self._tables]
         together = np.ascontiguousarray(np.hstack([s for s, _ in sums] or [np.zeros((structure.n_atoms, 0))]))
         variance = np.zeros(structure.n_atoms)

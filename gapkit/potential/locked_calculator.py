@@ -41,8 +41,8 @@ class OwnLock:
 class LockedCalculator(Calculator):
     """ASE calculator of which one thread at a time asks for a property, so that each gets that of its own frame.
 
-    Between two calls of one thread another may use the calculator. What is not asked for through ASE's methods, such as
-    ``results``, is that of the frame computed last.
+    Between two calls of one thread another may use the calculator. A result that is not asked for through ASE's
+    methods, such as ``results``, is that of the frame computed last.
     """
 
     def __init__(self, **kwargs: Any) -> None:

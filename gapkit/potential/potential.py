@@ -1,4 +1,4 @@
-"""The fitted potential: everything needed to predict, and nothing of how it was made."""
+"""The fitted potential: everything that a prediction needs."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ class Potential:
     extra: dict[int, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
 
     def fingerprint(self) -> dict[str, Any]:
-        """What tells this model's predictions from those of another, for :func:`gapkit.fingerprints.described`."""
+        """Fingerprint by which predictions of two models are told apart (:func:`gapkit.fingerprints.described`)."""
         return {"trained on": self.metadata.get("training_hash"), "weights": self.alpha, "e0": self.reference.values}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -136,7 +136,7 @@ class Potential:
         return LocalVariance(self.basis, self.alpha, signal, self.calibration, self._predictors, self.local_forms)
 
     def describe_passes(self) -> list[str]:
-        """How each SOAP channel is evaluated: directions, and whether sparse points are summed over."""
+        """Lines on the evaluation of each SOAP channel: directions, and whether sparse points are summed over."""
         lines = []
         for descriptor, channel, predictor in self._predictors:
             lines += descriptor.describe_predictor(channel, predictor)
@@ -150,7 +150,7 @@ class Potential:
         return bool(self.local_forms) and self._local_variance.serves(numbers)
 
     def check(self, atoms: ase.Atoms, where: str = "frame") -> None:
-        """All that :meth:`structure` checks, at the cost of one short pair list."""
+        """Check a frame as :meth:`structure` does, at the cost of one short pair list."""
         self._structures.check(atoms, where)
 
     @cached_property
@@ -333,7 +333,7 @@ class Potential:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Energies (R,) in eV and forces (R, n, 3) in eV/A of copies of ``atoms`` at ``positions`` (R, n, 3).
 
-        What :meth:`evaluate_many` gives for the copies as frames, without an object for each: for replicas, images of
+        Equal to :meth:`evaluate_many` of the copies as frames, without an object for each: for replicas, images of
         a band, displacements. ``lists``: a pair list for each copy, where lists are kept; else pairs are searched.
         Raises as :meth:`evaluate_many`; messages call the copies ``copy 0`` and so on.
         """

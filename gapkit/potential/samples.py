@@ -28,7 +28,7 @@ class SampledPotential:
     Attributes
     ----------
     potential
-        As the fitted one, with sampled weights; its error bars are those of the fitted one.
+        Fitted potential with sampled weights; the error bars are those of the fitted one.
     """
 
     potential: Potential
@@ -55,7 +55,7 @@ class Sampler:
     potential
         The fitted potential.
     basis
-        That of the potential, or one that also spans environments where the Nystrom residual is to be sampled.
+        Basis of the potential, or one that also spans environments where the Nystrom residual is to be sampled.
     kind
         Label kind whose calibration scales the samples: ``"energy"``, ``"forces"`` or ``"virial"``.
     scale
@@ -108,7 +108,7 @@ class Sampler:
         return weights
 
     def samples(self, n: int, rng: np.random.Generator) -> list[SampledPotential]:
-        """``n`` independent draws."""
+        """List of ``n`` potentials, drawn independently."""
         if n < 1:
             raise SettingsError(f"the number of samples must be at least 1, not {n}")
         fresh = added_columns(self.potential.basis, self.basis)
@@ -122,7 +122,7 @@ class Sampler:
         ]
 
     def variance(self, structure: Structure) -> tuple[np.ndarray, np.ndarray]:
-        """Variances of the energy and of its derivatives (rows,): what samples carry, and all that the model states."""
+        """Variances of the energy and of its derivatives (rows,): the part in samples, and the whole of the model."""
         scales = self.potential.calibration.of(self.kind)
         posterior = self.potential.posterior
         with limited_threads(self.potential.n_jobs), blas_threads(thread_count()):

@@ -1,4 +1,4 @@
-"""Predictive standard deviations of frames, from the posterior of the weights and a strategy for error bars."""
+"""Predictive standard deviations of frames, by the posterior of the weights and a strategy for error bars."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Spreads:
     Attributes
     ----------
     basis, posterior, errors, n_jobs, reference
-        Of the potential.
+        Fields of the potential.
     """
 
     basis: SparseBasis
@@ -107,7 +107,7 @@ class Spreads:
     ) -> Spread:
         """Standard deviations for one frame from the ``parts`` of its variances and those of its local energies.
 
-        Those of reference energies that nothing determines are in the energy's.
+        The energy's includes variances of reference energies that nothing determines.
         """
         n = len(atoms)
 

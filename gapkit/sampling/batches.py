@@ -1,4 +1,4 @@
-"""Energies and forces of many copies of one structure at once: what replicas, bands and Hessians ask for."""
+"""Energies and forces of many copies of one structure at once, for replicas, bands and Hessians."""
 
 from __future__ import annotations
 

@@ -94,15 +94,15 @@ def bootstrap_estimate(
     """Value of a statistic of one or more series, with its standard deviation over resampled series.
 
     All series of a run are resampled together, each run by itself, so that correlations between the series, and in
-    time within a block, stay. What a block cuts is lost, and standard deviations come out too small: that of the mean
-    of an autoregressive series (phi = 0.9) by 15 % with 50 independent samples, 11 % with 100, 5 % with 300. For
-    means, ratios and slopes the estimates of :mod:`gapkit.sampling.time_series` correct for that, and are faster.
+    time within a block, stay. Correlations across blocks are lost, and standard deviations come out too small: that of
+    the mean of an autoregressive series (phi = 0.9) by 15 % with 50 independent samples, 11 % with 100, 5 % with 300.
+    For means, ratios and slopes the estimates of :mod:`gapkit.sampling.time_series` correct for that, and are faster.
 
     Parameters
     ----------
     statistic
-        From arrays (N,), one for each series and all runs of a series one after the other, to a number, such as
-        ``numpy.mean``, ``numpy.var`` or ``lambda a, b: a.mean() / b.mean()``.
+        Function from arrays (N,), one for each series and all runs of a series one after the other, to a number, such
+        as ``numpy.mean``, ``numpy.var`` or ``lambda a, b: a.mean() / b.mean()``.
     series : (T,) or lists of (T_r,)
         Values in one run or several independent ones.
     block

@@ -1,4 +1,4 @@
-"""Molecular dynamics with progress and a record of what it conserves."""
+"""Molecular dynamics with progress and a record of conserved quantities."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FRICTION = 0.01
 
 @dataclass(frozen=True)
 class Trajectory:
-    """Record of a run.
+    """Record of a molecular-dynamics run.
 
     Attributes
     ----------

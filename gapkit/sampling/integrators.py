@@ -53,7 +53,7 @@ def velocity_verlet_step(
     inverse_masses
         Inverse masses in a shape that fits ``velocities``; zero: the coordinate is fixed.
     evaluate
-        From positions to energies and forces; called once.
+        Function from positions to energies and forces; called once.
     drift
         Motion between the kicks; another than free motion splits a harmonic part off, such as the springs of a ring
         polymer.
@@ -105,7 +105,7 @@ def baoab_step(
     noise
         Random velocities of the variance kT (1 - damping^2) / m, fresh in each step.
     positions, velocities, forces, dt, inverse_masses, evaluate, drift
-        As for :func:`velocity_verlet_step`; the drift is called twice, for half the step each.
+        Arguments of :func:`velocity_verlet_step`; the drift is called twice, for half the step each.
 
     Returns
     -------

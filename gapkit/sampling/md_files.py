@@ -1,4 +1,4 @@
-"""Files of a molecular dynamics run: a trajectory that grows with the run, and the state from which the run goes on."""
+"""Files of a molecular dynamics run: a trajectory that grows with the run, and the state from which a run continues."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Records of replicas on disk, and averages in constant memory: the length of a run does not change what it needs.
+"""Records of replicas on disk, and averages in memory that does not grow with the length of a run.
 
 A file of records begins with one line of JSON that describes them. Records of one size follow, one after the other, so
 that the file can be read while it grows, and cut to a number of records when a run is resumed.
@@ -277,9 +277,9 @@ class RunningAverages:
     ----------
     count : int
     time, time_square : float
-        Mean of the times, and sum of the squares of their deviations from it.
+        Mean of the times, and sum of the squares of their differences from it.
     mean, square, product : (s, R) array
-        Means; sums of squared deviations; sums of the products with deviations of the time.
+        Means; sums of squared differences from them; sums of their products with those of the time.
 
     Examples
     --------
@@ -299,7 +299,7 @@ class RunningAverages:
 
     @classmethod
     def empty(cls, series: int, replicas: int) -> RunningAverages:
-        """Averages of nothing."""
+        """Averages before the first sample."""
         return cls(0, 0.0, 0.0, *(np.zeros((series, replicas)) for _ in range(3)))
 
     def add(self, time: float, values: np.ndarray) -> None:
@@ -323,7 +323,7 @@ class RunningAverages:
         return self.product / self.time_square if self.time_square > 0 else np.zeros_like(self.product)
 
     def as_arrays(self) -> dict[str, np.ndarray]:
-        """State for a checkpoint."""
+        """Arrays of the state, for a checkpoint."""
         return {f"averages_{name}": np.asarray(value) for name, value in vars(self).items()}
 
     @classmethod

@@ -79,7 +79,7 @@ class SpringNetwork:
         self._factor = splu(matrix)
 
     def solve(self, gradient: np.ndarray) -> np.ndarray:
-        """``P^-1 g`` for g (3 m,)."""
+        """Solution ``P^-1 g`` for g (3 m,)."""
         return self._factor.solve(gradient)
 
 
@@ -91,7 +91,7 @@ class Relaxed:
     ----------
     positions : (n, 3) A
     energy : float, eV
-        Of the whole frame; only differences at the same rim mean something.
+        Energy of the whole frame; only differences at the same rim mean something.
     force : float, eV/A
         Derivative of the energy by the held opening; 0 without a constraint.
     evaluations : int

@@ -30,10 +30,10 @@ class ReplicaSettings(Settings):
     ensemble : str
         ``nve``: velocity Verlet; ``nvt``: Langevin dynamics, by the splitting BAOAB.
     temperature : float, K
-        Of the thermostat, and of velocities that are drawn.
+        Temperature of the thermostat, and of velocities that are drawn.
     timestep : float, fs
     friction : float, 1/fs
-        Of the thermostat.
+        Friction of the thermostat.
     steps : int
         Number of steps.
     draw_velocities : bool
@@ -105,7 +105,7 @@ class ReplicaState:
 
 
 class Motion:
-    """Replicas in motion: what stays the same during a run, and the random streams."""
+    """Replicas in motion: the constants of a run, and the random streams."""
 
     def __init__(self, starts: list[ase.Atoms], calculator: Any, settings: ReplicaSettings, fixed: Any) -> None:
         self.settings = settings
@@ -182,7 +182,7 @@ class Motion:
         return ReplicaState(number, *moved)
 
     def identity(self, recorded: bool) -> dict[str, Any]:
-        """What the trajectory depends on, apart from the calculator and the seed; arrays by their digests."""
+        """Settings and digests of the arrays that the trajectory depends on, without calculator and seed."""
         settings = {k: v for k, v in self.settings.as_dict().items() if k not in _FREE}
         arrays = {
             "atomic numbers": self.atoms.numbers,

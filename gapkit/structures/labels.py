@@ -1,4 +1,4 @@
-"""Frames with checked labels: where each label is found, what it means, what is refused.
+"""Frames with checked labels: the places of labels, their conventions, and the labels that are refused.
 
 Units: energies eV (of the whole frame), forces eV/A, stresses eV/A^3 (ASE: tension positive), virials eV with
 ``virial = -stress * volume``; six components are in ASE's Voigt order xx yy zz yz xz xy.
@@ -91,7 +91,7 @@ class LabelledFrame:
 
     @property
     def force_labels(self) -> np.ndarray:
-        """Which force components (3N,) are labels, of a frame with forces."""
+        """Booleans (3N,) of the force components that are labels, of a frame with forces."""
         return np.ones(3 * self.n_atoms, dtype=bool) if self.held is None else ~self.held.ravel()
 
     @property
@@ -276,9 +276,9 @@ def labelled_frames(
     Raises
     ------
     DataError
-        What is wrong, with the index of the frame: see the rules of :func:`check_structure`; NaN or infinity
-        or a wrong shape in a label; stress and virial that disagree; a stress other than zero in a frame
-        where it has no meaning (not periodic, or a cell without volume).
+        For labels that cannot be used, with the index of the frame: see the rules of :func:`check_structure`; NaN or
+        infinity or a wrong shape in a label; stress and virial that disagree; a stress other than zero in a frame where
+        it has no meaning (not periodic, or a cell without volume).
 
     Examples
     --------
@@ -324,7 +324,7 @@ def labelled_frames(
 
 
 def atoms_list(frames: Any, may_be_empty: bool = False) -> list[Atoms]:
-    """``frames`` as a list of ``ase.Atoms`` (a single one: of that), or an error that says what came instead."""
+    """Frames as a list of ``ase.Atoms``, also for a single one; an error names the type of anything else."""
     if isinstance(frames, Atoms):
         return [frames]
     if isinstance(frames, (str, bytes, dict)) or not isinstance(frames, Iterable):

@@ -81,7 +81,7 @@ class Neighbours:
 
     @classmethod
     def of_pairs(cls, n_atoms: int, r_cut: float, i: np.ndarray, j: np.ndarray, vectors: np.ndarray) -> Neighbours:
-        """From pairs in any order, such as an engine's list: each stands twice where both ends are centres.
+        """Pair list from pairs in any order, such as an engine's; a pair of two centres stands in it twice.
 
         Parameters
         ----------
@@ -92,7 +92,7 @@ class Neighbours:
         i, j : (p,)
             Central atoms and neighbours.
         vectors : (p, 3)
-            From i to j (A).
+            Vectors from i to j (A).
 
         Raises
         ------
@@ -200,7 +200,7 @@ class FrameArrays(NamedTuple):
         )
 
     def frame(self, f: int) -> ase.Atoms:
-        """Frame ``f`` alone."""
+        """Arrays of frame ``f`` alone."""
         own = slice(self.begin[f], self.begin[f + 1])
         return ase.Atoms(self.numbers[own], self.positions[own], cell=self.cells[f], pbc=self.pbc[f])
 

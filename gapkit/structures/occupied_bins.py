@@ -65,7 +65,7 @@ def search(
     positions : (n, 3)
         Positions (A), finite and below :data:`FARTHEST`.
     axes, periodic
-        From :func:`axes`.
+        Results of :func:`axes`.
 
     Returns
     -------
@@ -74,7 +74,7 @@ def search(
     i, j : (p,)
         Central atoms and neighbours.
     vectors : (p, 3)
-        From i to j (A); the two vectors of a pair differ in nothing but their signs.
+        Vectors from i to j (A); the two vectors of a pair differ in nothing but their signs.
     distances : (p,)
         Lengths of the vectors (A).
 
@@ -104,13 +104,13 @@ def search(
 
 
 def filled(fill: Callable[..., int], n: int, likely: int, n_threads: int) -> tuple[np.ndarray, ...]:
-    """What :func:`search` returns, from parts of the ``n`` atoms on threads, with as much room as their pairs need.
+    """Arrays of :func:`search`, filled for parts of the ``n`` atoms on threads, with the room that their pairs need.
 
     Parameters
     ----------
     fill
-        From the first atom of a part, and arrays to be filled (pairs of each atom, i, j, vectors, distances), to the
-        number of pairs; negative where the room is too small.
+        Function from the first atom of a part, and arrays to be filled (pairs of each atom, i, j, vectors, distances),
+        to the number of pairs; negative where the room is too small.
     likely
         Pairs per atom that room is made for at first.
     """

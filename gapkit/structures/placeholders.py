@@ -1,4 +1,4 @@
-"""Zeros that stand for no force: what programs write that computed none, or held an atom without saying so."""
+"""Zeros that stand for no force, from programs that computed none or held an atom without saying so."""
 
 from __future__ import annotations
 

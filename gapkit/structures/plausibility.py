@@ -1,4 +1,4 @@
-"""What a frame must satisfy before pair lists are made of it: sizes that a pair search can work with."""
+"""Checks of a frame before pair lists are made of it: sizes that a pair search can work with."""
 
 from __future__ import annotations
 

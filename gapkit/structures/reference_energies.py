@@ -1,4 +1,4 @@
-r"""Reference energies: what each atom contributes to the energy before anything is learned.
+r"""Reference energies: the contribution of each atom to the energy before anything is learned.
 
 Least squares on compositions leaves two things open. A combination of species that no composition tells apart (both of
 a compound of fixed composition) may have any value. And an atom without neighbours has the energy e0, which bonded
@@ -58,7 +58,7 @@ class ReferenceEnergies:
     source
         Atomic number to where the value is from, in words.
     open_combinations
-        What the compositions of the frames do not determine.
+        Combinations of reference energies that the compositions of the frames do not determine.
     alone
         Atomic number to the standard deviation (eV) of the energy of an atom without neighbours, of species for which
         no isolated atom was seen.
@@ -105,7 +105,7 @@ class ReferenceEnergies:
         return std * self.loneliness(structure) if self.alone else std
 
     def sampled(self, rng: np.random.Generator) -> ReferenceEnergies:
-        """Reference energies drawn from the prior of what is open; atoms with few neighbours count as bonded."""
+        """Reference energies with open combinations drawn from their prior; atoms with few neighbours count as bonded."""
         values = dict(self.values)
         for c in self.open_combinations:
             drawn = c.std * rng.normal()

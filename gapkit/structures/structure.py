@@ -43,7 +43,7 @@ class Structure:
 
     @classmethod
     def of_pairs(cls, numbers: np.ndarray, pairs: Neighbours, centres: np.ndarray | None = None) -> Structure:
-        """From atomic numbers (n,) and a pair list, which for given ``centres`` holds the pairs of these alone."""
+        """Structure of atomic numbers (n,) and a pair list; with ``centres``, the list holds only their pairs."""
         structure = cls.__new__(cls)
         structure._set(numbers, pairs, centres)
         return structure
@@ -70,7 +70,7 @@ class Structure:
         return np.arange(self.n_atoms) if self._centres is None else self._centres
 
     def centres_of(self, number: int, atoms: np.ndarray | None = None) -> np.ndarray:
-        """Those of ``atoms`` (default: the centres) that have this atomic number."""
+        """Atoms of this atomic number among ``atoms`` (default: the centres)."""
         if atoms is not None:
             atoms = np.asarray(atoms)
             return atoms[self.numbers[atoms] == number]

@@ -1,4 +1,4 @@
-"""What looks wrong with the labels of a set of frames before any fit: said in warnings, never in silence.
+"""Suspicions about the labels of a set of frames before any fit; each becomes a warning.
 
 Each check returns a :class:`Problem` or None. :func:`warn_of_labels` gives them as warnings.
 """
@@ -56,7 +56,7 @@ def warn_of_labels(frames: Sequence[Atoms], labelled: Sequence[LabelledFrame], n
 def suspicions(
     frames: Sequence[Atoms], labelled: Sequence[LabelledFrame], named: Sequence[str | None] = ()
 ) -> list[Problem]:
-    """What looks wrong with labels: not read, placeholders, of several levels of theory or units, beyond all measure.
+    """Suspicions about labels: not read, placeholders, of several levels of theory or units, implausibly large.
 
     Parameters
     ----------
@@ -187,7 +187,7 @@ def mixed_units(labelled: Sequence[LabelledFrame]) -> Problem | None:
 
 
 def sizes(labelled: Sequence[LabelledFrame]) -> Problem | None:
-    """Forces or energies per atom beyond what electrons do."""
+    """Suspicions about forces or energies per atom that are larger than any bond gives."""
     found = []
     for frame in labelled:
         force = 0.0 if frame.forces is None else float(np.abs(frame.forces).max())

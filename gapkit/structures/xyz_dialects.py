@@ -34,7 +34,7 @@ def is_xyz(path: Path) -> bool:
 
 
 def mended(path: Path) -> tuple[Any, str | None, Masses]:
-    """What ASE is to read, the format where that is no path, and masses of isotopes by frame and atom."""
+    """Input for ASE's reader, its format where that is no path, and masses of isotopes by frame and atom."""
     if not is_xyz(path):
         return path, None, {}
     with open_with_compression(str(path), "rb") as file:

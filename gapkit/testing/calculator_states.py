@@ -1,4 +1,4 @@
-"""Checks of what a calculator remembers: nothing of one frame may show in the results of another."""
+"""Checks of a calculator's state: nothing of one frame may show in the results of another."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def check_aliases(trial: CalculatorTrial) -> None:
 
 
 def check_batches(trial: CalculatorTrial) -> None:
-    """``batch_forces(atoms)`` gives what the calculator gives for one copy after the other."""
+    """Results of ``batch_forces(atoms)`` equal those of the calculator for one copy after the other."""
     check, whole = "batch_forces", getattr(trial.calculator, "batch_forces", None)
     if whole is None:
         trial.checks.leave_out(check, "the calculator has no such method: copies are evaluated one by one")

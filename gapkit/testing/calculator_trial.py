@@ -1,4 +1,4 @@
-"""What all checks of a calculator share: the frames, and one way to ask for results."""
+"""Frames and results that all checks of a calculator share."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gapkit.testing.report import Checks
 
 @dataclass(frozen=True)
 class CalculatorTrial:
-    """A calculator on trial.
+    """Calculator under test, with frames and tolerances.
 
     Attributes
     ----------
@@ -26,7 +26,7 @@ class CalculatorTrial:
         Names of the frames in messages.
     checks : Checks
     tolerance : float
-        Deviation allowed of finite differences, in units of the largest number of its kind.
+        Difference allowed from finite differences, in units of the largest number of its kind.
     rng : numpy.random.Generator
     """
 
@@ -45,7 +45,7 @@ class CalculatorTrial:
         tolerance: float,
         rng: np.random.Generator,
     ) -> CalculatorTrial:
-        """For frames with names of their own, or without."""
+        """Trial on frames with names of their own, or without."""
         named = list(frames.items()) if isinstance(frames, dict) else [(None, atoms) for atoms in frames]
         names = tuple(frame_name(k, atoms, name) for k, (name, atoms) in enumerate(named))
         plain = tuple(_without_constraints(atoms) for _, atoms in named)
@@ -53,7 +53,7 @@ class CalculatorTrial:
 
     @property
     def equal(self) -> float:
-        """Deviation allowed of numbers that should be the same but for rounding."""
+        """Difference allowed between numbers that should be the same but for rounding."""
         return 1e-3 * self.tolerance
 
     def each(self) -> list[tuple[str, ase.Atoms]]:
@@ -77,7 +77,7 @@ class CalculatorTrial:
         return float(self.ask("free_energy" if self.implements("free_energy") else "energy", atoms))
 
     def results(self, atoms: ase.Atoms) -> dict[str, np.ndarray]:
-        """Energy, forces and what else can be asked for, copied."""
+        """Energy, forces and all other results of the calculator, copied."""
         names = ["energy", "forces"] + ["energies"] * self.implements("energies")
         if self.has_stress(atoms):
             names += ["stress"] + ["stresses"] * self.implements("stresses")

@@ -55,13 +55,13 @@ def check_calculator(
     random_state
         Seed of displacements and rotations.
     tolerance
-        Deviation allowed of finite differences, in units of the largest number of its kind. Numbers that should be the
-        same but for rounding may differ by a thousandth of it.
+        Difference allowed from finite differences, in units of the largest number of its kind. Numbers that should be
+        the same but for rounding may differ by a thousandth of it.
 
     Returns
     -------
     CheckReport
-        Checks that were made, with the largest deviation of each.
+        Checks that were made, with the largest difference of each.
 
     Raises
     ------

@@ -269,7 +269,7 @@ def _difference(columns, batch: EnvironmentBatch, h: float) -> np.ndarray | None
 
 
 def check_ways_to_ask(trial: Trial) -> None:
-    """Without derivatives, twice, with a longer pair list, and for some atoms, environments are the same."""
+    """Environments are the same without derivatives, twice, with a longer pair list, and for some atoms."""
     checks, d = trial.checks, trial.descriptor
     for where, atoms, channel in trial.each():
         structure = trial.structure(atoms)

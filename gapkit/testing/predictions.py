@@ -139,7 +139,7 @@ def _kernel_sum_over(trial: Trial, structure: Structure, channel: Channel, group
 def _predicted(
     trial: Trial, structure: Structure, channel: Channel, predictor: object, components: int = 6
 ) -> AtomSums:
-    """What add_prediction adds to sums that are not zero."""
+    """Contribution of ``add_prediction`` to sums that were not zero before."""
     sums = Sums.zeros(structure.n_atoms, components)
     for array in (sums.local, sums.gradient, sums.strain):
         array += 1.0

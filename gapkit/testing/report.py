@@ -17,9 +17,9 @@ class Check:
     ----------
     name : str
     largest : float or None
-        Largest deviation, in units of the largest number of its kind; None where nothing is measured.
+        Largest difference, in units of the largest number of its kind; None where nothing is measured.
     allowed : float or None
-        Deviation up to which the check passes, in the same units.
+        Difference up to which the check passes, in the same units.
     left_out : str
         Reason why the check was not made; empty where it was.
     """
@@ -94,15 +94,15 @@ class Checks:
         Parameters
         ----------
         allowed
-            Deviation allowed, in units of the largest absolute number of both arrays or, if larger, of ``scale``.
+            Difference allowed, in units of the largest absolute number of both arrays or, if larger, of ``scale``.
         where
             Place that the message names; a function of the index of the worst number, or a text.
         remedy
-            What to do.
+            Advice for the message.
         words
-            What the two arrays are, for the message.
+            Names of the two arrays, for the message.
         noise
-            Deviation, in the units of the arrays, that is allowed beside.
+            Further difference allowed, in the units of the arrays.
 
         Raises
         ------
@@ -148,7 +148,7 @@ class Checks:
         raise AssertionError(f"{self.subject}, {check}: {what}. {remedy}.")
 
     def report(self) -> CheckReport:
-        """All checks so far."""
+        """Report of all checks up to this moment."""
         return CheckReport(self.subject, tuple(self._found.values()))
 
     def _note(self, check: str, largest: float | None, allowed: float | None) -> None:

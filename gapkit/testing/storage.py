@@ -1,4 +1,4 @@
-"""Checks of what is kept of a descriptor: settings, arrays, copies, and the file of a model with the descriptor."""
+"""Checks of a stored descriptor: settings, arrays, copies, and the file of a model with the descriptor."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checks of what environments may not depend on, of the cutoff, and of structures that are no single frame."""
+"""Checks of the symmetries of environments, of the cutoff, and of structures that are no single frame."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What all checks of a descriptor share: the frames, the channels, the probes, the comparisons."""
+"""Frames, channels, probes and comparisons that all checks of a descriptor share."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ N_PROBES = 4
 
 @dataclass(frozen=True)
 class Trial:
-    """A descriptor on trial.
+    """Descriptor under test, with frames, channels and tolerances.
 
     Attributes
     ----------
@@ -33,8 +33,8 @@ class Trial:
         Names of the frames in messages.
     checks : Checks
     tolerance : float
-        Deviation allowed of finite differences, in units of the largest number of its kind; numbers that should be the
-        same but for rounding may differ by a thousandth of it.
+        Difference allowed from finite differences, in units of the largest number of its kind; numbers that should be
+        the same but for rounding may differ by a thousandth of it.
     rng : numpy.random.Generator
     """
 
@@ -56,7 +56,7 @@ class Trial:
         tolerance: float,
         rng: np.random.Generator,
     ) -> Trial:
-        """For frames with names of their own, or without."""
+        """Trial on frames with names of their own, or without."""
         named = frames.items() if isinstance(frames, dict) else ((None, atoms) for atoms in frames)
         names = tuple(frame_name(k, atoms, name) for k, (name, atoms) in enumerate(named))
         plain = tuple(
@@ -69,7 +69,7 @@ class Trial:
 
     @property
     def equal(self) -> float:
-        """Deviation allowed of numbers that should be the same but for rounding."""
+        """Difference allowed between numbers that should be the same but for rounding."""
         return 1e-3 * self.tolerance
 
     @property

@@ -1,4 +1,4 @@
-r"""From held-out errors to the noise and the scales that predicted standard deviations use.
+r"""Calibration: noise and scales of predicted standard deviations, from held-out errors.
 
 A posterior variance has two parts: the Nystrom residual rho, which grows where no sparse point is near, and the
 variance omega left in the weights. The search for levels fixes only ratios of noise and signal: a common factor
@@ -36,7 +36,7 @@ EXACT_SHARE = 0.02
 
 @dataclass(frozen=True)
 class GroupCalibration:
-    """What turns the two parts of a posterior variance into the variance of a new label.
+    """Factors that turn the two parts of a posterior variance into the variance of a new label.
 
     ``residual_scale * residual + weight_scale * weight_variance + noise**2``.
 
@@ -69,7 +69,7 @@ class Calibration:
     weight_scale: float
 
     def of(self, kind: str, config_type: str | None = None) -> GroupCalibration:
-        """That of a label kind and config_type.
+        """Calibration of a label kind and config_type.
 
         An unknown config_type, or one without levels of its own, uses the kind's general group; where every
         config_type has its own, the one with the largest noise. A kind without labels has no noise.

@@ -16,7 +16,7 @@ class HeldOut:
     label, predicted, std : (n,)
         Labels, predictions, and predicted standard deviations of new labels.
     group : (n,) or None
-        What was left out together with each row.
+        Name of the group that was left out together with each row.
     lower, upper : (n,) or None
         Ends of the interval that is to hold the label.
     level : float or None
@@ -64,6 +64,6 @@ class HeldOut:
         return float(np.mean((self.lower <= self.label) & (self.label <= self.upper)))
 
     def part(self, mask: np.ndarray) -> HeldOut:
-        """Some of the rows."""
+        """Predictions of the given rows."""
         group, lower, upper = (a if a is None else a[mask] for a in (self.group, self.lower, self.upper))
         return HeldOut(self.label[mask], self.predicted[mask], self.std[mask], group, lower, upper, self.level)

@@ -1,4 +1,4 @@
-"""Errors of labels: the errors that were seen, and the two strategies that state the variance of a new one.
+"""Errors of labels: those of held-out labels, and the two strategies for the variance of a new label's error.
 
 A strategy is a field of the potential. :class:`StatedErrors` takes the variances of the fit's levels as
 :mod:`gapkit.uncertainty.calibration` scaled them; :class:`FittedErrors` takes those of error models that were fitted to
@@ -75,7 +75,7 @@ def pooled(errors: Sequence[FrameErrors], pick: Iterable[int], kind: str) -> Lab
 
 
 class LabelErrors(Protocol):
-    """Contract of a strategy for the error bars of labels.
+    """Contract of a strategy for the error bars of new labels.
 
     Attributes
     ----------

@@ -1,9 +1,9 @@
-r"""How far predicted standard deviations can be trusted: numbers and curves from errors and standard deviations.
+r"""Measures of calibration: numbers and curves from errors and predicted standard deviations.
 
 Everything here takes errors (predicted less reference) and predicted standard deviations as arrays of one shape, and
 compares with a normal distribution: z = error / std. Sources: Kuleshov, Fenner, Ermon, ICML 2018 (reliability curve);
 Gneiting and Raftery, J. Am. Stat. Assoc. 102, 359 (2007) (likelihood, sharpness); Levi et al., Sensors 22, 5540 (2022)
-(calibration error by bins of the predicted deviation); Tran et al., Mach. Learn.: Sci. Technol. 1, 025006 (2020)
+(calibration error by bins of the standard deviation); Tran et al., Mach. Learn.: Sci. Technol. 1, 025006 (2020)
 (miscalibration area).
 """
 
@@ -22,12 +22,13 @@ from gapkit.exceptions import DataError
 
 
 def z_scores(error: np.ndarray, std: np.ndarray) -> np.ndarray:
-    """error / std (n,).
+    """Standardised errors z = error / std (n,).
 
     Raises
     ------
     DataError
-        For arrays of different shapes, none at all, an error that is not finite, or a deviation that is not positive.
+        For arrays of different shapes, none at all, an error that is not finite, or a standard deviation that is not
+        positive.
     """
     error, std = np.asarray(error, dtype=float).ravel(), np.asarray(std, dtype=float).ravel()
     if error.shape != std.shape or len(error) == 0:
@@ -79,7 +80,7 @@ def miscalibration_area(error: np.ndarray, std: np.ndarray) -> float:
 
 
 def deciles(error: np.ndarray, std: np.ndarray, n_bins: int = 10) -> np.ndarray:
-    """Bins of equal count by predicted deviation: root mean square of the deviations (row 0) and of the errors (row 1).
+    """Root mean squares of standard deviations (row 0) and errors (row 1), in bins of equal count by ``std``.
 
     Fewer bins where there are fewer errors.
     """
@@ -91,7 +92,7 @@ def deciles(error: np.ndarray, std: np.ndarray, n_bins: int = 10) -> np.ndarray:
 
 
 def calibration_error(error: np.ndarray, std: np.ndarray, n_bins: int = 10) -> float:
-    """Mean over :func:`deciles` of ``|rms error - rms deviation| / rms deviation`` (expected normalised error)."""
+    """Expected normalised error: the mean over :func:`deciles` of ``|rms error - rms std| / rms std``."""
     predicted, seen = deciles(error, std, n_bins)
     return float(np.mean(np.abs(seen - predicted) / predicted))
 
@@ -112,14 +113,14 @@ def rank_correlation(error: np.ndarray, std: np.ndarray) -> float:
 
 
 def rank_correlation_ceiling(std: np.ndarray, rng: np.random.Generator, draws: int = 20) -> float:
-    """:func:`rank_correlation` of perfect error bars: errors drawn from normal distributions of these deviations."""
+    """:func:`rank_correlation` of perfect error bars: errors drawn from normal distributions with these ``std``."""
     std = np.ravel(std)
     order = rankdata(std)
     return float(np.mean([spearmanr(np.abs(rng.normal(size=len(std))) * std, order).statistic for _ in range(draws)]))
 
 
 def out_of_domain_auroc(inside: np.ndarray, outside: np.ndarray) -> float:
-    """Area under the receiver operating characteristic of a deviation that should be larger outside the domain.
+    """Area under the receiver operating characteristic of a standard deviation as a test for "outside the domain".
 
     The probability that a random frame (or atom) from outside has a larger value than one from inside.
     """
@@ -138,7 +139,7 @@ class CalibrationSummary:
     ----------
     n : int
     z_std : float
-        Root mean square of z; 1 for honest deviations.
+        Root mean square of z; 1 for honest standard deviations.
     within_one_sigma : float
         Share of errors inside one standard deviation; 0.683 for normal ones.
     rank_correlation : float
@@ -163,7 +164,7 @@ class CalibrationSummary:
 
     @classmethod
     def of(cls, error: np.ndarray, std: np.ndarray) -> CalibrationSummary:
-        """From errors and standard deviations; raises as :func:`z_scores`.
+        """Summary of errors and standard deviations; raises as :func:`z_scores`.
 
         Examples
         --------
@@ -188,7 +189,7 @@ class CalibrationSummary:
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
+        """JSON-ready dictionary of the summary."""
         return asdict(self)
 
 

@@ -1,9 +1,9 @@
 r"""Standard deviations that follow the posterior variance, set by the errors of frames that the model has not seen.
 
 One noise for all environments is too wide where the data are dense (ordered solids) and too narrow where they are
-sparse (liquids, surfaces). What is left after a fit is mostly misfit, and its size follows the variance omega that the
-data leave in the weights: within a narrow range of omega errors are close to normal, and their mean square is close to
-a power of omega. Hence, for one kind of label,
+sparse (liquids, surfaces). The error left after a fit is mostly misfit, and its size follows the variance omega that
+the data leave in the weights: within a narrow range of omega errors are close to normal, and their mean square is close
+to a power of omega. Hence, for one kind of label,
 
 .. math:: \mathrm{var} = \sigma_0^2 + c\, (v / v_0)^p, \qquad v = \omega + \kappa \rho + (h - h_0)_+
 
@@ -102,7 +102,7 @@ class ErrorModel:
         highest: float = POWERS[1],
         fewest: int = FEWEST,
     ) -> ErrorModel:
-        """By maximum likelihood with weak priors.
+        """Error model fitted to errors by maximum likelihood with weak priors.
 
         Labels of one frame err together. Of fewer than ``FEW_FRAMES`` frames, labels count as ``n_frames / FEW_FRAMES``
         of a label, so that the priors have their say, and variances are wider by :func:`inflation`.
@@ -225,12 +225,12 @@ class ErrorModel:
         return np.asarray(self.factor * inside**self.power * beyond)
 
     def judged(self, residual: np.ndarray, weights: np.ndarray, hidden: np.ndarray | float = 0.0) -> np.ndarray:
-        """False where a label is fixed by symmetry, so that no error bar can be tested on it."""
+        """Whether an error bar can be tested on a label: not where the label is fixed by symmetry."""
         return np.asarray(residual) + np.asarray(weights) > self.symmetry
 
 
 def power_of(models: Mapping[str, ErrorModel]) -> float:
-    """Where the prior on the power of another label kind is centred: the power of forces, where that is known."""
+    """Centre of the prior on the power of another label kind: the power of forces, where that is known."""
     return models["forces"].power if "forces" in models else POWER
 
 
@@ -319,7 +319,7 @@ class SplitConformal:
 
     @classmethod
     def fit(cls, error: np.ndarray, std: np.ndarray, n_frames: int) -> SplitConformal:
-        """From errors and standard deviations (n,) of the labels of ``n_frames`` frames."""
+        """Scores from errors and standard deviations (n,) of the labels of ``n_frames`` frames."""
         return cls(tuple(float(s) for s in np.sort(np.abs(z_scores(error, std)))), int(n_frames))
 
     def factor(self, level: float = 0.9, by_frame: bool = False) -> float:
@@ -357,9 +357,9 @@ class Recalibration:
     Attributes
     ----------
     models : dict
-        From all calibration frames: standard deviations.
+        Error models of all calibration frames, for standard deviations.
     interval_models : dict
-        From one half of them: what the conformal scores are in units of.
+        Error models of one half of them; conformal scores are in units of their standard deviations.
     conformal : dict
         Scores of the other half.
     n_frames : int
@@ -372,12 +372,12 @@ class Recalibration:
     n_frames: int
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
+        """JSON-ready dictionary of the error models and scores."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, table: Mapping[str, Any]) -> Recalibration:
-        """From :meth:`as_dict`."""
+        """Recalibration from the dictionary of :meth:`as_dict`."""
         return cls(
             {k: ErrorModel(**m) for k, m in table["models"].items()},
             {k: ErrorModel(**m) for k, m in table["interval_models"].items()},

@@ -32,7 +32,7 @@ class VarianceParts(NamedTuple):
 
     @classmethod
     def of_rows(cls, posterior: Posterior, A: np.ndarray, rows: FrameRows) -> VarianceParts:
-        """From whitened rows ``A`` and their prior variances, hidden ones included."""
+        """Parts from whitened rows ``A`` and their prior variances, hidden ones included."""
         return cls(*posterior.variances(A, rows.prior), rows.hidden @ posterior.signal**2)
 
     def split(self, sizes: Sequence[int]) -> list[VarianceParts]:

@@ -57,9 +57,9 @@ class NormalModes:
     energy : float, eV
         Energy of the structure.
     kind : str
-        What was projected out: ``"atom"`` (three translations), ``"linear"`` (and two rotations), ``"nonlinear"``
-        (and three), ``"periodic"`` (translations only), ``"held"`` (nothing, as atoms are held) or ``"external"``
-        (nothing, as asked).
+        Motions that were projected out: ``"atom"`` (three translations), ``"linear"`` (and two rotations),
+        ``"nonlinear"`` (and three), ``"periodic"`` (translations only), ``"held"`` (nothing, as atoms are held) or
+        ``"external"`` (nothing, as asked).
     removed : (r,) cm^-1
         Wavenumbers of the motions that were projected out, translations first. Exact forces at a stationary point
         give zero; what is there measures the error of the Hessian.
@@ -199,7 +199,7 @@ def normal_modes(
     Parameters
     ----------
     hessian
-        From :func:`~gapkit.vibrations.hessians.hessian`.
+        Result of :func:`~gapkit.vibrations.hessians.hessian`.
     masses : (n,) amu
         Masses of all atoms, such as those of isotopes; default: those of the structure.
     project

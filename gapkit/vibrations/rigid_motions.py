@@ -1,4 +1,4 @@
-"""Motions of a structure as a whole: translations and rotations, and what is left when these are projected out."""
+"""Motions of a structure as a whole: translations and rotations, and the projection on all other motions."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def complement(motions: np.ndarray) -> np.ndarray:
 def project_out(matrix: np.ndarray, motions: np.ndarray) -> np.ndarray:
     """Matrix P H P with P = 1 - Q Q^T, Q the orthonormal columns ``motions`` (k, r) of directions to be removed.
 
-    Of all symmetric matrices that these directions are eigenvectors of with eigenvalue zero, P H P is the nearest to H
+    P H P is the symmetric matrix nearest to H that has these directions as eigenvectors with eigenvalue zero,
     in the Frobenius norm.
     """
     half = matrix - (matrix @ motions) @ motions.T

@@ -1,4 +1,4 @@
-"""Materials failure: at which load does a bond break, and how does a crack go on, with error bars."""
+"""Materials failure: the load at which a bond breaks, and the path of a crack, with error bars."""
 
 from gapkit.apps.fracture.fracture_potential import FracturePotential
 from gapkit.apps.fracture.propagation import PropagationSettings, run_propagation

@@ -1,4 +1,4 @@
-r"""Labels of a fracture potential: what the rupture of one bond releases, against the stress around it before.
+r"""Labels of a fracture potential: the energy that the rupture of one bond releases, and the stress around it before.
 
 A cluster (a crack under a K-field, or a crystal under strain) is relaxed at a load. A bond is then opened in small
 steps, everything else relaxed at each, until it is ``opened`` bond lengths long, where the atoms no longer attract each
@@ -40,11 +40,11 @@ class BondStress:
     Attributes
     ----------
     radii : tuple of float, A
-        Of the averages; the tractions are those of the first. Two radii tell a crack's stress, which falls with the
+        Radii of the averages; tractions are of the first. Two radii tell a crack's stress, which falls with the
         distance, from a homogeneous one.
     invariants : tuple of str
-        Of ``gapkit.descriptors.stress.INVARIANTS``. By default two: the ratios among them (triaxiality, Lode angle)
-        hardly change with the load and were found to spoil crack systems not trained on.
+        Names from ``gapkit.descriptors.stress.INVARIANTS``. By default two: the ratios among them (triaxiality, Lode
+        angle) hardly change with the load and were found to spoil crack systems not trained on.
     floor : float, eV/A^3
         See :mod:`gapkit.descriptors.stress`.
     volume : float, A^3
@@ -66,7 +66,7 @@ class BondStress:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of the columns."""
+        """Names of the descriptors."""
         invariants = tuple(f"{name}_{radius:g}A" for radius in self.radii for name in self.invariants)
         return (*invariants, "normal_traction", "shear_traction")
 
@@ -96,7 +96,7 @@ class Rupture:
     Attributes
     ----------
     opening : (k,) A
-        From the intact to the open bond.
+        Opening from the intact to the open bond.
     energy : (k,) eV
         Relative to the intact one.
     force : (k,) eV/A
@@ -134,7 +134,7 @@ def open_bond(
     opened
         Opening (bond lengths) at which the bond counts as broken: beyond the range of attraction.
     step
-        Of the opening (A).
+        Step of the opening (A).
 
     Raises
     ------
@@ -224,7 +224,7 @@ class BondLabels:
         return cls(**columns, names=names)
 
     def part(self, mask: np.ndarray) -> BondLabels:
-        """Some of the bonds."""
+        """Labelled bonds of the given rows."""
         return BondLabels(**{name: getattr(self, name)[mask] for name in _COLUMNS}, names=self.names)
 
     @classmethod

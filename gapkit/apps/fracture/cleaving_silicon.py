@@ -106,7 +106,7 @@ class CleavingSilicon(LockedCalculator):
         self._pairs = VerletList(CUTOFF, skin)
 
     def fingerprint(self) -> dict[str, float]:
-        """What its energies depend on, for :func:`gapkit.fingerprints.described`."""
+        """Parameters that the energies depend on, for :func:`gapkit.fingerprints.described`."""
         return {"strength": self.strength}
 
     def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes) -> None:

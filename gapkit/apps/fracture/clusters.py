@@ -28,7 +28,7 @@ _BROKEN = 1.35  # a bond is broken where it is longer than this many bond length
 
 @dataclass(frozen=True)
 class Load:
-    """What the rim of a cluster is displaced by.
+    """Load on the rim of a cluster: stress intensity factors, and a homogeneous strain.
 
     Attributes
     ----------
@@ -60,7 +60,7 @@ class Cluster:
     material, system
         Crystal and crack.
     radius : float
-        Of the free part (A).
+        Radius of the free part (A).
     cutoff : float
         Range of the potential (A); the rim is twice as thick, since the bond angles of free atoms' neighbours count.
     tip : float
@@ -109,7 +109,7 @@ class Cluster:
 
     @cached_property
     def springs(self) -> SpringNetwork:
-        """Of the whole crystal: the bonds of the crack plane included, which keeps the crack's faces coupled."""
+        """Springs of the whole crystal; bonds across the crack plane are included and keep its faces coupled."""
         return SpringNetwork(self.reference, self.free, 1.2 * self.material.bond)
 
     def displacement(self, load: Load) -> np.ndarray:

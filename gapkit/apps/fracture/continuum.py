@@ -58,7 +58,7 @@ class Isotropic:
         return float(np.sqrt(self.plane_modulus * toughness))
 
     def release_rate(self, kI, kII=0.0):
-        """G (eV/A^2)."""
+        """Energy release rate G (eV/A^2)."""
         return (np.square(kI) + np.square(kII)) / self.plane_modulus
 
 
@@ -136,7 +136,7 @@ def averaged_field(
     out_of_plane : float or callable
         Poisson's ratio, ``zz = nu (xx + yy)``; or a function of the averaged (xx, yy, xy).
     centre : (2,)
-        Of the average (A).
+        Centre of the average (A).
     n_points : int
         Gauss points along the radius (in its square root, which takes the singularity) and twice as many around the
         tip.

@@ -63,7 +63,7 @@ class CrackSystem:
 
     @property
     def name(self) -> str:
-        """As ``(111)[1-10]``."""
+        """Name of the crack system, such as ``(111)[1-10]``: crack plane, then crack front."""
         return f"({''.join(map(str, self.plane))})[{''.join(map(str, self.front))}]"
 
     @property
@@ -88,7 +88,7 @@ SYSTEMS = {
 
 @dataclass(frozen=True)
 class Material:
-    """A diamond crystal and what continuum theory asks of it.
+    """Diamond crystal with the constants that continuum theory needs.
 
     Attributes
     ----------

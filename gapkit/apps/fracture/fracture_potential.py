@@ -128,7 +128,7 @@ class FracturePotential(CalibratedRegressor):
 
 @dataclass(frozen=True)
 class CriticalLoad:
-    """Where a fracture potential reaches its critical value.
+    """Load at which a fracture potential reaches its critical value.
 
     Attributes
     ----------
@@ -144,7 +144,7 @@ class CriticalLoad:
 
     @property
     def std(self) -> float:
-        """Both together."""
+        """Standard deviation of the load, from the potential and the critical value together."""
         return float(np.hypot(self.model_std, self.critical_std))
 
 

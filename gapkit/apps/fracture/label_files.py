@@ -30,7 +30,7 @@ class LabelFile:
     path
         File that keeps them; None: nothing is kept.
     material, settings, stress
-        Of the run; a file of another one is refused.
+        Input of the run; a file of another run is refused.
 
     Raises
     ------
@@ -81,7 +81,7 @@ class LabelFile:
             raise self._damaged(error) from None
 
     def keep(self, name: str, labels: BondLabels, history: LoadingHistory | None = None) -> None:
-        """Keep what is known of a crack, or of a strained crystal, which has no history."""
+        """Keep the labels of a crack with its loading history, or those of a strained crystal, which has none."""
         if self._checkpoint is None:
             return
         columns = {c: getattr(labels, c) for c in _COLUMNS} | {"names": np.array(labels.names)}

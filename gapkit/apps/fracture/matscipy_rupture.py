@@ -32,7 +32,7 @@ def rupture_by_matscipy(
     Parameters
     ----------
     radius, cutoff : float, A
-        Of the free part, and the range of the potential.
+        Radius of the free part, and range of the potential.
     factor, largest : float
         Between loads, and of the largest load over Griffith's, where loading begins.
     flexible : bool

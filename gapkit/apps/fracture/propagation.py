@@ -32,7 +32,7 @@ class Tip:
     ----------
     x, y : float, A
     angle : float, rad
-        Of the crack behind it, from +x.
+        Angle of the crack behind the tip, from +x.
     grown : float, A
         Length of the path since the start.
     """
@@ -55,7 +55,7 @@ class TipDescriptors:
     stress : BondStress
         The descriptors that the potential was trained on.
     poisson : float
-        Of an isotropic body.
+        Poisson's ratio of an isotropic body.
     field : optional
         matscipy's crack field of a crystal instead; it has no T-stress.
     """
@@ -115,7 +115,7 @@ class Phases:
         return self.critical[int(np.searchsorted(np.array(self.edges), x, side=side))]
 
     def draw(self, rng: np.random.Generator) -> Phases:
-        """The same with critical values drawn from their distributions."""
+        """Phases with critical values drawn from their normal distributions."""
         values = np.asarray(self.critical) + rng.normal(size=len(self.critical)) * np.asarray(self.std)
         return Phases(self.edges, tuple(map(float, values)), self.std)
 
@@ -133,7 +133,7 @@ class Phases:
 
 @dataclass(frozen=True)
 class PropagationSettings(Settings):
-    """How a crack grows.
+    """Settings of the growth of a crack.
 
     Attributes
     ----------
@@ -185,7 +185,7 @@ class CrackPath:
     excess : (k - 1,) eV
         Driving force beyond the critical value before each step.
     loads : (l,)
-        As given.
+        Loads that were given.
     arrest : (l,) A
         Growth at which the crack stayed, for each load; infinite where it ran through.
     arrest_x : (l,) A
@@ -348,7 +348,7 @@ def run_propagation(
     Parameters
     ----------
     potential, descriptors, tip_load, loads, phases, start
-        As for :func:`grow_crack`.
+        Arguments of :func:`grow_crack`.
     random_state
         Seed of the draws.
     progress

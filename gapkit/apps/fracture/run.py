@@ -1,4 +1,4 @@
-r"""From a potential that cracks to a fracture potential of its crystal, and back to critical loads it was not shown.
+r"""Fracture potential of a crystal, fitted to a potential that cracks it, and critical loads that it was not shown.
 
 Cracks of several crack systems and mode angles are loaded quasi-statically; bonds around their tips, and bonds of
 strained crystals, are labelled; a :class:`gapkit.apps.fracture.fracture_potential.FracturePotential` learns from
@@ -102,7 +102,7 @@ class CriticalPrediction:
     atoms, atoms_std : float, eV/A^(5/2)
         Predicted load of rupture, from the stress of the relaxed atoms at loads up to Griffith's.
     continuum, continuum_std : float, eV/A^(5/2)
-        From the stress of linear elasticity alone, by a potential trained on such stresses.
+        Prediction from the stress of linear elasticity alone, by a potential trained on such stresses.
     """
 
     system: str
@@ -120,7 +120,7 @@ class CriticalPrediction:
         return self.k_minus <= value <= self.k_plus
 
     def miss(self, value: float) -> float:
-        """How far a load is from the trapping range, as a share of its nearer end; 0 within."""
+        """Distance of a load from the trapping range, as a share of its nearer end; 0 within."""
         if self.trapped(value):
             return 0.0
         end = self.k_minus if value < self.k_minus else self.k_plus
@@ -129,7 +129,7 @@ class CriticalPrediction:
 
 @dataclass(frozen=True)
 class FractureResult:
-    """Labels, potential, and what it predicts.
+    """Labels, fracture potential, and its predictions.
 
     Attributes
     ----------
@@ -139,11 +139,11 @@ class FractureResult:
     potential : FracturePotential
         Fitted to all labels, with its critical value (eV).
     continuum : FracturePotential
-        Of the K-field, from all histories; see :func:`continuum_potential`.
+        Fracture potential of the K-field, from all histories; see :func:`continuum_potential`.
     by_history, by_system : HeldOut
         Loading histories (with their mirror images), and whole crack systems, left out (eV).
     predictions : tuple of CriticalPrediction
-        Of crack systems left out.
+        Predictions for crack systems left out.
     """
 
     settings: FractureSettings

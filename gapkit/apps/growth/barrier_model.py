@@ -80,7 +80,7 @@ class SurfaceBarrierModel(CalibratedRegressor):
         :class:`gapkit.estimators.calibrated_regressors.EvidenceProcess` (default) or
         :class:`gapkit.estimators.calibrated_regressors.LeftOutRidge`.
     sites : transformer, optional
-        From frames to site descriptors; :class:`gapkit.apps.growth.sites.SurfaceSites` by default.
+        Transformer from frames to site descriptors; :class:`gapkit.apps.growth.sites.SurfaceSites` by default.
     known_transition : bool
         Whether features are taken at the hop's own transition state; else at
         :func:`gapkit.apps.growth.hops.resting_transition`, which needs the minima alone.
@@ -166,7 +166,7 @@ class SurfaceBarrierModel(CalibratedRegressor):
         y : (n,), optional
             Barriers (eV); those of the hops by default.
         features : (n, f), optional
-            What :meth:`features` gives for these hops, where it is known already.
+            Result of :meth:`features` for these hops, where it is known already.
 
         Raises
         ------

@@ -22,7 +22,7 @@ class GrowthEnsemble:
     ----------
     time : (k,) s
     roughness, mean_height : (s, r, k) layers
-        Of sample s and replica r.
+        Roughness and height of sample s and replica r.
     """
 
     time: np.ndarray
@@ -31,7 +31,7 @@ class GrowthEnsemble:
 
     @property
     def growth_rate(self) -> np.ndarray:
-        """(s, r) layers per second."""
+        """Growth rates (s, r) of the draws, in layers per second."""
         return (self.mean_height[:, :, -1] - self.mean_height[:, :, 0]) / (self.time[-1] - self.time[0])
 
     def variance_components(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

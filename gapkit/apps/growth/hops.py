@@ -55,7 +55,7 @@ class Hop:
         return self.initial.get_chemical_symbols()[-1]
 
     def reversed(self) -> Hop:
-        """The hop back."""
+        """Reverse of the hop."""
         return replace(
             self,
             initial=self.final,

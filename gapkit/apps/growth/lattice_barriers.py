@@ -97,7 +97,7 @@ class LatticeBarriers:
         return np.concatenate([np.maximum(self.symmetric, np.abs(half)) + half, np.maximum(leaving, 0.0)])
 
     def slowed(self, temperature: float, ratio: float = 1e3) -> LatticeBarriers:
-        """The same with moves at most ``ratio`` times faster than the hop of a free adatom at ``temperature`` (K).
+        """Barriers under which no move is more than ``ratio`` times faster than a free adatom's at ``temperature`` (K).
 
         Two states with next to no barrier between them flicker: a run spends its events on them, though they come to
         equilibrium long before anything else happens. Raising K, the same both ways, keeps detailed balance and leaves
@@ -143,7 +143,7 @@ def bond_counting(
 
 @dataclass(frozen=True)
 class LatticeGeometry:
-    """What an fcc (100) terrace with an adatom looks like.
+    """Geometry of an fcc (100) terrace with an adatom.
 
     Attributes
     ----------
@@ -165,7 +165,7 @@ class LatticeGeometry:
 
     @classmethod
     def from_hop(cls, hop: Hop) -> LatticeGeometry:
-        """From a hop on a flat (100) terrace with a known transition state.
+        """Geometry from a hop on a flat (100) terrace with a known transition state.
 
         Raises
         ------
@@ -206,7 +206,7 @@ class LatticeGeometry:
 
 
 class HopModel(Protocol):
-    """What is asked of a barrier model, such as ``gapkit.apps.growth.barrier_model.SurfaceBarrierModel``."""
+    """Contract of a barrier model, such as ``gapkit.apps.growth.barrier_model.SurfaceBarrierModel``."""
 
     def features(self, hops: list[Hop]) -> np.ndarray: ...
 
@@ -222,9 +222,9 @@ class ModelBarriers:
     Attributes
     ----------
     mean : LatticeBarriers
-        From the model's mean.
+        Barriers from the model's mean.
     samples : tuple of LatticeBarriers
-        From joint draws of all barriers.
+        Barriers from joint draws.
     std : (1024,)
         Standard deviation (eV) of the predicted barriers of codes within a layer.
     misfit : float
@@ -260,11 +260,11 @@ def barriers_from_model(
     n_samples, rng
         Number of joint draws, and the source of their random numbers.
     step_edge
-        What a hop between layers costs beyond the trend of hops within one (eV); the model knows no such hops.
+        Cost of a hop between layers beyond the trend of hops within one (eV); the model knows no such hops.
     leaving
         Energy of an atom without neighbours below that of the vapour (eV); inf: atoms never leave.
     coverage
-        Of the random layer whose environments J_1 and J_2 fit best.
+        Coverage of the random layer whose environments J_1 and J_2 fit best.
     """
     if not 0 < coverage < 1:
         raise SettingsError(f"coverage must lie between 0 and 1, not {coverage}")

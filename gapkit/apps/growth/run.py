@@ -69,7 +69,7 @@ class SurfaceGrowthSettings(GrowthSettings):
 
 @dataclass(frozen=True)
 class SurfaceGrowthResult:
-    """A grown surface and what it rests on.
+    """Grown surface, with the barrier model and the barriers that it was grown by.
 
     Attributes
     ----------
@@ -77,7 +77,7 @@ class SurfaceGrowthResult:
     model : SurfaceBarrierModel
         Fitted to all hops.
     barriers : ModelBarriers
-        Of the lattice (eV).
+        Barriers of the lattice (eV).
     growth : GrowthResult
         By the model's mean barriers.
     ensemble : GrowthEnsemble or None

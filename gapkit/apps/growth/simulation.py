@@ -237,12 +237,12 @@ class Surface:
 
     @property
     def time(self) -> float:
-        """s"""
+        """Simulated time (s)."""
         return float(self.clock[0])
 
     @property
     def events(self) -> int:
-        """Events so far."""
+        """Number of events up to this moment."""
         return int(self.tallies[: lattice.SHIFT_X].sum())
 
     @property
@@ -266,7 +266,7 @@ class Surface:
             self.kept.append(self.heights.copy())
 
     def result(self) -> GrowthResult:
-        """What has been recorded so far."""
+        """Result of the run up to this moment."""
         time, mean, roughness, steps, adatoms, events = np.array(self.records).T
         t = [int(v) for v in self.tallies]
         heights = np.array(self.kept) if self.settings.keep_heights else self.heights.copy()

@@ -1,4 +1,4 @@
-r"""What an atom's place on a surface looks like, in a few smooth numbers with gradients.
+r"""Features of an atom's site on a surface: a few smooth numbers with gradients.
 
 All lengths are taken in units of the crystal's bond length b, so that metals can be compared. With r the distance of a
 neighbour, :math:`\hat u` its direction, n the surface normal, :math:`s(r)` a switch that falls from 1 to 0 between the
@@ -330,7 +330,7 @@ class SurfaceSites(TransformerMixin, BaseEstimator):
         return site_descriptors(atoms, site, self.settings, gradient=True)[1]
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
-        """Names of the descriptors."""
+        """Names of the site descriptors."""
         return np.array(FEATURES, dtype=object)
 
 

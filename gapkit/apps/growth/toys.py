@@ -1,4 +1,4 @@
-"""Growth models with known answers; what ``tests/apps/growth/test_simulation.py`` compares the event loop with."""
+"""Growth models with known answers, with which ``tests/apps/growth/test_simulation.py`` compares the event loop."""
 
 from __future__ import annotations
 

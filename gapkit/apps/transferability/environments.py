@@ -29,7 +29,7 @@ class Environments:
     frame, atom, number : (n,)
         Index of the frame, of the atom in it, and atomic number.
     config_type, trajectory : (n,)
-        Of the frame; "" and "frame k" where it names none.
+        Names from the frame; "" and "frame k" where it has none.
     std : (n,)
         Standard deviation of the local energy (eV), of the function alone.
     features : dict

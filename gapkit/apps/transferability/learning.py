@@ -26,7 +26,7 @@ Acquisition = Callable[[GAP, Sequence[ase.Atoms], int, np.random.Generator], Seq
 
 
 def largest_std(gap: GAP, frames: Sequence[ase.Atoms], n: int, rng: np.random.Generator) -> list[int]:
-    """The frames whose least certain atom is least certain: largest deviation of a local energy, without noise."""
+    """Frames with the largest standard deviation of a local energy of any atom, without noise."""
     p = gap.potential_
     names = [f"candidate {k}" for k in range(len(frames))]
     largest = [std.max() for std in p.local_spreads(frames, noise=False, where=names)]
@@ -34,13 +34,13 @@ def largest_std(gap: GAP, frames: Sequence[ase.Atoms], n: int, rng: np.random.Ge
 
 
 def at_random(gap: GAP, frames: Sequence[ase.Atoms], n: int, rng: np.random.Generator) -> list[int]:
-    """Frames at random: what a strategy has to beat."""
+    """Frames chosen at random, as a reference for strategies."""
     return [int(k) for k in rng.permutation(len(frames))[:n]]
 
 
 @dataclass(frozen=True)
 class LearningSettings(Settings):
-    """How labels are added.
+    """Settings of the addition of labels.
 
     Attributes
     ----------
@@ -82,7 +82,7 @@ class LearningStep:
     z : float
         Root mean square of the test energies' errors in predicted standard deviations.
     surface_std : float
-        Largest deviation of a local energy among the reference slabs (eV), without noise.
+        Largest standard deviation of a local energy among the reference slabs (eV), without noise.
     distance : float
         Largest kernel distance of an atom of the reference slabs to the nearest training environment.
     """
@@ -106,10 +106,10 @@ class LearningResult:
     ----------
     settings : LearningSettings
     name : str
-        Of the strategy.
+        Name of the strategy.
     steps : tuple of LearningStep
     reference : DimersResult
-        What is to be reproduced.
+        Result that is to be reproduced.
     final : GAP
         The last model.
     """
@@ -166,7 +166,7 @@ def run_learning(
     random_state: int | np.random.Generator | None = None,
     progress: bool = False,
 ) -> LearningResult:
-    """Add frames of ``pool`` to ``training`` as ``choose`` says, fit, and judge.
+    """Add frames of ``pool`` to ``training`` as ``choose`` says, fit, and compare with reference surfaces.
 
     Parameters
     ----------
@@ -179,7 +179,7 @@ def run_learning(
         Dimers by the method of the labels (:func:`gapkit.apps.transferability.si100.reference_study`).
 
     name
-        Of the strategy, for tables and pictures.
+        Name of the strategy, for tables and pictures.
     random_state
         Seed of the acquisition.
     progress

@@ -26,7 +26,7 @@ class PhaseTransfer:
     families : tuple of str
         Config_types that were left out of the training set.
     volume : (n,)
-        Of the frames (A^3/atom).
+        Volumes of the frames (A^3/atom).
     reference, predicted : (n,)
         Energy above the reference frame (eV/atom): labels, and the model without the families.
     predicted_std, function_std : (n,)
@@ -38,7 +38,7 @@ class PhaseTransfer:
     neighbour : tuple of str
         Config_type of the environment nearest to that atom.
     trajectory : tuple of str
-        Of the frames.
+        Trajectories of the frames.
     """
 
     families: tuple[str, ...]
@@ -64,7 +64,7 @@ class PhaseTransfer:
 
     @property
     def lowest(self) -> int:
-        """Which frame has the lowest label: the phase near its own equilibrium."""
+        """Index of the frame with the lowest label: the phase near its own equilibrium."""
         return int(np.argmin(self.reference))
 
     def __str__(self) -> str:
@@ -195,7 +195,7 @@ def run_phases(
     Parameters
     ----------
     gap, training, frames, reference
-        As for :func:`leave_phase_out`; ``frames`` may hold families that are not asked about.
+        Arguments of :func:`leave_phase_out`; ``frames`` may hold families that are not asked about.
     random_state
         Seed of the fits, in the place of the model's own.
     progress

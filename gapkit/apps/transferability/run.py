@@ -1,4 +1,4 @@
-r"""Is this structure anything like the training set? Standard deviations and distances, atom by atom.
+r"""Familiarity of structures with the training set: standard deviations and kernel distances, atom by atom.
 
 Two questions are asked of every atom. What does the model itself say: the standard deviation of the local energy (of
 the function, without noise). And what has it seen: the distance to the nearest training environment in the geometry
@@ -67,7 +67,7 @@ class DomainResult:
     ----------
     settings : DomainSettings
     training, new : Environments
-        Of the training frames, and of the frames in question.
+        Environments of the training frames, and of the new frames.
     std_limit : float
         Standard deviation of a local energy (eV) beyond which the potential itself calls an atom out of domain
         (:meth:`gapkit.potential.potential.Potential.domain_limit`, without noise).

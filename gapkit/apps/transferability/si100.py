@@ -1,4 +1,4 @@
-"""Dimers on Si(100): a test of what a potential of bulk silicon knows about its surface.
+"""Dimers on Si(100): a test of a potential of bulk silicon at its surface.
 
 The atoms of an ideal Si(100) face have two broken bonds each. In pairs they lean together to dimers (2x1), which then
 buckle: one atom goes up, the other down. :func:`run_dimers` relaxes the three faces with a potential and gives the
@@ -41,7 +41,7 @@ class DimersSettings(Settings):
     Attributes
     ----------
     lattice_constant : float
-        Of the crystal (A).
+        Lattice constant of the crystal (A).
     n_layers : int
         Layers; a multiple of four, so that dimers of both faces lie along the same axis.
     vacuum : float
@@ -107,7 +107,7 @@ class Slab:
 
     @classmethod
     def ideal(cls, settings: DimersSettings | None = None) -> Slab:
-        """As cut from the crystal."""
+        """Slab as cut from the crystal, not reconstructed."""
         s = settings or DimersSettings()
         size = (1, 2, s.n_layers)
         atoms = diamond100("Si", size=size, a=s.lattice_constant, vacuum=s.vacuum)
@@ -290,7 +290,7 @@ class DimersResult:
     frames : dict
         Slab by face; relaxed by the potential, or given (A).
     energies : JointEnergies
-        Of the slabs in the order of ``FACES``, with the covariance of their errors (eV, eV^2).
+        Energies of the slabs in the order of ``FACES``, with the covariance of their errors (eV, eV^2).
     """
 
     settings: DimersSettings

@@ -111,7 +111,7 @@ class OfVectors(CollectiveVariable):
     @property
     @abstractmethod
     def pairs(self) -> Sequence[tuple[int, int]]:
-        """Atoms (q, 2)."""
+        """Pairs of atoms (q, 2) that the variable depends on."""
 
     @abstractmethod
     def _function(self, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -169,7 +169,7 @@ class OfVectors(CollectiveVariable):
 
 
 def whole_atoms(name: str, atoms: Sequence[Any]) -> tuple[int, ...]:
-    """``atoms`` as whole numbers; SettingsError for what is no number of an atom, and for the same atom twice."""
+    """``atoms`` as whole numbers; SettingsError for anything but the number of an atom, and for an atom twice."""
     for index in atoms:
         if not isinstance(index, Integral) or isinstance(index, bool):
             raise SettingsError(f"{name}: {index!r} is no number of an atom; atoms are counted from 0")

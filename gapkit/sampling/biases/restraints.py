@@ -200,7 +200,7 @@ class Harmonic(Bias):
 class Walls(Bias):
     """Half-harmonic walls: k/2 (s - lower)^2 below ``lower``, k/2 (s - upper)^2 above ``upper``, 0 between them.
 
-    Of a periodic variable both walls are needed, so that every value outside belongs to the nearer one; half a period
+    A periodic variable needs both walls, so that every value outside belongs to the nearer one; half a period
     away from the middle the force turns round.
 
     Parameters

@@ -34,7 +34,7 @@ class Table(Bias):
     energies : (g,) or (g_1, g_2)
         Energies on the grid (eV).
     extrapolate
-        What happens outside the grid of a variable that is not periodic: False: DataError; True: the energy goes on
+        Rule outside the grid of a variable that is not periodic. False: DataError. True: the energy continues
         with the slope at the edge, so that the force is constant there and continuous at the edge.
 
     Raises

@@ -196,7 +196,7 @@ class QuasiNewton:
         self.forget()
 
     def forget(self) -> None:
-        """Drop the memory."""
+        """Drop the memory of earlier steps."""
         self._steps: list[np.ndarray] = []
         self._changes: list[np.ndarray] = []
         self._last: tuple[np.ndarray, np.ndarray] | None = None
@@ -232,7 +232,7 @@ class Fire:
         self.forget()
 
     def forget(self) -> None:
-        """Rest."""
+        """Set the velocities to zero."""
         self._v: np.ndarray | None = None
         self._dt, self._mixing, self._downhill = 0.1, 0.1, 0
 

@@ -26,7 +26,7 @@ class PathCurve:
     coordinate : (k,) A
         Length of the straight pieces up to each image.
     slope : (k,) eV/A
-        Of the energy, at the images.
+        Slope of the energy at the images.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""From two minima to the path between them: ends, starting images, band, saddle, and the way down as a check."""
+"""Minimum-energy path between two minima: ends, starting images, band, saddle, and the way down as a check."""
 
 from __future__ import annotations
 

@@ -41,11 +41,11 @@ class PathSettings(Settings):
     relax_ends : bool
         Whether the ends are relaxed first.
     ends : RelaxationSettings
-        Of the ends, and of the way down from the saddle (there with steps of at most 0.1 A).
+        Relaxation of the ends, and of the way down from the saddle (there with steps of at most 0.1 A).
     refine : bool
         Whether the saddle is refined, proved, and followed down.
     saddle : SaddleSettings
-        Of the saddle; its ``align`` is that of the path.
+        Search for the saddle; its ``align`` is that of the path.
     same : float
         Distance of an atom (A) up to which two minima are the same.
     """
@@ -97,7 +97,7 @@ class Path:
     climbing : int or None
         Image that climbs, counted among those between the ends.
     barrier_forward, barrier_backward : float, eV
-        From the refined saddle; without one from the highest image.
+        Barriers from the refined saddle; without one, from the highest image.
     saddle : Saddle or None
         With its mode, which points to the final frame, and its curvatures.
     minima : (ase.Atoms, ase.Atoms) or None
@@ -108,9 +108,9 @@ class Path:
     interrupted : bool
         Whether Ctrl-C ended the search early.
     iterations : int
-        Of the band.
+        Iterations of the band.
     evaluations : int
-        Of energies and forces, everything included.
+        Evaluations of energies and forces, everything included.
     notes : tuple of str
         Whatever a reader of the barrier should know.
     """

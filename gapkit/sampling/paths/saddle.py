@@ -269,7 +269,7 @@ def descend(
     calculator
         ASE calculator; default: that of ``saddle``.
     settings
-        Of the relaxations; default: forces of 0.001 eV/A.
+        Settings of the relaxations; default: forces of 0.001 eV/A.
     push : float
         Displacement (A) along the mode of the atom that moves most, at the start.
     progress
