@@ -254,13 +254,15 @@ def judged(gap: gapkit.GAP, atoms: Atoms, truth: dict[str, Any] | None, kinds: S
 def _wide(gap: gapkit.GAP, atoms: Atoms, p: Any) -> float:
     """The largest error bar of energy and forces in units of that before any frame was seen."""
     potential = gap.potential_
-    rows = potential.basis.rows(potential.structure(atoms), derivatives=True, hidden=True)
+    structure = potential.structure(atoms)
+    rows = potential.basis.rows(structure, derivatives=True, hidden=True)
     prior = rows.prior @ potential.posterior.signal**2
     parts = VarianceParts.of_rows(potential.posterior, potential.basis.whiten(rows.K), rows)
     parts = parts._replace(weights=np.maximum(prior - parts.residual, 0.0))
     n, config, largest = len(atoms), atoms.info.get("config_type"), 0.0
+    extra = {"energy": float(np.sum(potential.reference.loadings(structure) ** 2)) / n, "forces": 0.0}
     for kind, std in (("energy", p.energy_std[0] / np.sqrt(n)), ("forces", np.ravel(p.forces_std[0]))):
-        widest = np.sqrt(potential.errors.variance(kind, parts.of_labels(kind, n), config))
+        widest = np.sqrt(potential.errors.variance(kind, parts.of_labels(kind, n), config) + extra[kind])
         largest = max(largest, float(np.max((std - 1e-12) / np.maximum(widest, 1e-300))))
     return largest
 

@@ -9,11 +9,14 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from gapkit.fitting.training_set import TrainingSet
+from gapkit.structures.neighbours import neighbours
 
 #: distance of mean descriptors, over their length, below which two frames have one geometry: displacements of 1e-4 A
 SAME = 1e-4
 #: energies per atom (eV) and forces (eV/A, and share of their size) that differ by more are not those of one geometry
 ENERGY, FORCES, SHARE = 2e-3, 0.02, 0.02
+#: reach (A) within which distances are compared, and the largest difference of equal ones
+REACH, APART = 6.0, 2e-3
 #: pairs that are looked at, at most
 PAIRS = 100_000
 
@@ -63,16 +66,36 @@ def alike(data: TrainingSet, fingerprints: np.ndarray) -> tuple[Alike, ...]:
     for k, frame in enumerate(data.frames):
         if not data.targets[k].isolated:
             kinds.setdefault(f"{frame.atoms.get_chemical_formula()} {frame.atoms.pbc}", []).append(k)
-    found = []
+    found, known = [], _Distances(data)
     for places in kinds.values():
         x = fingerprints[places]
         length = float(np.median(np.linalg.norm(x, axis=1)))
         pairs = cKDTree(x).query_pairs(SAME * max(length, 1e-300), output_type="ndarray")
         for a, b in pairs[np.lexsort(pairs.T[::-1])][:PAIRS]:
-            differ = _different(data, *sorted((places[a], places[b]), key=lambda k: data.frames[k].index))
-            if differ is not None:
+            one, other = sorted((places[a], places[b]), key=lambda k: data.frames[k].index)
+            differ = _different(data, one, other)
+            if differ is not None and known.equal(one, other):
                 found.append(differ)
     return tuple(sorted(found, key=lambda pair: pair.frames))
+
+
+class _Distances:
+    """Distances between the atoms of frames, which a descriptor of short reach need not see."""
+
+    def __init__(self, data: TrainingSet) -> None:
+        self._data = data
+        self._known: dict[int, np.ndarray] = {}
+
+    def equal(self, a: int, b: int) -> bool:
+        """Whether two frames have the same distances."""
+        one, other = self._of(a), self._of(b)
+        return len(one) == len(other) and bool(np.all(np.abs(one - other) < APART))
+
+    def _of(self, k: int) -> np.ndarray:
+        if k not in self._known:
+            distances = np.sort(neighbours(self._data.frames[k].atoms, REACH).distances)
+            self._known[k] = distances[distances < REACH - APART]
+        return self._known[k]
 
 
 def _different(data: TrainingSet, a: int, b: int) -> Alike | None:

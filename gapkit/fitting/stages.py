@@ -285,7 +285,8 @@ def judge(data: TrainingSet, found: FoundLevels, solution: Solution, settings: F
     calibration = calibrate(found.levels, mean.held_out_of(sums.statistics()), mean.residual_share)
     if not out_of_fold.errors:
         n_frames = sum(not t.isolated for t in data.targets)
-        wider = inflation(n_frames) if found.account["objective"] == "evidence" else 1.0
+        searched = any(settings.noise.given(group) is None for group in found.triangles.groups)
+        wider = inflation(n_frames) if searched and found.account["objective"] == "evidence" else 1.0
         return Judgement(StatedErrors(calibration.scaled(wider)), out_of_fold)
     energies = sum("energy" in e.kinds for e in out_of_fold.errors)
     if 0 < energies < FEWEST_ENERGIES:
