@@ -11,7 +11,7 @@ from typing import Any
 
 from gapkit.kernel_cache import ensure_kernel_cache
 from gapkit.submodules import public_modules, submodule
-from gapkit.version import __version__
+from gapkit.version import __version__ as __version__
 
 _HOME = {
     "GAP": "gapkit.estimators.gap",

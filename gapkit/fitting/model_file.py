@@ -94,6 +94,7 @@ def save_model(path: str | os.PathLike, fit: Fit, estimator: dict[str, Any], upd
             "values": {str(z): float(e) for z, e in potential.reference.values.items()},
             "source": {str(z): s for z, s in potential.reference.source.items()},
             "alone": {str(z): float(s) for z, s in potential.reference.alone.items()},
+            "bonded": {str(z): float(c) for z, c in potential.reference.bonded.items()},
             "open": [
                 {"weights": {str(z): w for z, w in c.weights.items()}, "std": c.std}
                 for c in potential.reference.open_combinations
@@ -209,6 +210,7 @@ def _reference(table: dict) -> ReferenceEnergies:
         by_number(table["source"]),
         combinations,
         by_number(table.get("alone", {})),
+        by_number(table.get("bonded", {})),
     )
 
 

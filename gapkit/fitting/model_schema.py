@@ -299,6 +299,7 @@ def header(value: dict[str, Any], version: int) -> None:
         "conformal": mapping(one_of(*KINDS), conformal),
         "n_frames": whole(0),
     }
+    of_species = mapping(atomic_number, at_least_zero)
     combination = {"weights": mapping(atomic_number, number(-1.0, 1.0), 1), "std": at_least_zero}
     required: dict[str, Check] = {
         "format": text(100),
@@ -311,7 +312,7 @@ def header(value: dict[str, Any], version: int) -> None:
         "signal": items(positive, 1),
         "reference": table(
             {"values": mapping(atomic_number, number()), "source": mapping(atomic_number, text())},
-            {"alone": mapping(atomic_number, at_least_zero), "open": items(table(combination))},
+            {"alone": of_species, "bonded": of_species, "open": items(table(combination))},
         ),
         "baseline": maybe(baseline),
         "calibration": table(
@@ -339,10 +340,14 @@ def _check_together(value: dict[str, Any]) -> None:
     """Raise ValueError where two parts of a header contradict each other."""
     meta, levels = value["metadata"], value["noise_levels"]
     known, groups = set(value["species"]), value["calibration"]["groups"]
+    reference = value["reference"]
+    open_species = {z for c in reference.get("open", ()) for z in c["weights"]} | set(reference.get("alone", {}))
     wrong = {
         "species are not sorted": sorted(known) != value["species"],
         "there is not one signal per term": len(value["signal"]) != len(value["terms"]),
         "a block is of no term": any(b["term"] >= len(value["terms"]) for b in value["blocks"]),
+        "what is open of reference energies is of other species": not open_species <= set(reference["values"])
+        or set(reference.get("alone", {})) != set(reference.get("bonded", {})),
         "a species has no reference energy": not known <= {int(z) for z in value["reference"]["values"]},
         "metadata.species are others": meta["species"] != [chemical_symbols[z] for z in value["species"]],
         "metadata.signal are others": meta["signal"] != value["signal"],

@@ -15,7 +15,7 @@ from gapkit.fitting.decisions import Decisions
 from gapkit.fitting.domain_limits import domain_sample, measured_domain
 from gapkit.fitting.exact_mean import LabelCovariances, suits, within_reach
 from gapkit.fitting.level_choice import EnergySample, choose_levels, kept_rows, own_groups
-from gapkit.fitting.lone_atoms import lone_stds
+from gapkit.fitting.lone_atoms import with_lone_atoms
 from gapkit.fitting.mean import Mean, SparseMean
 from gapkit.fitting.nested_levels import levels_by_fold, one_fold_of_few
 from gapkit.fitting.out_of_fold import OutOfFold
@@ -310,7 +310,7 @@ def assemble(
     sample = [Structure(atoms, basis.r_cut) for atoms in domain_sample(data)]
     few = basis.n_columns <= LARGEST_FORM
     forms = choose_forms(basis, posterior, judged.errors.calibration, sample, work.bar) if few else {}
-    reference = replace(data.reference, alone=lone_stds(data.reference, sample, basis, posterior))
+    reference = with_lone_atoms(data, sample, basis, posterior)
     spreads = Spreads(basis, posterior, judged.errors, settings.n_jobs, reference)
     predictors = basis.predictors(mean.alpha, mean.extra)
     cheap = LocalVariance(basis, mean.alpha, posterior.signal, judged.errors.calibration, predictors, forms)

@@ -110,7 +110,7 @@ def joint_energies(potential: Potential, frames: Sequence[ase.Atoms], noise: boo
     covariance = residual + weights * np.outer(by_weights, by_weights)
     variance = np.diagonal(covariance).copy()
     share = np.divide(np.diagonal(residual), variance, out=np.zeros_like(variance), where=variance > 0)
-    loadings = np.array([potential.reference.loadings(s.numbers, s.lone()) for s in structures])
+    loadings = np.array([potential.reference.loadings(s) for s in structures])
     if noise:
         sigma = np.array([g.noise * np.sqrt(len(a)) for g, a in zip(groups, frames, strict=True)])
         std = np.sqrt(variance + sigma**2)

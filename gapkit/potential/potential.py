@@ -208,9 +208,9 @@ class Potential:
                 self.baseline.add_prediction(structure, sums)
         structure.add_to_centres(sums.local, self._reference)
         for z, shift in self.reference.shift.items():
-            sums.local[structure.lone() & (structure.numbers == z)] += shift
+            sums.local[(structure.coordination() == 0) & (structure.numbers == z)] += shift
         if local_variance:
-            sums.variance[:] += self.reference.alone_std(structure.numbers, structure.lone()) ** 2
+            sums.variance[:] += self.reference.alone_std(structure) ** 2
         return sums
 
     def evaluate(
@@ -485,11 +485,11 @@ class Potential:
             parts = parts if parts is not None else self.variance_parts(structure, derivatives=False)
             energy = float((parts.weights[0] + parts.hidden[0]) / structure.n_atoms)
         found = self.domain.excess(local_std, self._spreads.local_noise(noise), energy)
-        alone = np.flatnonzero(self.reference.alone_std(structure.numbers, structure.lone()))
+        alone = np.flatnonzero(self.reference.alone_std(structure))
         if len(alone) and found.value < LONE_EXCESS:
             return Excess(
                 LONE_EXCESS,
-                f"atom {alone[0]} has no neighbour within the cutoff, and no isolated "
+                f"atom {alone[0]} has no neighbour within the cutoff, or few, and no isolated "
                 f"{chemical_symbols[structure.numbers[alone[0]]]} was in the training frames",
             )
         return found

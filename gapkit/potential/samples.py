@@ -168,5 +168,5 @@ def sampled_energies(
     fresh = added_columns(potential.basis, sampler.basis)
     centre = np.zeros(sampler.basis.n_columns)
     centre[~fresh] = potential.posterior.weights
-    loadings = np.array([potential.reference.loadings(s.numbers, s.lone()) for s in structures])
+    loadings = np.array([potential.reference.loadings(s) for s in structures])
     return means + (weights - centre) @ A.T + rng.normal(size=(n, loadings.shape[1])) @ loadings.T

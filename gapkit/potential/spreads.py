@@ -93,7 +93,7 @@ class Spreads:
                 for config, a, b in zip(config_types, begin[:-1], begin[1:], strict=True)
             ]
         )
-        return found + self.reference.alone_std(structure.numbers, structure.lone()) ** 2
+        return found + self.reference.alone_std(structure) ** 2
 
     def of_parts(
         self,
@@ -114,7 +114,7 @@ class Spreads:
         def std(kind: str) -> np.ndarray:
             return np.sqrt(self.errors.variance(kind, parts.of_labels(kind, n), config_type, noise))
 
-        loadings = self.reference.loadings(structure.numbers, structure.lone())
+        loadings = self.reference.loadings(structure)
         total = float(np.sqrt(n * std("energy")[0] ** 2 + loadings @ loadings))
         if not forces:
             return Spread(total, local)

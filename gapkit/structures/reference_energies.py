@@ -3,9 +3,10 @@ r"""Reference energies: the contribution of each atom to the energy before anyth
 Least squares on compositions leaves two things open. A combination of species that no composition tells apart (both of
 a compound of fixed composition) may have any value. And an atom without neighbours has the energy e0, which bonded
 frames do not tell: what is added to e0 is taken off their local energies. Both are uncertain by a prior standard
-deviation :math:`s_k`. With loadings :math:`l_k` of a frame, :math:`s_k` times the projection of its composition on the
-combination or times its number of lone atoms of a species, energies of frames i and j have the covariance
-:math:`\sum_k l_{ik} l_{jk}` from this. Loadings vanish for compositions like the training frames' without lone atoms.
+deviation :math:`s_k`. The loading :math:`l_k` of a frame is :math:`s_k` times the projection of its composition on the
+combination, or times its number of lone atoms of a species, where atoms with few neighbours count in part. Energies of
+frames i and j have the covariance :math:`\sum_k l_{ik} l_{jk}` from this. Loadings vanish for compositions and
+coordinations like those of the training frames.
 """
 
 from __future__ import annotations
@@ -19,11 +20,14 @@ from ase.data import atomic_numbers, chemical_symbols
 
 from gapkit.exceptions import DataError, GapkitWarning, SettingsError, SpeciesError
 from gapkit.structures.labels import LabelledFrame
+from gapkit.structures.structure import Structure
 
 _AGREEMENT = 1e-3  # eV; isolated atoms of one species must agree within this
 _RANK = 1e-3  # singular values below this fraction of the largest leave a combination of species undetermined
 
 
+#: an atom is on the way to a lone one below this share of the least coordination of the training frames
+FEW_NEIGHBOURS = 0.5
 LEAST_SQUARES, NO_ENERGIES = "least squares", "no energies: zero"
 
 
@@ -58,6 +62,8 @@ class ReferenceEnergies:
     alone
         Atomic number to the standard deviation (eV) of the energy of an atom without neighbours, of species for which
         no isolated atom was seen.
+    bonded
+        Atomic number to the least coordination of such an atom in the training frames.
     shift
         Atomic number to what an atom without neighbours has beside its reference energy (eV); for samples.
     """
@@ -66,26 +72,40 @@ class ReferenceEnergies:
     source: dict[int, str]
     open_combinations: tuple[OpenCombination, ...] = ()
     alone: dict[int, float] = field(default_factory=dict)
+    bonded: dict[int, float] = field(default_factory=dict)
     shift: dict[int, float] = field(default_factory=dict)
 
-    def loadings(self, numbers: np.ndarray, lone: np.ndarray) -> np.ndarray:
-        """Loadings (k,) in eV of a frame with atomic ``numbers`` (n,), of which the ``lone`` (n,) have no neighbour."""
+    def loneliness(self, structure: Structure) -> np.ndarray:
+        """Share (n,) of the lone atom in each atom of a structure: 0 for a coordination of half the least that a
+        training frame had, or more; 1 without neighbours."""
+        found = np.zeros(structure.n_atoms)
+        if not self.bonded:
+            return found
+        coordination = structure.coordination()
+        for z, least in self.bonded.items():
+            mine = structure.numbers == z
+            found[mine] = np.maximum(1.0 - coordination[mine] / (FEW_NEIGHBOURS * least), 0.0)
+        return found
+
+    def loadings(self, structure: Structure) -> np.ndarray:
+        """Loadings (k,) in eV of a frame."""
+        numbers, lone = structure.numbers, self.loneliness(structure)
         of_species = [
             c.std * sum(w * np.count_nonzero(numbers == z) for z, w in c.weights.items())
             for c in self.open_combinations
         ]
-        of_lone = [s * np.count_nonzero(lone & (numbers == z)) for z, s in sorted(self.alone.items())]
+        of_lone = [s * lone[numbers == z].sum() for z, s in sorted(self.alone.items())]
         return np.array([*of_species, *of_lone], dtype=float)
 
-    def alone_std(self, numbers: np.ndarray, lone: np.ndarray) -> np.ndarray:
-        """Standard deviation (n,) in eV of each atom's energy because it is alone; zero for others."""
-        std = np.zeros(len(numbers))
+    def alone_std(self, structure: Structure) -> np.ndarray:
+        """Standard deviation (n,) in eV of each atom's energy because it is alone, or nearly so; zero for others."""
+        std = np.zeros(structure.n_atoms)
         for z, s in self.alone.items():
-            std[lone & (numbers == z)] = s
-        return std
+            std[structure.numbers == z] = s
+        return std * self.loneliness(structure) if self.alone else std
 
     def sampled(self, rng: np.random.Generator) -> ReferenceEnergies:
-        """Reference energies with undetermined combinations drawn from their prior."""
+        """Reference energies with undetermined ones drawn from their prior; atoms nearly alone count as bonded."""
         values = dict(self.values)
         for c in self.open_combinations:
             drawn = c.std * rng.normal()

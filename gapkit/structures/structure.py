@@ -78,12 +78,17 @@ class Structure:
             return np.flatnonzero(self.numbers == number)
         return self._centres[self.numbers[self._centres] == number]
 
-    def lone(self) -> np.ndarray:
-        """Booleans (n,) of the centres without a neighbour within the cutoff."""
-        alone = np.diff(self._longest.first) == 0
+    def coordination(self) -> np.ndarray:
+        """Sum (n,) over the neighbours of each centre of a weight that falls from one to zero at the cutoff, a cosine.
+
+        Infinite for atoms that are no centres.
+        """
+        pairs = self._longest
+        weight = 0.5 * (1.0 + np.cos(np.pi * pairs.distances / pairs.r_cut))
+        found = np.bincount(pairs.i, weights=weight, minlength=self.n_atoms)
         if self._centres is not None:
-            alone &= np.isin(np.arange(self.n_atoms), self._centres)
-        return alone
+            found[np.setdiff1d(np.arange(self.n_atoms), self._centres)] = np.inf
+        return found
 
     def add_to_centres(self, values: np.ndarray, by_number: np.ndarray) -> None:
         """Add to ``values`` (n,) of each centre the entry of ``by_number`` for its atomic number."""

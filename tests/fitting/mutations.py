@@ -31,6 +31,9 @@ SAME = 1e-9
 #: predictions, and no identity ties it to the rest. Everything else must be refused, or change nothing
 FREE_BY_NATURE = (
     "reference.values",  # constants that are added
+    "reference.alone",  # error bars of what no label tells: lone atoms, other compositions
+    "reference.bonded",
+    "reference.open",
     "terms.r_cut",  # the definition of a feature: the weights may be those of any
     "terms.cutoff_width",
     "terms.length_scale",

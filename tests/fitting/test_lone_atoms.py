@@ -12,6 +12,7 @@ from gapkit.exceptions import GapkitWarning, OutOfDomainWarning
 from gapkit.potential.joint import joint_energies
 from gapkit.structures.labels import labelled_frames
 from gapkit.structures.reference_energies import reference_energies
+from gapkit.structures.structure import Structure
 
 TERMS = [gapkit.Term(gapkit.SOAP(r_cut=3.5, n_max=4, l_max=2), gapkit.DotProduct(2), n_sparse=20)]
 BOND = 4.75
@@ -63,6 +64,14 @@ def test_a_molecule_pulled_apart_is_out_of_the_domain_in_either_way(bonded):
         assert atoms.calc.results["domain_excess"] >= 2
 
 
+def test_the_uncertainty_rises_towards_the_cutoff(bonded):
+    r = np.array([1.0, 2.6, 2.9, 3.2, 3.4, 3.6])
+    found = bonded.predict([hydrogen(x) for x in r], uncertainty=True)
+    error = np.abs(found.energy - [hydrogen(x).get_potential_energy() for x in r])
+    assert np.all(np.diff(found.energy_std[2:]) > 0)
+    assert np.all(error < 6 * found.energy_std)
+
+
 def test_with_an_isolated_atom_the_atoms_are_known(with_atom):
     found = with_atom.predict([hydrogen(6.0)], uncertainty=True)
     assert found.energy[0] == pytest.approx(-27.2, abs=0.02)
@@ -73,7 +82,7 @@ def test_with_an_isolated_atom_the_atoms_are_known(with_atom):
 def test_bonded_frames_have_no_uncertainty_from_this(bonded):
     reference = bonded.potential_.reference
     structure = bonded.potential_.structure(hydrogen(1.0))
-    assert reference.alone and not reference.loadings(structure.numbers, structure.lone()).any()
+    assert reference.alone and not reference.loadings(structure).any()
 
 
 def test_energies_given_by_the_user_are_trusted():
@@ -115,10 +124,10 @@ def labelled(formulas):
 def test_a_composition_that_the_frames_do_not_tell_is_uncertain_by_the_scale_of_energies():
     with pytest.warns(GapkitWarning, match="do not determine"):
         found = reference_energies(labelled(["H2O", "H2O", "H4O2"]), [1, 8])
-    none = np.zeros(3, dtype=bool)
-    assert found.loadings(np.array([1, 1, 8]), none) == pytest.approx(0, abs=1e-9)
+    water, hydroxyl = (Structure(Atoms(s, positions=np.eye(3)[: len(Atoms(s))]), 3.0) for s in ("H2O", "OH"))
+    assert found.loadings(water) == pytest.approx(0, abs=1e-9)
     error = abs(found.of([1, 8]) - (-2040 - 13.6 - 2))
-    std = abs(found.loadings(np.array([1, 8]), none[:2])).max()
+    std = abs(found.loadings(hydroxyl)).max()
     assert 0.2 * error < std < 5 * error
 
 
