@@ -116,7 +116,7 @@ def _plain(run: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass
 class Stop:
-    """Whether the user, or the queue, asked the run to stop."""
+    """Record of whether the user, or the queue, asked the run to stop."""
 
     requested: bool = False
 
@@ -126,7 +126,7 @@ _current: Stop | None = None  # that of the outermost block of the main thread
 
 @contextmanager
 def stoppable() -> Iterator[Stop]:
-    """Inside the block Ctrl-C (SIGINT) and SIGTERM set ``requested`` and let the step that runs be completed.
+    """Context in which Ctrl-C (SIGINT) and SIGTERM set ``requested`` and let the running step be completed.
 
     A second Ctrl-C interrupts at once. A block inside another shares its state, so that one Ctrl-C ends both. In
     threads other than the main one signals are left as they are.

@@ -6,7 +6,7 @@ import numpy as np
 
 
 def seed_of(random_state: int | np.random.Generator | None) -> int:
-    """A whole number is its own seed; a generator draws one; None takes one from the operating system.
+    """Seed of a ``random_state``: the whole number itself, a number that a generator draws, or, for None, a new one.
 
     Examples
     --------

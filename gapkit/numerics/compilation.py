@@ -1,4 +1,4 @@
-"""A word before the half minute in which kernels are compiled for the first time on a machine."""
+"""Warning before kernels are compiled for the first time on a machine, which takes half a minute."""
 
 from __future__ import annotations
 

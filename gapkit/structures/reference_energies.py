@@ -105,7 +105,7 @@ class ReferenceEnergies:
         return std * self.loneliness(structure) if self.alone else std
 
     def sampled(self, rng: np.random.Generator) -> ReferenceEnergies:
-        """Reference energies with open combinations drawn from their prior; atoms with few neighbours are bonded."""
+        """Reference energies with open combinations drawn from their prior; atoms nearly alone count as bonded."""
         values = dict(self.values)
         for c in self.open_combinations:
             drawn = c.std * rng.normal()

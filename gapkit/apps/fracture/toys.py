@@ -150,7 +150,7 @@ class DoubleCantilever:
     length: float = 2000.0
 
     def release_rate(self, opening: float, x: float) -> float:
-        """G (eV/A^2) with the tip at x (A)."""
+        """Energy release rate G (eV/A^2) with the tip at x (A)."""
         return 3.0 * self.body.plane_modulus * opening**2 * self.height**3 / (16.0 * (self.length + x) ** 4)
 
     def opening_for(self, toughness: float, x: float) -> float:
@@ -167,7 +167,7 @@ class DoubleCantilever:
         return load
 
     def arrest(self, opening: float, toughness: tuple[float, float], edge: float) -> float:
-        """Theory: place x (A) of arrest in two phases with an interface at ``edge``; at least 0, the start."""
+        """Exact place x (A) of arrest in two phases with an interface at ``edge``; at least 0, the start."""
         reach = [self.length * (self.release_rate(opening, 0.0) / g) ** 0.25 - self.length for g in toughness]
         if reach[0] < edge:
             return max(0.0, reach[0])

@@ -10,7 +10,7 @@ from gapkit.apps.growth.lattice_barriers import COUNTS, LatticeBarriers
 
 
 def no_hops(leaving: float = np.inf) -> LatticeBarriers:
-    """Barriers of columns that know nothing of each other: atoms stay, or leave at the cost of ``leaving`` (eV)."""
+    """Barriers of independent columns: atoms stay, or leave at the cost of ``leaving`` (eV)."""
     return LatticeBarriers(np.full(len(COUNTS), np.inf), 0.0, 0.0, leaving)
 
 
