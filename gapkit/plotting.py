@@ -51,6 +51,7 @@ def notebook_style() -> NotebookColours:
     '#0072B2'
     """
     import matplotlib
+    from matplotlib.rcsetup import cycler
 
     colours = NotebookColours()
     matplotlib.rcParams.update(
@@ -60,7 +61,7 @@ def notebook_style() -> NotebookColours:
             "font.size": 9.5,
             "axes.spines.top": False,
             "axes.spines.right": False,
-            "axes.prop_cycle": matplotlib.cycler(color=colours),
+            "axes.prop_cycle": cycler(color=colours),
             "legend.frameon": False,
             "lines.linewidth": 1.6,
         }
