@@ -112,7 +112,7 @@ def draw_gain(axes: Any, curves: Sequence[LearningResult], face: str = "buckled"
         ends = np.array([reach.min(), reach.max()])
     axes.set_ylim(*(ends + 0.05 * np.ptp(ends) * np.array([-1, 1])))
     axes.set_title("line: DFT, band: 30 meV, bars: 2 std", fontsize=9)
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8, loc="lower right")
 
 
 def draw_errors(axes: Any, curves: Sequence[LearningResult]) -> None:
