@@ -41,7 +41,7 @@ def draw_held_out(axes: Any, held: HeldOut, tip: np.ndarray, title: str = "") ->
     span = [held.label.min(), held.label.max()]
     axes.plot(span, span, "-", color="black", lw=0.8)
     axes.set(xlabel="label: energy released by rupture (eV)", ylabel="predicted (eV)")
-    axes.set_title(f"{title}: R2 {held.r2:.3f}, tip bonds {held.part(tip).r2:.3f}", fontsize=10)
+    axes.set_title(f"{title}: $R^2$ {held.r2:.3f}, tip bonds {held.part(tip).r2:.3f}", fontsize=10)
     axes.legend(fontsize=8)
 
 
@@ -50,7 +50,9 @@ def draw_critical_loads(axes: Any, result: FractureResult) -> None:
     places = np.arange(len(result.predictions))
     for n, c in enumerate(result.predictions):
         low, high = c.k_minus / MPA_SQRT_M, c.k_plus / MPA_SQRT_M
-        axes.plot([n, n], [low, high], "-", color=GREY, lw=7, alpha=0.5, label="atoms: K- to K+" if n == 0 else None)
+        axes.plot(
+            [n, n], [low, high], "-", color=GREY, lw=7, alpha=0.5, label="atoms: $K_-$ to $K_+$" if n == 0 else None
+        )
         axes.plot(n, c.griffith / MPA_SQRT_M, "_", color="black", ms=12, label="Griffith" if n == 0 else None)
     for name, color, shift in (("atoms", BLUE, -0.15), ("continuum", ORANGE, 0.15)):
         value = np.array([getattr(c, name) for c in result.predictions]) / MPA_SQRT_M
@@ -58,7 +60,7 @@ def draw_critical_loads(axes: Any, result: FractureResult) -> None:
         axes.errorbar(places + shift, value, std, fmt="o", ms=4, color=color, capsize=2, label=f"predicted, {name}")
     names = [f"{c.system} {np.degrees(c.mode):+.0f} deg" for c in result.predictions]
     axes.set_xticks(places, names, fontsize=7, rotation=90)
-    axes.set(ylabel="stress intensity (MPa m^1/2)", ylim=(0, None))
+    axes.set(ylabel="stress intensity (MPa m$^{1/2}$)", ylim=(0, None))
     axes.set_title("crack systems not trained on", fontsize=10)
     axes.legend(fontsize=8, loc="lower left")
 
@@ -71,7 +73,7 @@ def draw_resistance(axes: Any, x: np.ndarray, curves: np.ndarray, theory: np.nda
     axes.plot(x, mean, "-", color=BLUE, label="fracture potential")
     if theory is not None:
         axes.plot(x, theory / MPA_SQRT_M, "--", color="black", lw=1, label="Griffith")
-    axes.set(xlabel="tip (A)", ylabel="K for growth (MPa m^1/2)", ylim=(0, None))
+    axes.set(xlabel="tip (A)", ylabel="K for growth (MPa m$^{1/2}$)", ylim=(0, None))
     axes.set_title("resistance curve", fontsize=10)
     axes.legend(fontsize=8, loc="lower right")
 

@@ -30,7 +30,7 @@ def draw_distances(axes: Any, report: DomainResult) -> None:
     axes.axhline(1e3 * report.std_limit, color="black", lw=0.8, ls=":")
     axes.set(xlabel="kernel distance to the nearest training atom", ylabel="std of the local energy (meV)")
     axes.set(xlim=(0, None), ylim=(0, None))
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))  # above: inside it hides the limit
 
 
 def draw_map(axes: Any, chart: DomainMap, report: DomainResult) -> Any:
@@ -112,7 +112,7 @@ def draw_gain(axes: Any, curves: Sequence[LearningResult], face: str = "buckled"
         ends = np.array([reach.min(), reach.max()])
     axes.set_ylim(*(ends + 0.05 * np.ptp(ends) * np.array([-1, 1])))
     axes.set_title("line: DFT, band: 30 meV, bars: 2 std", fontsize=9)
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8, loc="lower right")
 
 
 def draw_errors(axes: Any, curves: Sequence[LearningResult]) -> None:
@@ -124,8 +124,8 @@ def draw_errors(axes: Any, curves: Sequence[LearningResult]) -> None:
         std = [1e3 * s.energy_std for s in curve.steps]
         axes.plot(curve.n_added, std, "s--", ms=3, lw=1, color=color, label=f"{curve.name}: std")
     axes.set(xlabel="surface frames added", ylabel="energy of test surfaces (meV/atom)", yscale="log")
-    for axis in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
-        axis(lambda value, _: f"{value:g}")
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.yaxis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "25" else "")
     axes.legend(fontsize=8)
 
 
