@@ -25,6 +25,10 @@ LARGEST_FORCE, LARGEST_ENERGY = 1e3, 1e6
 #: energies per atom (eV) of one composition may differ by this; two groups are narrow beside the gap between them; a
 #: unit is named where the ratio of the groups is that of it, to this share
 LARGEST_SPREAD, NARROW, UNIT_MATCH = 1.0, 0.2, 0.03
+#: frames of one composition that groups are looked for in, and atoms of a frame, at least
+FEWEST_ALIKE = 4
+#: no bonds explain a gap (eV/atom) larger than this
+LARGEST_GAP = 10.0
 #: names of energies that are no label of the whole frame's
 OTHER_ENERGIES = ("kinetic", "per_atom", "formation", "cohesive", "atomic", "local", "std", "fermi", "error", "free")
 
@@ -159,7 +163,7 @@ def mixed_units(labelled: Sequence[LabelledFrame]) -> Problem | None:
     for (formula, _), frames in sorted(alike.items()):
         order = np.argsort(_per_atom(frames))
         energies = _per_atom(frames)[order]
-        if len(energies) < 2 or not np.ptp(energies) > LARGEST_SPREAD:
+        if len(energies) < FEWEST_ALIKE or not np.ptp(energies) > LARGEST_SPREAD:
             continue
         split = 1 + int(np.argmax(np.diff(energies)))
         groups = energies[:split], energies[split:]
@@ -169,12 +173,13 @@ def mixed_units(labelled: Sequence[LabelledFrame]) -> Problem | None:
         small, large = sorted((float(np.median(g)) for g in groups), key=abs)
         fewer = min((order[:split], order[split:]), key=len)
         ratios = {name: max(unit, 1 / unit) for name, unit in ENERGY_UNITS.items()}
-        ratios["eV per atom"] = float(frames[fewer[0]].n_atoms)
+        if frames[fewer[0]].n_atoms >= FEWEST_ALIKE:
+            ratios["eV per atom"] = float(frames[fewer[0]].n_atoms)
         names = [name for name, ratio in ratios.items() if abs(ratio * small / large - 1) < UNIT_MATCH]
         if any(np.ptp(g) > UNIT_MATCH * abs(float(np.median(g))) for g in groups):
             names = []  # the ratio of the groups means nothing
-        if len(fewer) < 2 and not names:
-            continue  # one strange frame, which screening judges
+        if not names and (len(fewer) < 2 or gap < LARGEST_GAP):
+            continue  # one strange frame, which screening judges; or bonds that are broken
         return Problem(
             "mixed units",
             tuple(sorted(frames[k].index for k in fewer)),
