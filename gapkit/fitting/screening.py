@@ -27,6 +27,7 @@ from gapkit.fitting.corroboration import Corroboration
 from gapkit.fitting.judging_model import LOOSER, SPARSE, JudgingModel
 from gapkit.fitting.training_set import TrainingSet
 from gapkit.models.left_out import Key, KindErrors
+from gapkit.models.observations import Targets
 from gapkit.models.terms import Term
 from gapkit.numerics.threads import blas_threads
 from gapkit.structures.labels import LabelledFrame
@@ -49,6 +50,8 @@ COMMON, TAIL, OWN_TYPE = 0.85, 2.5, 5
 TOGETHER = 0.3
 #: rounds of judging, at most, and of the robust fit that says where to begin
 ROUNDS, START_ROUNDS = 8, 6
+#: labels beyond this (eV, eV/A) have squares that overflow: they are said to be beyond all measure, and not judged
+LARGEST = 1e50
 #: labels that the warning spells out
 SPELLED_OUT = 8
 
@@ -198,7 +201,7 @@ def _first(lines: list[str], n: int = SPELLED_OUT) -> str:
 def findings(data: TrainingSet, terms: Sequence[Term], n_threads: int, bar: Callable[..., Any]) -> Findings:
     """Findings about each frame's labels, by a small model of the other frames; empty where its equations fail."""
     judged = [k for k, t in enumerate(data.targets) if not t.isolated]
-    if len(judged) < 2:
+    if len(judged) < 2 or max(_largest(data.targets[k]) for k in judged) > LARGEST:
         return Findings()
     try:
         with blas_threads(n_threads, SPARSE):
@@ -341,6 +344,12 @@ class _Screening:
             assert frame.virial is not None
             label, where = float(frame.virial[place]), ("xx", "yy", "zz", "yz", "xz", "xy")[place]
         return ScreenedLabel(frame.index, kind, label, label - float(error[worst]) * about.scale, where, z)
+
+
+def _largest(targets: Targets) -> float:
+    """Largest absolute label of a frame."""
+    arrays = [np.ravel(x) for x in (targets.energy, targets.forces, targets.virial) if x is not None]
+    return float(np.abs(np.concatenate(arrays)).max()) if arrays else 0.0
 
 
 def _typical(t: np.ndarray) -> float:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import gapkit
-from gapkit.exceptions import GapkitWarning, SettingsError
+from gapkit.exceptions import DataError, GapkitWarning, SettingsError
 from gapkit.fitting.screening import screened
 from gapkit.fitting.training_set import in_order, training_set
 from gapkit.model_selection import model_card
@@ -221,3 +221,16 @@ def test_a_fit_of_frames_without_faults_is_the_same_with_and_without_screening()
     frames = copper_frames(16, 1)
     with_it, without = small_gap().fit(frames), small_gap(screen=False).fit(frames)
     np.testing.assert_array_equal(with_it.potential_.alpha, without.potential_.alpha)
+
+
+@pytest.mark.parametrize("what", ["energy", "forces", "stress"])
+def test_labels_whose_squares_overflow_are_not_judged(what):
+    frames = copied(FRAMES)
+    frames[3].calc.results[what] = frames[3].calc.results[what] * 1e200
+    data = in_order(training_set(labelled_frames(frames), {"Cu": 0.0}, None)) if what != "energy" else None
+    if data is None:
+        with pytest.raises(DataError, match="frame 3"):
+            training_set(labelled_frames(frames), {"Cu": 0.0}, None)
+        return
+    _, found = screened(data, TERMS, {"Cu": 0.0}, 1, partial(progress_bar, show=False))
+    assert not found.left_out and not found.scores
