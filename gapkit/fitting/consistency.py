@@ -27,7 +27,7 @@ from gapkit.exceptions import DataError, GapkitWarning
 from gapkit.fitting.judging_model import KINDS, JudgingModel
 from gapkit.models.kind_posterior import KindPosterior, KindRegression, Likely, Sums
 from gapkit.models.left_out import Key
-from gapkit.structures.label_conventions import ORDERS, USUAL, Convention, conventions
+from gapkit.structures.label_conventions import CONVENTIONS, ORDERS, USUAL, Convention
 
 #: fewest frames with a label of a kind that is compared
 FEWEST = 4
@@ -137,12 +137,12 @@ def consistencies(judging: JudgingModel, aside: Collection[Key] = ()) -> tuple[C
     if len(frames) >= MANY or not any(c.conventions or c.factor != 1.0 for c in found):
         return found
     for k in frames:
-        names = [set(c.conventions) for c in _compared(judged.without_frame(k), enough=AS_LIKELY)]
-        if not names:  # too few are left
-            continue
-        found = tuple(
-            replace(c, conventions=tuple(n for n in c.conventions if n in other), factor=1.0)
-            for c, other in zip(found, names, strict=True)
+        others = {c.kind: c.conventions for c in _compared(judged.without_frame(k), enough=AS_LIKELY)}
+        found = tuple(  # a kind of which too few are left says nothing
+            replace(c, conventions=tuple(n for n in c.conventions if n in others[c.kind]), factor=1.0)
+            if c.kind in others
+            else c
+            for c in found
         )
     return found
 
@@ -172,8 +172,7 @@ class _Judged:
         rows, places = self.judging.rows, self.of_kind[kind]
         others = {k for k in self.judging.of_kind[kind] if k not in places}
         sums = rows.sums(kind, others)
-        regression = KindRegression(sums.gram, sums.n, rows.precision)
-        weights = regression.posterior(sums.moment, regression.likely(sums.moment, sums.square)).weights
+        weights = KindRegression.of(sums, rows.precision).most_likely(sums).weights
         sizes = {k: float(np.mean((rows.rows[k, kind].y - rows.rows[k, kind].A @ weights) ** 2)) for k in places}
         typical = float(np.median(list(sizes.values())))
         odd = {k for k, size in sizes.items() if size > ODD**2 * typical}
@@ -213,7 +212,7 @@ class _Pair:
     def __init__(self, judged: _Judged, source: str, kind: str) -> None:
         judging = judged.judging
         self.judging, self.source, self.kind = judging, source, kind
-        rows, data = judging.rows, judging.data
+        rows = judging.rows
         self.sums = judged.sums(source)
         places = judged.of_kind[kind]
         about = [judging.kinds[k, kind] for k in places]
@@ -221,7 +220,6 @@ class _Pair:
         self.frame = np.repeat(np.arange(len(places)), [len(a.places) for a in about])
         self.component = np.concatenate([a.places for a in about])
         self.scale = np.array([a.scale for a in about])[self.frame]
-        self.n_atoms = np.array([data.targets[k].n_atoms for k in places], dtype=float)
         self.labels = _Labels.of(judging, kind, places)
         gram, n = self.A.T @ self.A, self.sums.n + len(self.A)
         self.regressions = [KindRegression(self.sums.gram + w**2 * gram, n, rows.precision) for w in WEIGHTS]
@@ -233,9 +231,9 @@ class _Pair:
         every convention; else 1.
         """
         n = len(self.A)
-        known = [c for c in conventions() if c.kind == self.kind and c.order in ((), ORDERS[""])]
+        known = [c for c in CONVENTIONS if c.kind == self.kind and c.order in ((), ORDERS[""])]
         if not self.labels.baseline.any():  # what was subtracted from the source has the right units
-            known += [c for c in conventions() if c.kind == self.source and not c.power]
+            known += [c for c in CONVENTIONS if c.kind == self.source and not c.power]
         usual = self._likely(USUAL)[0]
         gain = {c: self._likely(c)[0] - usual for c in known}
         tried = [Convention(self.kind, "", float(sign * f)) for f in FACTORS for sign in (1.0, -1.0)]
@@ -263,8 +261,8 @@ class _Pair:
         n, log_factor = len(self.A), float(np.log(abs(convention.factor)))
         factor = log_factor * (self.sums.n if convention.kind == self.source else n)
         if convention.power:
-            one = np.ones((len(self.n_atoms), 1))
-            times = replace(convention, factor=1.0, order=()).converted(one, self.n_atoms, self.labels.volume)
+            one = np.ones((len(self.labels.n_atoms), 1))
+            times = replace(convention, factor=1.0, order=()).converted(one, self.labels.n_atoms, self.labels.volume)
             factor += float(np.sum(np.log(times[self.frame])))
         tried = []
         for w, regression in zip(WEIGHTS, self.regressions, strict=True):
@@ -287,11 +285,9 @@ class _Pair:
     def consistency(self, likely: Sequence[Convention], factor: float) -> Consistency:
         """Line of energies or virials over what forces alone predict, with what was found of conventions."""
         judging = self.judging
-        regression = KindRegression(self.sums.gram, self.sums.n, judging.rows.precision)
-        levels = regression.likely(self.sums.moment, self.sums.square)
-        posterior = regression.posterior(self.sums.moment, levels)
+        posterior = KindRegression.of(self.sums, judging.rows.precision).most_likely(self.sums)
         A = self.A[:, : judging.n_columns]
-        scale = self.scale / self.n_atoms[self.frame]
+        scale = self.scale / self.labels.n_atoms[self.frame]
         w = _weights(posterior.variances(A) * scale**2)
         y, p = w * scale * self.targets(USUAL), w * scale * (A @ posterior.weights[: judging.n_columns])
         constants = self.labels.constants[self.frame] * w[:, None]
@@ -299,9 +295,9 @@ class _Pair:
         known = left[:, s > 1e-8 * s.max(initial=1e-300)]
         y, p = y - known @ (known.T @ y), p - known @ (known.T @ p)
         names = () if list(likely) == [USUAL] else tuple(c.name for c in likely)
-        line = _line(y, p, known.shape[1])
+        line, n_frames = _line(y, p, known.shape[1]), len(self.labels.n_atoms)
         points = np.column_stack([p, y]) / w[:, None]
-        return Consistency(self.kind, f"{_PLURAL[self.source]} alone", len(self.n_atoms), *line, names, factor, points)
+        return Consistency(self.kind, f"{_PLURAL[self.source]} alone", n_frames, *line, names, factor, points)
 
 
 @dataclass(frozen=True)
@@ -370,7 +366,7 @@ def _virials(judged: _Judged, source: str, posterior: KindPosterior) -> Consiste
         return max(_line(w * y[:, part], w * mean[:, part], 0)[2] for part in (slice(0, 3), slice(3, 6)))
 
     now = rest(label)
-    names = {c.name: rest(labels.under(c)) for c in conventions() if c.kind == "virial"}
+    names = {c.name: rest(labels.under(c)) for c in CONVENTIONS if c.kind == "virial"}
     best = min(names.values())
     if now <= APART or best > FITS or best > BETTER * now:
         names = {}

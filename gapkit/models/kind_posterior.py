@@ -71,6 +71,15 @@ class KindRegression:
         self._ratios = RATIOS * max(float(self._eigenvalues.mean()), 1e-300)
         self._logs = np.sum(np.log1p(self._eigenvalues / self._ratios[:, None]), axis=1)
 
+    @classmethod
+    def of(cls, sums: Sums, precision: np.ndarray) -> KindRegression:
+        """Regression on the rows of ``sums``."""
+        return cls(sums.gram, sums.n, precision)
+
+    def most_likely(self, sums: Sums) -> KindPosterior:
+        """Posterior of the weights for the targets of ``sums``, at the levels of the largest evidence."""
+        return self.posterior(sums.moment, self.likely(sums.moment, sums.square))
+
     def _turned(self, moment: np.ndarray) -> np.ndarray:
         return np.asarray(self._vectors.T @ (self._root * moment))
 

@@ -77,7 +77,7 @@ class Convention:
         return np.asarray(y * times[self.power][:, None])
 
 
-def conventions() -> tuple[Convention, ...]:
+def _conventions() -> tuple[Convention, ...]:
     """All conventions that are tried."""
     energies = [Convention("energy", f"energies in {name}", unit) for name, unit in ENERGY_UNITS.items()]
     energies += [Convention("energy", "energies per atom", 1.0, "atoms")]
@@ -107,3 +107,5 @@ def conventions() -> tuple[Convention, ...]:
 
 #: labels as they are
 USUAL = Convention("", "as they are", 1.0)
+#: all conventions that are tried
+CONVENTIONS = _conventions()

@@ -86,6 +86,15 @@ def test_energies_and_stresses_without_forces_tell_the_units():
     assert named(judged(frames)) == {"energies in Hartree"}
 
 
+def test_a_kind_of_which_too_few_are_left_without_a_frame_is_no_obstacle():
+    frames = converted(*CASES["forces in Hartree/Bohr"], FRAMES[:9])
+    for atoms in frames[4:]:
+        atoms.calc.results.pop("stress")  # four are enough for a comparison, three are not
+    found = judged(frames)
+    assert [c.kind for c in found] == ["energy", "virial"]
+    assert found[0].conventions == ("forces in Hartree/Bohr",)
+
+
 def test_right_labels_have_slope_one_and_no_other_convention():
     found = judged(FRAMES)
     assert [c.kind for c in found] == ["energy", "virial"] and not named(found)
@@ -126,4 +135,5 @@ def test_screening_turned_off_lets_the_labels_pass():
     frames = converted(*CASES["stress in GPa"])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", GapkitWarning)
-        gapkit.GAP(TERMS, folds=2, screen=False, random_state=0).fit(frames)
+        gap = gapkit.GAP(TERMS, folds=2, screen=False, random_state=0).fit(frames)
+    assert not gap.label_report_.findings.consistencies and np.isfinite(gap.predict(frames[:1]).energy).all()
