@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from numbers import Integral, Real
 from typing import Any
 
@@ -22,6 +21,7 @@ import numpy as np
 from ase import Atoms
 
 from gapkit.structures.labels import LabelledFrame
+from gapkit.version import __version__
 
 #: parameters of calculators that say where files are kept, and not which labels come out
 _PLACES = ("directory", "label", "prefix")
@@ -50,7 +50,7 @@ def run_fingerprint(
         "frames": _sha256(part for f in frames for part in _structure(f.atoms)),
         "labels": _sha256([*(part for f in frames for part in _labels(f)), _groups(frames)]),
         "settings": described_settings,
-        "version": _version(),
+        "version": __version__,
     }
     return made if oracle is None else {**made, "oracle": oracle}
 
@@ -157,10 +157,3 @@ def _sha256(parts: Iterable[Any]) -> str:
             kind, data = f"{array.dtype.str}{array.shape}", array.tobytes()
         digest.update(f"{kind} {len(data)} ".encode() + data)
     return digest.hexdigest()
-
-
-def _version() -> str:
-    try:
-        return version("gapkit")
-    except PackageNotFoundError:
-        return "unknown"

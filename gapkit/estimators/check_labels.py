@@ -22,7 +22,7 @@ from gapkit.numerics.threads import limited_threads, thread_count
 from gapkit.progress import progress_bar
 from gapkit.structures.labels import LabelledFrame, atoms_list, labelled_frames
 from gapkit.structures.plausibility import check_contacts
-from gapkit.structures.suspicions import Problem
+from gapkit.structures.suspicions import Problem, suspicions
 
 
 def check_labels(X: Sequence[Atoms], gap: GAP | None = None, progress: bool = False) -> LabelReport:
@@ -63,7 +63,7 @@ def check_labels(X: Sequence[Atoms], gap: GAP | None = None, progress: bool = Fa
         raise DataError(f"no frame can be used: {problems[0].text}")
     labelled = _numbered(labelled_frames(frames, *keys, require_labels=False), usable)
     found, refused, notes = _judged(labelled, settings, progress)
-    return label_report(frames, labelled, found, keys, [*problems, *refused], notes)
+    return label_report(labelled, found, [*problems, *refused, *suspicions(frames, labelled, keys)], notes)
 
 
 def _numbered(labelled: Sequence[LabelledFrame], places: Sequence[int]) -> list[LabelledFrame]:

@@ -201,7 +201,7 @@ class GAP(ErrorBars, BaseEstimator):
         announce_compilation()
         given = atoms_list(X)
         frames = self._frames(given)
-        warn_of_labels(given, frames, (self.energy_key, self.forces_key, self.virial_key))
+        suspicious = warn_of_labels(given, frames, (self.energy_key, self.forces_key, self.virial_key))
         for frame in frames:
             check_contacts(frame.atoms, f"frame {frame.index}")
         try:
@@ -210,9 +210,7 @@ class GAP(ErrorBars, BaseEstimator):
             raise NumericsError(_UNSOLVABLE.format(error)) from error
         self._fit: Fit | None = fit
         self.potential_ = fit.potential
-        keys = (self.energy_key, self.forces_key, self.virial_key)
-        domain = fit.potential.metadata["domain"]
-        self.label_report_ = label_report(given, frames, fit.findings, keys, domain=domain)
+        self.label_report_ = label_report(frames, fit.findings, suspicious, domain=fit.potential.metadata["domain"])
         if progress:
             report(held_out_table(fit.potential))
         return self

@@ -1,8 +1,7 @@
 """Decisions of the finished stages of a fit, kept in a file from which a fit that was killed continues.
 
 Kept are numbers, not matrices: which labels the screening left out, the shape of the default SOAP, noise and signal
-levels. All else is computed again, and the fit is the same to the last bit
-as one that was not interrupted.
+levels. All else is computed again, and the fit is the same to the last bit as one that was not interrupted.
 """
 
 from __future__ import annotations

@@ -97,11 +97,8 @@ class JudgingModel:
         precision = np.concatenate(
             [levels.signal[basis.column_terms()] ** -2.0, np.full(len(data.species), COMPOSITION**-2.0)]
         )
-        self.rows, self.n_columns, self.fingerprints = (
-            LeftOutFrames(rows, precision),
-            basis.n_columns,
-            pool.fingerprints,
-        )
+        self.rows, self.n_columns = LeftOutFrames(rows, precision), basis.n_columns
+        self.fingerprints = pool.fingerprints
         self.of_kind = {kind: [k for k in judged if (k, kind) in rows] for kind in KINDS}
 
     def _rows(

@@ -9,12 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from ase import Atoms
 
 from gapkit.fitting.screening import Findings, alike_line, left_out_line
 from gapkit.fitting.training_ranges import training_domain
 from gapkit.structures.labels import LabelledFrame
-from gapkit.structures.suspicions import Problem, suspicions
+from gapkit.structures.suspicions import Problem
 
 #: label kinds in the order of tables
 KINDS = ("energy", "forces", "virial")
@@ -111,10 +110,8 @@ class LabelReport:
 
 
 def label_report(
-    frames: Sequence[Atoms],
     labelled: Sequence[LabelledFrame],
     findings: Findings,
-    named: Sequence[str | None] = (),
     problems: Sequence[Problem] = (),
     notes: Sequence[str] = (),
     domain: Mapping[str, Any] | None = None,
@@ -123,14 +120,12 @@ def label_report(
 
     Parameters
     ----------
-    frames, labelled
-        The frames, and what was read of them.
+    labelled
+        The frames with their labels.
     findings
         Result of :func:`gapkit.fitting.screening.findings`.
-    named
-        Keys that the user named.
     problems, notes
-        Suspicions and facts that are known already.
+        Suspicions and facts that the findings do not hold.
     domain
         Result of :func:`gapkit.fitting.training_ranges.training_domain`; None: found here.
     """
@@ -143,7 +138,7 @@ def label_report(
         n_atoms=sum(f.n_atoms for f in labelled),
         sources=sources,
         held=sum(int(f.held.sum()) for f in labelled if f.held is not None) - 3 * sum(f.placeholders for f in labelled),
-        problems=[*problems, *suspicions(frames, labelled, named), *_found(findings)],
+        problems=[*problems, *_found(findings)],
         notes=list(notes),
         findings=findings,
         coverage=_coverage(labelled, training_domain(labelled) if domain is None else domain),
@@ -194,11 +189,10 @@ def _coverage(labelled: Sequence[LabelledFrame], domain: Mapping[str, Any]) -> d
 def _coverage_lines(coverage: Mapping[str, Any]) -> list[str]:
     """The coverage in words."""
     lines = ["atoms: " + ", ".join(f"{symbol} {n}" for symbol, n in coverage["species"].items())]
-    kinds = {"config_types": "config_types", "compositions": "compositions"}
-    for name, words in kinds.items():
+    for name in ("config_types", "compositions"):
         items = list(coverage[name].items())
         more = f", and {len(items) - 6} more" if len(items) > 6 else ""
-        lines.append(f"{words}: " + ", ".join(f"{key} {n}" for key, n in items[:6]) + more)
+        lines.append(f"{name}: " + ", ".join(f"{key} {n}" for key, n in items[:6]) + more)
     for name, words, unit in (
         ("energy_per_atom", "energies", "eV/atom"),
         ("largest_force", "largest force of a frame", "eV/A"),

@@ -102,7 +102,7 @@ class ReferenceEnergies:
         std = np.zeros(structure.n_atoms)
         for z, s in self.alone.items():
             std[structure.numbers == z] = s
-        return std * self.loneliness(structure) if self.alone else std
+        return std * self.loneliness(structure)
 
     def sampled(self, rng: np.random.Generator) -> ReferenceEnergies:
         """Reference energies with open combinations drawn from their prior; atoms nearly alone count as bonded."""

@@ -51,10 +51,14 @@ class Problem(NamedTuple):
     text: str
 
 
-def warn_of_labels(frames: Sequence[Atoms], labelled: Sequence[LabelledFrame], named: Sequence[str | None]) -> None:
-    """Warn of each of the :func:`suspicions`."""
-    for problem in suspicions(frames, labelled, named):
+def warn_of_labels(
+    frames: Sequence[Atoms], labelled: Sequence[LabelledFrame], named: Sequence[str | None]
+) -> list[Problem]:
+    """Warn of each of the :func:`suspicions`, and return them."""
+    found = suspicions(frames, labelled, named)
+    for problem in found:
         warnings.warn(problem.text, GapkitWarning, stacklevel=4)
+    return found
 
 
 def suspicions(

@@ -400,7 +400,7 @@ def test_a_folder_of_another_run_is_refused_with_what_differs(tmp_path, pool, ch
 def test_a_folder_of_another_version_is_refused_and_its_labels_count_elsewhere(tmp_path, pool, monkeypatch):
     stop = Stop(generations=0)
     learning(tmp_path / "a", pool, initial=bare(pool[:4]), stop=stop).run()
-    monkeypatch.setattr(fingerprints, "_version", lambda: "0.0.1")
+    monkeypatch.setattr(fingerprints, "__version__", "0.0.1")
     with pytest.raises(SettingsError, match="a run with other version; .*copy labels"):
         learning(tmp_path / "a", pool, initial=bare(pool[:4]), stop=stop).run()
     shutil.copytree(tmp_path / "a" / "labels", tmp_path / "b" / "labels")

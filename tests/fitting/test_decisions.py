@@ -150,7 +150,7 @@ def test_the_checkpoint_of_another_version_or_kind_is_refused(train, tmp_path, m
     path = tmp_path / "fit.npz"
     small_gap().fit(train, checkpoint=path)
     with monkeypatch.context() as patch:
-        patch.setattr(fingerprints, "_version", lambda: "0.0.1")
+        patch.setattr(fingerprints, "__version__", "0.0.1")
         with pytest.raises(SettingsError, match="differs in version; remove the file"):
             small_gap().fit(train, checkpoint=path)
     Checkpoint(path, {"kind": "replicas", "seed": 3}).save({"x": np.zeros(3)})

@@ -179,7 +179,7 @@ def test_trials_of_another_search_are_made_again(train, tmp_path, monkeypatch, c
     state = tmp_path / "tune.json"
     model_selection.tune(small_gap(), train, 5, choices()[:1], state)
     made_before = state.read_text()
-    monkeypatch.setattr(fingerprints, "_version", lambda: changes.get("version", fingerprints.version("gapkit")))
+    monkeypatch.setattr(fingerprints, "__version__", changes.get("version", fingerprints.__version__))
     frames, gap = changes.get("frames", list)(train), small_gap(**changes.get("gap", {}))
     made = []
     with pytest.warns(GapkitWarning, match=rf"tune.json: its trials do not count.* with other {differ};") as said:

@@ -220,21 +220,22 @@ class BondLabels:
     @classmethod
     def of_rows(cls, rows: Sequence[tuple], names: tuple[str, ...]) -> BondLabels:
         """Labelled bonds from one tuple of the columns' values for each."""
-        columns = {name: np.array(c) for name, c in zip(_COLUMNS, zip(*rows, strict=True), strict=True)}
+        columns = {name: np.array(c) for name, c in zip(COLUMNS, zip(*rows, strict=True), strict=True)}
         return cls(**columns, names=names)
 
     def part(self, mask: np.ndarray) -> BondLabels:
         """Labelled bonds of the given rows."""
-        return BondLabels(**{name: getattr(self, name)[mask] for name in _COLUMNS}, names=self.names)
+        return BondLabels(**{name: getattr(self, name)[mask] for name in COLUMNS}, names=self.names)
 
     @classmethod
     def joined(cls, parts: Sequence[BondLabels]) -> BondLabels:
         """All bonds of several sets."""
-        columns = {name: np.concatenate([getattr(p, name) for p in parts]) for name in _COLUMNS}
+        columns = {name: np.concatenate([getattr(p, name) for p in parts]) for name in COLUMNS}
         return cls(**columns, names=parts[0].names)
 
 
-_COLUMNS = ("X", "driving", "barrier", "system", "history", "k", "mode", "tip")
+#: arrays of labelled bonds, in the order of their fields
+COLUMNS = ("X", "driving", "barrier", "system", "history", "k", "mode", "tip")
 
 
 @dataclass(frozen=True)

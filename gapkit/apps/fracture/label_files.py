@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
-from gapkit.apps.fracture.bond_labels import BondLabels, BondStress, LoadingHistory
+from gapkit.apps.fracture.bond_labels import COLUMNS, BondLabels, BondStress, LoadingHistory
 from gapkit.apps.fracture.clusters import Cluster, Load
 from gapkit.apps.fracture.crystals import Material
 from gapkit.checkpoints import Checkpoint
@@ -18,8 +18,6 @@ from gapkit.fingerprints import described, run_fingerprint
 from gapkit.safe_write import check_target, shown
 from gapkit.sampling.relaxation import Relaxed
 from gapkit.settings import Settings
-
-_COLUMNS = tuple(f.name for f in fields(BondLabels) if f.name != "names")
 
 
 class LabelFile:
@@ -60,7 +58,7 @@ class LabelFile:
         if not found:
             return None
         try:
-            columns = {c: found[c] for c in _COLUMNS}
+            columns = {c: found[c] for c in COLUMNS}
             return BondLabels(**columns, names=tuple(map(str, found["names"])))
         except KeyError as error:
             raise self._damaged(error) from None
@@ -84,7 +82,7 @@ class LabelFile:
         """Keep the labels of a crack with its loading history, or those of a strained crystal, which has none."""
         if self._checkpoint is None:
             return
-        columns = {c: getattr(labels, c) for c in _COLUMNS} | {"names": np.array(labels.names)}
+        columns = {c: getattr(labels, c) for c in COLUMNS} | {"names": np.array(labels.names)}
         self._arrays |= {f"{name}/labels/{c}": array for c, array in columns.items()}
         if history is not None:
             self._arrays |= {f"{name}/history/{k}": array for k, array in _arrays_of(history).items()}
