@@ -1,1 +1,1 @@
-"""Ion transport: barriers along periodic paths, diffusion from dynamics or site graphs, conductivity, with error bars."""
+"""Ion transport: barriers along periodic paths, diffusion by dynamics or on site graphs, conductivity."""

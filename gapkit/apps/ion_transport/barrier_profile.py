@@ -143,9 +143,9 @@ class PeriodicBarrier:
     """Bayesian linear model of a periodic energy profile; :meth:`barrier` gives max - min with its uncertainty.
 
     The profile is a constant and ``harmonics`` cosines and sines with independent normal coefficients
-    (:func:`spectrum`). Smoothness and length of the spectrum, standard deviation of the profile (signal), and noise of energies and
-    forces are not chosen but averaged over, on a grid weighted by evidence and prior: intervals at the most probable
-    hyperparameters are too narrow for few labels (Rasmussen and Williams (2006), sec. 5.2, on marginalisation).
+    (:func:`spectrum`). Smoothness and length of the spectrum, standard deviation of the profile (signal), and noise of
+    energies and forces are not chosen but averaged over, on a grid weighted by evidence and prior: intervals at the
+    most probable hyperparameters are too narrow for few labels (Rasmussen and Williams (2006), sec. 5.2).
 
     Parameters
     ----------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,8 @@ from gapkit.apps.ion_transport.barrier_profile import (
     hyperprior,
     spectrum,
 )
+from gapkit.apps.ion_transport.site_graphs import SiteGraph
+from gapkit.apps.ion_transport.trajectories import IonTrajectory
 
 
 @dataclass(frozen=True)
@@ -81,3 +84,82 @@ def power_law_profile(
     decay = amplitude * np.arange(1, harmonics + 1) ** -power
     scale = np.r_[0.0, decay, decay]
     return RandomProfile(rng.normal(size=len(scale)) * scale, noise, 5 * noise)
+
+
+def brownian_ions(
+    diffusion: float,
+    n_ions: int = 8,
+    frames: int = 200,
+    frame_time: float = 100.0,
+    vibration: float = 0.0,
+    runs: int = 1,
+    cell: np.ndarray | None = None,
+    random_state: int | np.random.Generator | None = None,
+) -> IonTrajectory:
+    """Independent Brownian ions ("Li") of a known diffusion constant (A^2/fs): <r^2> = 6 D t.
+
+    Parameters
+    ----------
+    frame_time
+        fs.
+    vibration
+        Standard deviation of independent errors of each coordinate (A), as of fast vibrations.
+    cell : (3, 3) A
+        Default: a cube of 20 A; positions are not wrapped into it.
+
+    Examples
+    --------
+    >>> brownian_ions(1e-4, n_ions=3, frames=5, random_state=0).positions.shape
+    (1, 5, 3, 3)
+    """
+    rng = np.random.default_rng(random_state)
+    steps = rng.normal(scale=np.sqrt(2 * diffusion * frame_time), size=(runs, frames, n_ions, 3))
+    x = np.cumsum(steps, axis=1) + rng.normal(scale=vibration, size=steps.shape)
+    cell = 20.0 * np.eye(3) if cell is None else np.asarray(cell, dtype=float)
+    return IonTrajectory(x, np.full(n_ions, 3), np.full(n_ions, 6.94), cell, frame_time)
+
+
+def caged_ions(
+    n_ions: int = 8,
+    frames: int = 200,
+    frame_time: float = 100.0,
+    amplitude: float = 0.3,
+    random_state: int | np.random.Generator | None = None,
+) -> IonTrajectory:
+    """Ions ("Li") that vibrate about fixed sites with a standard deviation ``amplitude`` (A), and never hop."""
+    rng = np.random.default_rng(random_state)
+    x = rng.uniform(0, 20, size=(1, 1, n_ions, 3)) + rng.normal(scale=amplitude, size=(1, frames, n_ions, 3))
+    return IonTrajectory(x, np.full(n_ions, 3), np.full(n_ions, 6.94), 20.0 * np.eye(3), frame_time)
+
+
+def barrier_chain(rates: Sequence[float], spacing: float = 1.0) -> SiteGraph:
+    """Chain of equal sites along x, with a barrier of its own rate (1/fs) from each site to the next.
+
+    Examples
+    --------
+    >>> barrier_chain((1.0, 2.0)).n_sites
+    2
+    """
+    n = len(rates)
+    forward = np.arange(n)
+    step = np.array([[spacing, 0.0, 0.0]])
+    return SiteGraph(
+        n_sites=n,
+        start=np.r_[forward, (forward + 1) % n],
+        end=np.r_[(forward + 1) % n, forward],
+        displacement=np.vstack([np.repeat(step, n, axis=0), np.repeat(-step, n, axis=0)]),
+        rate=np.r_[np.asarray(rates, dtype=float), np.asarray(rates, dtype=float)],
+    )
+
+
+def barrier_chain_diffusion(rates: Sequence[float], spacing: float = 1.0) -> float:
+    """Diffusion constant (A^2/fs) of :func:`barrier_chain`: spacing^2 over the mean of 1 / rate.
+
+    Rates add like conductances in series (Haus and Kehr, Phys. Rep. 150, 263 (1987), sec. 2).
+
+    Examples
+    --------
+    >>> round(barrier_chain_diffusion((1.0, 3.0)), 12)
+    1.5
+    """
+    return float(spacing**2 / np.mean(1 / np.asarray(rates, dtype=float)))
