@@ -33,6 +33,7 @@ COMMANDS = {
     "active": "active learning, from a configuration file",
     "domain": "which atoms of some frames a model does not know",
     "growth": "grow a metal surface with barriers from a model",
+    "transport": "diffusion and conductivity of ions, by dynamics or from trajectories",
     "fracture": "crack silicon, learn when bonds break, predict unseen cracks",
 }
 

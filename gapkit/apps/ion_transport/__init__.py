@@ -1,1 +1,15 @@
 """Ion transport: barriers along periodic paths, diffusion by dynamics or on site graphs, conductivity."""
+
+from gapkit.apps.ion_transport.barrier_profile import PeriodicBarrier
+from gapkit.apps.ion_transport.run import TransportResult, TransportSettings, run_transport
+from gapkit.apps.ion_transport.site_graphs import SiteGraph
+from gapkit.apps.ion_transport.trajectories import IonTrajectory
+
+__all__ = [
+    "IonTrajectory",
+    "PeriodicBarrier",
+    "SiteGraph",
+    "TransportResult",
+    "TransportSettings",
+    "run_transport",
+]

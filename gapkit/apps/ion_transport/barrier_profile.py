@@ -306,6 +306,11 @@ class PeriodicBarrier:
         variance = np.einsum("ni,ij,nj->n", functions, covariance[1:, 1:], functions)
         return functions @ mean[1:], np.sqrt(np.maximum(variance, 0.0))
 
+    @property
+    def offset(self) -> float:
+        """Mean of the profile over a period (eV), which :meth:`profile` leaves out."""
+        return self.mean_energy_ + float(self._moments()[0][0])
+
     def barrier(self, n_samples: int = 2000, random_state: int | np.random.Generator | None = None) -> ProfileBarrier:
         """Posterior of max - min of the profile.
 

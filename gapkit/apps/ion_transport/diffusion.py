@@ -253,7 +253,7 @@ def _window(pieces: np.ndarray, s: DiffusionSettings, dt: float) -> np.ndarray:
 
 
 def _is_straight(msd: np.ndarray, lags: np.ndarray, frames: int) -> bool:
-    """Whether the best slope of displacements (B, L), that of short lags, is the slope of the longer half of the lags."""
+    """Whether the best slope of displacements (B, L), mostly that of short lags, is the slope of the longer ones."""
     upper = lags >= np.sqrt(lags[0] * lags[-1])
     if upper.sum() < 2:
         return True
