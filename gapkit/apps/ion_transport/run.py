@@ -39,6 +39,7 @@ class TransportSettings(DiffusionSettings):
     charge : float, e
         Charge of an ion of the species.
     timestep : float, fs
+        Time step of the dynamics.
     steps : int
         Steps at each temperature that count.
     equilibration : int

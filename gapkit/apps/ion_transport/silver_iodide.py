@@ -207,7 +207,8 @@ def alpha_silver_iodide(
 def _apart(sites: np.ndarray, number: int, repeat: int, rng: np.random.Generator) -> np.ndarray:
     """Random choice of sites (number, 3) in lattice constants, no two nearer than 0.45; neighbours are 0.354 apart."""
     for _ in range(1000):
-        free, chosen = np.ones(len(sites), dtype=bool), []
+        free = np.ones(len(sites), dtype=bool)
+        chosen: list[np.ndarray] = []
         while free.any() and len(chosen) < number:
             pick = sites[rng.choice(np.flatnonzero(free))]
             chosen.append(pick)

@@ -98,11 +98,18 @@ class IonTrajectory:
 
     @classmethod
     def from_records(cls, records: ReplicaRecords) -> IonTrajectory:
-        """Trajectory of the records of replicas, whose positions carry no jumps."""
-        x = np.ascontiguousarray(np.swapaxes(records.positions, 0, 1))
-        atoms = records.atoms
-        step = float(records.time[1] - records.time[0]) if len(records.time) > 1 else 1.0
-        return cls(x, atoms.numbers.copy(), atoms.get_masses(), atoms.cell[:].copy(), step)
+        """Trajectory of the records of replicas, whose positions carry no jumps.
+
+        Raises
+        ------
+        DataError
+            For fewer than two records.
+        """
+        if len(records) < 2:
+            raise DataError(f"{records.path}: {len(records)} records make no trajectory; at least two are needed")
+        x, header = np.ascontiguousarray(np.swapaxes(records.positions, 0, 1)), records.header
+        numbers, masses, cell = (np.array(header[key]) for key in ("numbers", "masses", "cell"))
+        return cls(x, numbers, masses, cell, float(records.time[1] - records.time[0]))
 
     @property
     def volume(self) -> float:

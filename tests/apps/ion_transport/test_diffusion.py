@@ -14,6 +14,7 @@ from gapkit.apps.ion_transport.displacements import brownian_covariance, mean_sq
 from gapkit.apps.ion_transport.toys import brownian_ions, caged_ions
 from gapkit.apps.ion_transport.trajectories import IonTrajectory, unwrapped
 from gapkit.exceptions import DataError, SettingsError
+from gapkit.sampling import ReplicaSettings, read_records, run_replicas
 
 ALONE = DiffusionSettings(species="Li", reference="none")
 
@@ -93,6 +94,20 @@ def test_frames_are_unwrapped_and_checked():
         IonTrajectory.from_frames([frames, frames[1:]], 100.0)
     with pytest.raises(DataError, match="no frames"):
         IonTrajectory.from_frames([], 100.0)
+
+
+def test_records_of_replicas_are_a_trajectory(tmp_path):
+    atoms = ase.Atoms("LiCl", [[0, 0, 0], [3, 0, 0]], cell=[[9, 0, 0], [1, 8, 0], [0, 0, 7]], pbc=True)
+    settings = ReplicaSettings(n_replicas=2, steps=20, record_every=5, timestep=2.0)
+    path = tmp_path / "run.records"
+    run = run_replicas(atoms, lambda x: (np.zeros(len(x)), -0.1 * x), settings, trajectory=path, random_state=0)
+    found = IonTrajectory.from_records(read_records(path))
+    assert found.positions.shape == (2, 5, 2, 3)
+    assert found.frame_time == 10.0 and found.time == 40.0
+    np.testing.assert_array_equal(found.positions[:, -1], run.state.positions)
+    np.testing.assert_array_equal(found.cell, atoms.cell[:])
+    assert found.volume == pytest.approx(504.0)
+    np.testing.assert_allclose(found.masses, atoms.get_masses())
 
 
 def test_references_remove_the_drift_of_all_atoms():

@@ -23,7 +23,7 @@ from gapkit.sampling import run_md
 
 BROWNIAN = TransportSettings(species="Li", reference="none")
 SILVER = TransportSettings(
-    species="Ag", charge=0.5815, temperatures=(600.0, 900.0), timestep=4.0, steps=1600, equilibration=150,
+    species="Ag", charge=0.5815, temperatures=(600.0, 900.0), timestep=4.0, steps=1000, equilibration=100,
     disordering=900.0, record_every=10, n_replicas=2,
 )  # fmt: skip
 
