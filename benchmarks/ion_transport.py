@@ -2,7 +2,7 @@
 
     python benchmarks/ion_transport.py [profiles] [brownian] [silver]
 
-Without arguments all three. Profiles: coverage of barriers of 1,000 random periodic profiles of each of three ensembles.
+Without arguments all three. Profiles: coverage of barriers of 1,000 random periodic profiles of three ensembles each.
 Brownian: coverage of diffusion constants of 300 runs. Silver: diffusion and activation energy of alpha-AgI by the pair
 potential, and by potentials that were fitted to its disordered frames and to those of the ordered crystal (an hour of
 one core).
@@ -81,7 +81,8 @@ def brownian(trials: int = 300, true: float = 5e-4) -> None:
             naive += abs(fit.slope / 6 - true) < stats.t.ppf(0.95, len(lags) - 2) * fit.stderr / 6
         print(
             f"{name:26s} tracer {held / trials:.1%}, collective {together / trials:.1%}, least squares "
-            f"{naive / trials:.1%}; D/true {np.mean(values):.4f}, scatter {np.std(values):.4f}, stated {np.mean(stds):.4f}"
+            f"{naive / trials:.1%}; D / true {np.mean(values):.4f}, scatter {np.std(values):.4f}, "
+            f"stated {np.mean(stds):.4f}"
         )
 
 

@@ -248,6 +248,7 @@ def run_transport(
     else:
         if calculator is None and source.calc is None:
             raise SettingsError("no calculator: set atoms.calc, or give one")
+        _check_start(source, s)
         seeds = np.random.default_rng(seed_of(random_state)).integers(2**31, size=1 + len(posterior)).tolist()
         runs = _runs(source, calculator, s, seeds[0], progress)
     found = [diffusion(run, s.statistics) for run in runs]
@@ -275,6 +276,16 @@ def run_transport(
         conductivity_line=_line(T, [d.collective for d in found], shared),
         log_draws=draws,
     )
+
+
+def _check_start(start: ase.Atoms, s: TransportSettings) -> None:
+    """Refuse what the statistics would refuse after the dynamics: no ion of the species, too few records."""
+    frames = s.steps // s.record_every + 1
+    still = np.repeat(start.positions[None, None], frames, axis=1).repeat(s.n_replicas, axis=0)
+    trajectory = IonTrajectory(
+        still, start.numbers, start.get_masses(), start.cell[:].copy(), s.timestep * s.record_every
+    )
+    diffusion(trajectory, s.statistics)
 
 
 def _runs(start: ase.Atoms, calculator: Any, s: TransportSettings, seed: int, progress: bool) -> list[IonTrajectory]:

@@ -93,6 +93,10 @@ def test_questions_that_cannot_be_asked_are_refused():
     start = alpha_silver_iodide(3, random_state=0)
     with pytest.raises(SettingsError, match="no calculator"):
         run_transport(start, settings=SILVER)
+    with pytest.raises(DataError, match="species 'Li'"):
+        run_transport(start, SilverIodide(), TransportSettings(steps=10**9, record_every=10**7))
+    with pytest.raises(DataError, match="record more"):
+        run_transport(start, SilverIodide(), TransportSettings(species="Ag", steps=10**9, record_every=10**8))
     with pytest.raises(SettingsError, match="at least three"):
         run_transport(start, SilverIodide(), SILVER, posterior=[SilverIodide()])
     with pytest.raises(SettingsError, match="draws"):
