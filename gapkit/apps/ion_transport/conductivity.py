@@ -15,6 +15,8 @@ from gapkit.exceptions import DataError, GapkitWarning, SettingsError
 
 #: S/cm of one e^2 / (A fs eV): the unit of n q^2 D / (V k_B T)
 S_PER_CM = _e / 1e-15 / 1e-8
+#: a part of the potential below this share of the statistical error is not told from zero
+_HIDDEN = 0.2
 
 
 @dataclass(frozen=True)
@@ -137,8 +139,10 @@ class Arrhenius:
 
     def __str__(self) -> str:
         parts = f"statistical {self.statistical_std:.4f}"
-        if np.isfinite(self.potential_std):
+        if self.potential_std > _HIDDEN * self.statistical_std:
             parts += f", potential {self.potential_std:.4f}"
+        elif np.isfinite(self.potential_std):
+            parts += ", potential: too small to be told from it"
         return f"activation energy {self.activation_energy:.4f} +- {self.activation_energy_std:.4f} eV ({parts})"
 
 

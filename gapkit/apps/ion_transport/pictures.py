@@ -31,7 +31,7 @@ def transport_figure(result: TransportResult, path: str | os.PathLike) -> None:
     ):
         draw_arrhenius(axes[1], result.temperatures, [getattr(d, name) for d in result.diffusion], line, name, color)
     axes[1].set(xlabel="1000 / T (1/K)", ylabel="D (cm$^2$/s)", yscale="log")
-    axes[1].set_title("arrows: upper bounds (95 %)", fontsize=9)
+    axes[1].set_title("triangles: upper bounds (95 %)", fontsize=9)
     axes[1].legend(fontsize=8)
     save_figure(figure, path)
 

@@ -70,6 +70,8 @@ def test_a_shared_error_of_the_barrier_moves_the_activation_energy_and_not_the_p
     assert independent.potential_std > 0.1
     assert independent.log_prefactor_std > 1
     assert "potential 0.0500" in str(shared)
+    assert "too small" in str(arrhenius(TEMPERATURES, found, np.zeros((4, 4))))
+    assert "potential" not in str(alone)
 
 
 def test_the_band_of_the_line_is_narrowest_among_the_temperatures():
