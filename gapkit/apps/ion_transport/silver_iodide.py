@@ -20,6 +20,7 @@ from typing import Any
 import ase
 import numpy as np
 from ase.calculators.calculator import Calculator, all_changes
+from ase.geometry import minkowski_reduce
 from ase.stress import full_3x3_to_voigt_6_stress
 from ase.units import Bohr, Hartree
 from numba import njit
@@ -92,7 +93,7 @@ class SilverIodide(Calculator):
     Parameters
     ----------
     cutoff
-        End of all pair functions (A); at most half of the smallest distance between opposite faces of the cell.
+        End of all pair functions (A); at most half of the smallest distance between opposite faces of the reduced cell.
     damping
         Of the Coulomb part (1/A).
 
@@ -123,15 +124,18 @@ class SilverIodide(Calculator):
         self._table = np.array(rows, dtype=float)
 
     def _frame(self, atoms: ase.Atoms) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Which atoms are iodine (0 or 1), the cell and its inverse; checked."""
+        """Which atoms are iodine (0 or 1), the reduced cell and its inverse; checked."""
         strange = sorted({a.symbol for a in atoms} - {"Ag", "I"})
         if strange:
             raise SpeciesError(f"the potential knows Ag and I, not {', '.join(strange)}")
-        if not atoms.pbc.all():
-            raise DataError("the potential of silver iodide needs a cell that is periodic in all directions")
-        cell = np.ascontiguousarray(atoms.cell[:])
-        inverse = np.linalg.inv(cell)
-        half = 0.5 / np.linalg.norm(inverse, axis=0).max()
+        if not np.isfinite(atoms.positions).all():
+            raise DataError(f"atom {np.argwhere(~np.isfinite(atoms.positions))[0][0]}: a position is not finite")
+        cell = np.ascontiguousarray(atoms.cell.complete()[:])
+        if not np.isfinite(cell).all() or abs(np.linalg.det(cell)) < 1e-9:
+            raise DataError("the cell has no volume: give three vectors that are not in one plane")
+        cell = np.ascontiguousarray(minkowski_reduce(cell, atoms.pbc)[0])  # where nearest images come by rounding
+        inverse = np.ascontiguousarray(np.linalg.inv(cell) * atoms.pbc)  # no images along open directions
+        half = 0.5 / max(float(np.linalg.norm(inverse, axis=0).max()), 1e-300)
         if self.cutoff > half + 1e-9:
             raise DataError(
                 f"the cutoff of {self.cutoff:g} A is beyond half of the cell's smallest height, {half:.3f} A: take a "
@@ -146,8 +150,9 @@ class SilverIodide(Calculator):
         forces, virial = np.empty((len(iodine), 3)), np.empty((3, 3))
         x = np.ascontiguousarray(self.atoms.positions)
         energy = pair_sums(x, iodine, cell, inverse, self._table, self.cutoff, self.damping, forces, virial)
-        stress = full_3x3_to_voigt_6_stress(-virial / abs(np.linalg.det(cell)))
-        self.results = {"energy": energy, "free_energy": energy, "forces": forces, "stress": stress}
+        self.results = {"energy": energy, "free_energy": energy, "forces": forces}
+        if self.atoms.cell.rank == 3:
+            self.results["stress"] = full_3x3_to_voigt_6_stress(virial / -abs(np.linalg.det(cell)))
 
     def batch_forces(self, atoms: ase.Atoms) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
         """Function from positions (R, n, 3) to energies (R,) and forces (R, n, 3) of copies of ``atoms``."""

@@ -253,3 +253,15 @@ def test_settings_and_runs_that_cannot_work_are_refused():
         IonTrajectory(np.full((1, 2, 1, 3), np.nan), np.array([3]), np.ones(1), np.eye(3), 1.0)
     with pytest.raises(SettingsError, match="longer run"):
         brownian_ions(1e-3, random_state=0).after(1e9)
+
+
+def test_diffusion_constants_agree_with_kinisi():
+    """Frozen numbers of kinisi 2.1.0 (``DiffusionAnalyzer``, lags from 100 fs on) for six runs of 5e-5 cm^2/s."""
+    kinisi = np.array([4.9768, 4.9491, 4.9457, 4.9122, 5.1106, 5.0548]) * 1e-5
+    stated = np.array([1.196, 1.151, 1.181, 1.176, 1.206, 1.236]) * 1e-6
+    runs = [brownian_ions(5e-4, n_ions=20, frames=300, random_state=k, vibration=0.1) for k in range(6)]
+    found = [diffusion(run, ALONE).tracer for run in runs]
+    np.testing.assert_allclose([f.cm2_per_s for f in found], kinisi, atol=0.5e-6)
+    np.testing.assert_allclose([0.1 * f.brownian_std for f in found], stated, rtol=0.25)
+    mean = np.sqrt(np.mean([0.01 * f.value_std**2 for f in found]))
+    assert mean == pytest.approx(np.sqrt(np.mean(stated**2)), rel=0.3)

@@ -9,6 +9,7 @@ from scipy.special import erfc
 
 from gapkit.apps.ion_transport.silver_iodide import SilverIodide, alpha_silver_iodide
 from gapkit.exceptions import DataError, SettingsError, SpeciesError
+from gapkit.testing import check_calculator
 
 
 def disordered() -> ase.Atoms:
@@ -72,9 +73,7 @@ def test_a_skewed_cell_of_one_lattice_has_the_energy_of_the_straight_one():
     a, b, c = atoms.cell[:]
     skewed.set_cell([a, b + a, c])
     skewed.positions += 40.0
-    # the nearest image by rounding is the right one within half of the smallest height, 15.21 / sqrt(2) / 2
-    skewed.calc = SilverIodide(5.0)
-    atoms.calc = SilverIodide(5.0)
+    skewed.calc = SilverIodide(7.0)  # beyond half of the smallest height of the skewed cell, 5.4 A
     assert skewed.get_potential_energy() == pytest.approx(atoms.get_potential_energy())
 
 
@@ -100,6 +99,24 @@ def test_frames_that_cannot_work_are_refused():
     wrong = ase.Atoms("NaI", [[0, 0, 0], [3, 0, 0]], cell=[20] * 3, pbc=True, calculator=SilverIodide())
     with pytest.raises(SpeciesError, match="Na"):
         wrong.get_potential_energy()
-    open_frame = ase.Atoms("AgI", [[0, 0, 0], [3, 0, 0]], cell=[20] * 3, calculator=SilverIodide())
-    with pytest.raises(DataError, match="periodic"):
-        open_frame.get_potential_energy()
+    broken = alpha_silver_iodide(3, ordered=True)
+    broken.positions[7, 1] = np.nan
+    with pytest.raises(DataError, match="atom 7"):
+        SilverIodide().get_potential_energy(broken)
+    flat = ase.Atoms("AgI", [[0, 0, 0], [3, 0, 0]], cell=[[20, 0, 0], [20, 0, 0], [0, 0, 20]], pbc=True)
+    with pytest.raises(DataError, match="no volume"):
+        SilverIodide().get_potential_energy(flat)
+
+
+def test_a_pair_in_the_open_has_the_energy_of_the_pair_function():
+    pair = ase.Atoms("AgI", [[0, 0, 0], [2.8, 0, 0]], calculator=SilverIodide(7.0))
+    boxed = ase.Atoms("AgI", [[0, 0, 0], [2.8, 0, 0]], cell=[20] * 3, pbc=True, calculator=SilverIodide(7.0))
+    assert pair.get_potential_energy() == pytest.approx(boxed.get_potential_energy())
+    assert pair.get_forces()[0, 0] == pytest.approx(boxed.get_forces()[0, 0])
+
+
+def test_the_calculator_passes_the_checks_for_calculators():
+    atoms = alpha_silver_iodide(3, random_state=0)
+    atoms.rattle(0.1, seed=1)
+    report = check_calculator(SilverIodide(6.5), atoms)
+    assert report.ok, str(report)
