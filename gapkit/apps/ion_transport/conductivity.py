@@ -151,7 +151,7 @@ def _rows(temperatures: np.ndarray) -> np.ndarray:
 
 
 def arrhenius(
-    temperatures: Sequence[float],
+    temperatures: Sequence[float] | np.ndarray,
     estimates: Sequence[DiffusionEstimate],
     potential_covariance: np.ndarray | None = None,
 ) -> Arrhenius:

@@ -94,7 +94,8 @@ def profile_figure(
     axes[0].set(xlabel="path coordinate", ylabel="energy about its mean (eV)")
     axes[0].legend(fontsize=8)
     axes[1].hist(barrier.samples, bins=40, density=True, color=BLUE, alpha=0.6, label="random profiles")
-    x = np.linspace(*np.quantile(barrier.samples, [0.001, 0.999]), 200)
+    low, high = np.quantile(barrier.samples, [0.001, 0.999])
+    x = np.linspace(low, high, 200)
     normal = np.exp(-0.5 * ((x - barrier.linear) / barrier.linear_std) ** 2)
     axes[1].plot(
         x, normal / (barrier.linear_std * np.sqrt(2 * np.pi)), color=ORANGE, label="linearised at the mean profile"
