@@ -53,7 +53,7 @@ class DiffusionSettings(Settings):
     species: str = "Li"
     reference: str = "auto"
     blocks: int = 8
-    longest_lag: float = 0.25
+    longest_lag: float = 0.5
     first_time: float | None = None
     hop_length: float = 2.0
 
