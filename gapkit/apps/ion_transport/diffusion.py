@@ -22,7 +22,9 @@ CM2_PER_S = 0.1
 _LAGS = 16
 _FEWEST_LAGS = 3
 #: slopes at short and long lags may differ by so many standard deviations of their difference
-_STRAIGHT = 1.5
+_STRAIGHT = 2.5
+#: or by this share of the slope
+_ALIKE = 0.03
 #: an exponent of displacements this close to 1 counts as diffusive however small its error bar
 _EXPONENT = 0.02
 #: an exponent known no better than this says nothing
@@ -257,12 +259,14 @@ def _is_straight(msd: np.ndarray, lags: np.ndarray, frames: int) -> bool:
     upper = lags >= np.sqrt(lags[0] * lags[-1])
     if upper.sum() < 2:
         return True
-    contrast, _, _ = slope_weights(frames, lags)
+    best, _, _ = slope_weights(frames, lags)
+    contrast = best.copy()
     away = lags[upper] - lags[upper].mean()
     contrast[upper] -= away / (away**2).sum()
     difference = msd @ contrast
     error = difference.std(ddof=1) / np.sqrt(len(difference))
-    return bool(abs(difference.mean()) <= _STRAIGHT * error + 1e-12 * np.abs(msd).max())
+    allowed = max(_STRAIGHT * error, _ALIKE * abs(float((msd @ best).mean())))
+    return bool(abs(difference.mean()) <= allowed)
 
 
 def _spread(first: int, last: int) -> np.ndarray:
