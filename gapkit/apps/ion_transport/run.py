@@ -192,7 +192,7 @@ class TransportResult:
                     f"           displacements grow as t^({d.tracer.exponent:.2f} +- {d.tracer.exponent_std:.2f})"
                 )
         for name, found in (("tracer diffusion", self.tracer_line), ("conductivity", self.conductivity_line)):
-            lines.append(f"{name}: " + ("no activation energy: too few hops" if found is None else str(found)))
+            lines.append(f"{name}: " + ("no activation energy, which needs diffusion at two temperatures" if found is None else str(found)))
         return "\n".join(lines)
 
 
