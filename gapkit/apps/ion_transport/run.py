@@ -192,7 +192,8 @@ class TransportResult:
                     f"           displacements grow as t^({d.tracer.exponent:.2f} +- {d.tracer.exponent_std:.2f})"
                 )
         for name, found in (("tracer diffusion", self.tracer_line), ("conductivity", self.conductivity_line)):
-            lines.append(f"{name}: " + ("no activation energy, which needs diffusion at two temperatures" if found is None else str(found)))
+            absent = "no activation energy, which needs diffusion at two temperatures"
+            lines.append(f"{name}: {absent if found is None else found}")
         return "\n".join(lines)
 
 
