@@ -100,7 +100,7 @@ def test_monte_carlo_of_a_vacancy_agrees_with_the_exact_correlation_factor():
 def test_a_vacancy_moves_its_tracer_once_around_a_ring():
     """In one dimension atoms cannot pass each other, and D = k / (N - 1)^2.
 
-    The vacancy's place relative to the tracer walks around a ring of N - 1 places, and each turn moves the tracer by one.
+    The vacancy's place relative to the tracer walks around N - 1 places, and each turn moves the tracer by one.
     """
     for n in (4, 9):
         ring = lattice_graph((n, 1, 1), np.array([[1, 0, 0], [-1, 0, 0]]), np.eye(3), rate=0.7)
