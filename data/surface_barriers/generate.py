@@ -9,7 +9,8 @@ For each metal and each surface (flat, stepped, kinked): hollow sites are the mi
 touches the substrate; an adatom is relaxed in each; neighbouring minima are joined by a nudged elastic band with a
 climbing image (Henkelman, Uberuaga and Jonsson, J. Chem. Phys. 113, 9901 (2000)). Hops that differ by symmetry alone
 are done once. Beside steps and kinks there are clusters on flat terraces: one, two, and four or five adatoms, next to
-which the moving atom hops, so that both together are a dimer, a trimer, an island with its edges and corners. The potential is that of Jacobsen, Stoltze and Norskov, Surf. Sci. 366, 394 (1996), as in ASE.
+which the moving atom hops, so that both together are a dimer, a trimer, an island with its edges and corners. The
+potential is that of Jacobsen, Stoltze and Norskov, Surf. Sci. 366, 394 (1996), as in ASE.
 
 Lengths in A, energies in eV, forces in eV/A.
 """
@@ -59,6 +60,8 @@ CLUSTERS = {
     "island110": ((4, 6), [(0, 0), (1, 0), (0, 1), (1, 1)]),
 }
 BESIDE = 1.5  # bonds within which an adatom is beside a cluster: a nearest or a second neighbour
+#: bonds around a cluster within which hollows are searched, by face: two hops away
+AROUND = {"111": 2.2, "100": 3.0, "110": 3.0}
 STAYED = 0.35  # bonds that an atom of the cluster may move while the adatom is relaxed: less than to the next hollow
 SMALLEST_BARRIER = 0.002  # eV: anything less is hardly two sites
 LEVEL_OF_THEORY = "EMT (ASE), classical"
@@ -120,7 +123,7 @@ def with_cluster(slab: Atoms, surface: str) -> Atoms:
     middle = slab.cell.diagonal()[:2] / 2 - steps.mean(axis=0) @ [row, across]
     first = places[np.argmin(np.linalg.norm(places[:, :2] - middle, axis=1))]
     for i, j in steps:
-        slab.append(Atom(metal, first + (*(i * row + j * across), 0.0)))
+        slab.append(Atom(metal, first + np.append(i * row + j * across, 0.0)))
     return relaxed(slab)
 
 
@@ -166,8 +169,8 @@ def hollow_sites(slab: Atoms) -> np.ndarray:
 
 def distinct_region(slab: Atoms, surface: str, places: np.ndarray) -> np.ndarray:
     """Those hollows that stand for all others by translation: on a flat surface the ones around the middle of the cell,
-    along a straight step two and a half bonds, around a cluster those within three bonds of it and not on top, with
-    kinks all of them."""
+    along a straight step two and a half bonds, around a cluster those two hops away and nearer (:data:`AROUND`), not on
+    top of it, with kinks all of them."""
     bond = lattice_constant(slab.get_chemical_symbols()[0]) / np.sqrt(2)
     if surface.startswith("flat"):
         apart = np.linalg.norm(places[:, :2] - slab.cell.diagonal()[:2] / 2, axis=1)
@@ -176,7 +179,7 @@ def distinct_region(slab: Atoms, surface: str, places: np.ndarray) -> np.ndarray
         return places[places[:, 0] < 2.4 * bond]
     if surface in CLUSTERS:
         top = slab.positions[cluster_of(slab), 2].max() + 0.4 * bond
-        return np.array([p for p in places if p[2] < top and from_cluster(slab, p) < 3.0 * bond])
+        return np.array([p for p in places if p[2] < top and from_cluster(slab, p) < AROUND[surface[-3:]] * bond])
     return places
 
 

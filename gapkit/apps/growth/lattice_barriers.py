@@ -202,7 +202,10 @@ class LatticeGeometry:
             frame.pbc = (True, True, False)
             frame.info["bond_length"] = self.bond
             frames.append(frame)
-        return Hop(frames[0], frames[2], frames[1], name=f"code-{code}", surface="lattice100")
+        return Hop(
+            *(frames[k] for k in (0, 2, 1)), name=f"code-{code}", surface="lattice100",
+            environment="cluster" if code else "terrace",
+        )  # fmt: skip
 
 
 class HopModel(Protocol):
