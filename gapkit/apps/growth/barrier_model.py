@@ -23,9 +23,9 @@ the share u = s / signal of the prior standard deviation, the calibrated one is
 
 a and b by the greatest Gaussian likelihood of the left-out errors (each way of leaving out counts the same), u kept
 within the range seen. A length scale learned among known places is too bold beyond them: b says by how much. Intervals
-use the quantile of the standardised errors, of that way of leaving out which asks for more (split conformal prediction
-with normalised scores: Lei, G'Sell, Rinaldo, Tibshirani and Wasserman, J. Am. Stat. Assoc. 113, 1094 (2018)), so that
-no Gaussian tail is assumed.
+use the quantile of the standardised errors of folds or clusters, of the way which asks for more (split conformal
+prediction with normalised scores: Lei, G'Sell, Rinaldo, Tibshirani and Wasserman, J. Am. Stat. Assoc. 113, 1094
+(2018)), so that no Gaussian tail is assumed.
 
 A class of environment that is not in the training hops may be worse than an error law says that was fitted to all
 classes together. Its standard deviations are multiplied by
@@ -129,9 +129,10 @@ class SurfaceBarrierModel(CalibratedRegressor):
         Classes of environment of the training hops.
     unseen_factor_ : float
         Factor on the standard deviations of hops of other classes.
-    errors_, scores_ : (ways, n)
-        Prediction minus label of the training barriers, left out in each way, with predicted changes of energy, and
-        their sorted absolute values in units of the calibrated standard deviation.
+    errors_ : (ways, n)
+        Prediction minus label of the training barriers, left out in each way, with predicted changes of energy.
+    scores_ : (ways, n)
+        Sorted absolute errors of folds and clusters, in units of the calibrated standard deviation.
     """
 
     def __init__(
@@ -233,7 +234,8 @@ class SurfaceBarrierModel(CalibratedRegressor):
         self.classes_ = tuple(str(k) for k in np.unique(kinds))
         ways = self._ways_of_leaving_out(forward, S, kinds)
         regressor = self.regressor if self.regressor is not None else EvidenceProcess()
-        self.symmetric_ = BarrierPart().fit(S, labels.mean(axis=1), names, ways, regressor)
+        n_interval_ways = len(ways) - self._leaves_classes_out
+        self.symmetric_ = BarrierPart().fit(S, labels.mean(axis=1), names, ways, regressor, n_interval_ways)
         change = labels[:, 0] - labels[:, 1]
         self.change_ = BarrierPart().fit(
             np.concatenate([site_pairs(X), site_pairs(reversed_features(X))]),
@@ -241,12 +243,13 @@ class SurfaceBarrierModel(CalibratedRegressor):
             np.tile(names, 2),
             [np.tile(way, 2) for way in ways],
             SiteEnergyProcess(),
+            n_interval_ways,
         )
         half = np.tile(self.symmetric_.errors_, 2)
         self.errors_ = half + 0.5 * self.change_.errors_
         stds = np.hypot(np.tile(self.symmetric_.stds_, 2), 0.5 * self.change_.stds_)
         z = np.abs(self.errors_) / stds
-        self.scores_ = np.sort(z, axis=1)
+        self.scores_ = np.sort(z[:n_interval_ways], axis=1)
         self.unseen_factor_ = 1.0
         if self._leaves_classes_out:
             half_z = self.symmetric_.errors_[-1] / self.symmetric_.stds_[-1]

@@ -19,10 +19,18 @@ class BarrierPart(CalibratedRegressor):
     law = PowerLaw
 
     def fit(
-        self, X: np.ndarray, y: np.ndarray, groups: np.ndarray, ways: Sequence[np.ndarray], regressor: GroupedRegressor
+        self,
+        X: np.ndarray,
+        y: np.ndarray,
+        groups: np.ndarray,
+        ways: Sequence[np.ndarray],
+        regressor: GroupedRegressor,
+        n_interval_ways: int,
     ) -> BarrierPart:
-        """Learn from features (n, f) and labels (n,), and calibrate on each of the ``ways`` of leaving out."""
+        """Learn from features (n, f) and labels (n,), and calibrate on each of the ``ways`` of leaving out; intervals
+        use the scores of the first ``n_interval_ways`` of them."""
         self._learn(regressor, self._standardise(X), y, groups, ways)
+        self.scores_ = self.scores_[:n_interval_ways]
         return self
 
     def predict(self, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
