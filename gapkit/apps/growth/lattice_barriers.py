@@ -202,10 +202,9 @@ class LatticeGeometry:
             frame.pbc = (True, True, False)
             frame.info["bond_length"] = self.bond
             frames.append(frame)
-        return Hop(
-            *(frames[k] for k in (0, 2, 1)), name=f"code-{code}", surface="lattice100",
-            environment="cluster" if code else "terrace",
-        )  # fmt: skip
+        initial, transition, final = frames
+        environment = "cluster" if code else "terrace"
+        return Hop(initial, final, transition, name=f"code-{code}", surface="lattice100", environment=environment)
 
 
 class HopModel(Protocol):

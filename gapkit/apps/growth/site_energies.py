@@ -116,7 +116,8 @@ class SiteEnergyProcess:
         """Whitened rows (n, m), prior variance that they leave (n,), and ``R^-T A^T`` (m, n)."""
         A = self._rows(X)
         initial, final = np.split(X, 2, axis=1)
-        together = np.exp(-0.5 * np.sum((final - initial) ** 2, axis=1) / self.kernel_.length_scale**2)
+        apart = self.kernel_.scale(final) - self.kernel_.scale(initial)
+        together = np.exp(-0.5 * np.sum(apart**2, axis=1))
         residual = np.maximum(2.0 - 2.0 * together - np.sum(A**2, axis=1), 0.0)
         return A, residual, scipy.linalg.solve_triangular(self.R_, A.T, trans="T", check_finite=False)
 

@@ -582,6 +582,7 @@ def test_an_interval_takes_the_larger_quantile_of_the_two_ways_of_leaving_out():
         part.offset_, part.scale_, part.mean_ = np.zeros(n), np.ones(n), 0.4
         part.regressor_, part.error_law_ = UnitRegressor(), ConstantFactor(2.0)
     model.change_.regressor_.std, model.unseen_factor_ = 0.0, 1.0
+    model.symmetric_.scores_ = np.ones((2, 9))  # of hops with known energies: there are none here
     model.scores_ = np.array([np.arange(1.0, 10.0), [2.0, 2.5, 3.0, 3.5, 6.0, 6.1, 6.2, 6.3, 6.4]])
     for level, score in ((0.5, 6.0), (0.55, 6.1), (0.9, 9.0)):
         p = model.predict_interval([], level, features=np.zeros((3, 6)))
