@@ -58,7 +58,8 @@ def line(name: str, held: HeldOut) -> str:
 def barriers(hops: list[Hop]) -> None:
     """Hops left out at random, then whole classes."""
     for name, model in MODELS.items():
-        cuts = [leave_out(model, hops, folds_by_name(hops, 10, np.random.default_rng(s))) for s in (0, 1)]
+        X = model.features(hops)
+        cuts = [leave_out(model, hops, folds_by_name(hops, 10, np.random.default_rng(s)), features=X) for s in (0, 1)]
         for seed, held in enumerate(cuts):
             print(line(f"{name}, random cut {seed}", held))
         if name not in ("GP", "KRR"):
@@ -66,7 +67,7 @@ def barriers(hops: list[Hop]) -> None:
         random = cuts[0]
         for kind, of in (("site", site_class), ("slab", surface_class)):
             groups = np.array([of(h) for h in hops])
-            unseen = leave_out(model, hops, groups)
+            unseen = leave_out(model, hops, groups, features=X)
             for group in np.unique(groups):
                 mine, same = unseen.part(groups == group), random.part(groups == group)
                 print(line(f"  unseen {kind} class {group}", mine))
@@ -91,20 +92,21 @@ def by_class(name: str, held: HeldOut, kinds: np.ndarray) -> None:
 def classes(hops: list[Hop]) -> None:
     """Errors by class of environment: hops left out at random, by class, by shape of the cluster, by metal."""
     kinds = np.array([environment_class(h) for h in hops])
+    X = SurfaceBarrierModel().features(hops)
     shapes = np.array([surface_class(h) if k == "cluster" else k for h, k in zip(hops, kinds, strict=True)])
     for known in (True, False):
         model = SurfaceBarrierModel(known_energies=known, random_state=0)
         energies = "known" if known else "predicted"
         for seed in (0, 1):
-            held = leave_out(model, hops, folds_by_name(hops, 10, np.random.default_rng(seed)))
+            held = leave_out(model, hops, folds_by_name(hops, 10, np.random.default_rng(seed)), features=X)
             by_class(f"energies {energies}, random cut {seed}", held, kinds)
         groups = {"class": kinds, "class or cluster shape": shapes, "metal": np.array([h.metal for h in hops])}
         for name, group in groups.items():
-            by_class(f"energies {energies}, {name} left out", leave_out(model, hops, group), shapes)
+            by_class(f"energies {energies}, {name} left out", leave_out(model, hops, group, features=X), shapes)
 
 
 def nucleation(hops: list[Hop]) -> None:
-    """Islands of copper at 0.15 layers by barriers from all hops, and from those without a cluster; ten runs each."""
+    """Islands of copper at 0.15 layers by barriers from all hops, and from those without a cluster; five runs each."""
     flat = next(h for h in hops if h.metal == "Cu" and h.surface == "flat100")
     single = [h for h in hops if environment_class(h) != "cluster"]
     for name, known in (("no clusters", single), ("all hops", hops)):
@@ -112,10 +114,10 @@ def nucleation(hops: list[Hop]) -> None:
             SurfaceBarrierModel(random_state=0).fit(known), LatticeGeometry.from_hop(flat), step_edge=0.1
         )
         print(f"{name}: lateral bonds {made.mean.bond:.3f} and {made.mean.second_bond:.3f} eV")
-        for temperature in (260.0, 300.0, 340.0):
+        for temperature in (260.0, 300.0):
             settings = GrowthSettings(96, temperature, 3e4, 0.15 / 3e4, n_records=2, keep_heights=True)
             barriers = made.mean.slowed(temperature)
-            grown = [run_growth(barriers, settings, random_state=seed).heights[-1] for seed in range(10)]
+            grown = [run_growth(barriers, settings, random_state=seed).heights[-1] for seed in range(5)]
             density = 1e3 * np.array([np.sum(island_sizes(h) > 1) for h in grown]) / settings.size**2
             error = density.std(ddof=1) / np.sqrt(len(density))
             print(f"  {temperature:.0f} K: {density.mean():.2f} +- {error:.2f} islands in 1,000 sites")

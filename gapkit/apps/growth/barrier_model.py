@@ -365,17 +365,24 @@ def _distinct_moves(hops: Sequence[Hop]) -> list[int]:
 
 
 def leave_out(
-    model: SurfaceBarrierModel, hops: Sequence[Hop], groups: np.ndarray, level: float = 0.9, progress: bool = False
+    model: SurfaceBarrierModel,
+    hops: Sequence[Hop],
+    groups: np.ndarray,
+    level: float = 0.9,
+    progress: bool = False,
+    features: np.ndarray | None = None,
 ) -> HeldOut:
     """Predictions of each group of hops by a model that was fitted to all others.
 
     Parameters
     ----------
     groups : (n,)
-        For example folds (:func:`gapkit.apps.growth.hops.folds_by_name`) or site classes.
+        For example folds (:func:`gapkit.apps.growth.hops.folds_by_name`) or classes of environment.
+    features : (n, f), optional
+        Result of :meth:`SurfaceBarrierModel.features` for these hops, where it is known already.
     """
     groups = np.asarray(groups)
-    X = model.features(hops, progress)
+    X = model.features(hops, progress) if features is None else features
     columns = np.empty((4, len(hops)))
     for group in progress_bar(np.unique(groups), desc="left out", show=progress):
         out = np.flatnonzero(groups == group).tolist()
