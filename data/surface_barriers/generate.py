@@ -144,6 +144,11 @@ def relaxed(atoms: Atoms) -> Atoms:
     return atoms
 
 
+def at_rest(atoms: Atoms) -> bool:
+    """Whether a relaxation has reached its tolerance: atoms near the potential's cutoff may keep it from that."""
+    return float(np.linalg.norm(atoms.get_forces(), axis=1).max()) < FORCE_TOLERANCE
+
+
 def hollow_sites(slab: Atoms) -> np.ndarray:
     """Positions (n, 3) at which a sphere of one bond length rests on the slab: minima of its height over the cell."""
     bond = lattice_constant(slab.get_chemical_symbols()[0]) / np.sqrt(2)
@@ -293,6 +298,8 @@ def label_surface(metal: str, surface: str) -> list[Atoms]:
         if len(out) == 3 * HOPS_PER_SURFACE[surface]:
             break
         initial, final = pairs[index]
+        if surface in CLUSTERS and not (at_rest(initial) and at_rest(final)):
+            continue
         top = saddle(initial, final)
         if top is None:
             continue
