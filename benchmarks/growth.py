@@ -1,10 +1,11 @@
 """Barrier models on hops they have not seen, and the speed of growth.
 
-    python benchmarks/growth.py [barriers] [lattice] [exact] [speed] [uncertainty]
+    python benchmarks/growth.py [barriers] [classes] [nucleation] [lattice] [exact] [speed] [uncertainty]
 
-Without arguments all five: left-out errors and coverage on the bundled hops (10 folds, two random cuts; site classes
-left out); lattice environments against hops of the set; the event loop against exact answers; events per second on one
-core; uncertain barriers to roughness and growth rate.
+Without arguments all seven: left-out errors and coverage on the bundled hops (10 folds, two random cuts; site classes
+left out); errors by class of environment, with classes, cluster shapes and metals left out; island densities; lattice
+environments against hops of the set; the event loop against exact answers; events per second on one core; uncertain
+barriers to roughness and growth rate.
 """
 
 from __future__ import annotations
@@ -18,11 +19,20 @@ from scipy.stats import chi2, chisquare
 
 from gapkit.apps.growth import toys
 from gapkit.apps.growth.barrier_model import SurfaceBarrierModel, leave_out
-from gapkit.apps.growth.hops import Hop, contacts, folds_by_name, hops_from_frames, site_class, surface_class
+from gapkit.apps.growth.hops import (
+    Hop,
+    contacts,
+    environment_class,
+    folds_by_name,
+    hops_from_frames,
+    site_class,
+    surface_class,
+)
+from gapkit.apps.growth.islands import island_sizes
 from gapkit.apps.growth.lattice import PATCH
 from gapkit.apps.growth.lattice_barriers import REVERSE, LatticeGeometry, barriers_from_model
 from gapkit.apps.growth.run import SurfaceGrowthSettings, run_surface_growth
-from gapkit.apps.growth.simulation import GrowthSettings, Surface
+from gapkit.apps.growth.simulation import GrowthSettings, Surface, run_growth
 from gapkit.apps.growth.sites import SoapSites
 from gapkit.datasets import load_surface_barriers
 from gapkit.estimators.calibrated_regressors import LeftOutRidge
@@ -30,6 +40,7 @@ from gapkit.uncertainty.held_out import HeldOut
 
 MODELS = {
     "GP": SurfaceBarrierModel(random_state=0),
+    "GP, predicted energies": SurfaceBarrierModel(known_energies=False, random_state=0),
     "KRR": SurfaceBarrierModel(LeftOutRidge(), random_state=0),
     "GP, minima alone": SurfaceBarrierModel(known_transition=False, random_state=0),
     "KRR, minima alone": SurfaceBarrierModel(LeftOutRidge(), known_transition=False, random_state=0),
@@ -47,7 +58,8 @@ def line(name: str, held: HeldOut) -> str:
 def barriers(hops: list[Hop]) -> None:
     """Hops left out at random, then whole classes."""
     for name, model in MODELS.items():
-        cuts = [leave_out(model, hops, folds_by_name(hops, 10, np.random.default_rng(s))) for s in (0, 1)]
+        X = model.features(hops)
+        cuts = [leave_out(model, hops, folds_by_name(hops, 10, np.random.default_rng(s)), features=X) for s in (0, 1)]
         for seed, held in enumerate(cuts):
             print(line(f"{name}, random cut {seed}", held))
         if name not in ("GP", "KRR"):
@@ -55,7 +67,7 @@ def barriers(hops: list[Hop]) -> None:
         random = cuts[0]
         for kind, of in (("site", site_class), ("slab", surface_class)):
             groups = np.array([of(h) for h in hops])
-            unseen = leave_out(model, hops, groups)
+            unseen = leave_out(model, hops, groups, features=X)
             for group in np.unique(groups):
                 mine, same = unseen.part(groups == group), random.part(groups == group)
                 print(line(f"  unseen {kind} class {group}", mine))
@@ -65,8 +77,55 @@ def barriers(hops: list[Hop]) -> None:
                 )
 
 
+def by_class(name: str, held: HeldOut, kinds: np.ndarray) -> None:
+    """One line for each class of environment and one for all hops."""
+    for kind in [*np.unique(kinds), "all"]:
+        part = held if kind == "all" else held.part(kinds == kind)
+        z = np.abs((part.predicted - part.label) / part.std)
+        print(
+            f"{name:44s} {kind:10s} {len(z):4d} hops  MAE {1e3 * part.mae:5.1f} meV  rms z {part.z_rms:.2f}  "
+            f"largest {z.max():.1f}  90 % intervals cover {100 * part.coverage:3.0f} %  "
+            f"mean std {1e3 * part.std.mean():5.1f} meV"
+        )
+
+
+def classes(hops: list[Hop]) -> None:
+    """Errors by class of environment: hops left out at random, by class, by shape of the cluster, by metal."""
+    kinds = np.array([environment_class(h) for h in hops])
+    X = SurfaceBarrierModel().features(hops)
+    shapes = np.array([surface_class(h) if k == "cluster" else k for h, k in zip(hops, kinds, strict=True)])
+    for known in (True, False):
+        model = SurfaceBarrierModel(known_energies=known, random_state=0)
+        energies = "known" if known else "predicted"
+        for seed in (0, 1):
+            held = leave_out(model, hops, folds_by_name(hops, 10, np.random.default_rng(seed)), features=X)
+            by_class(f"energies {energies}, random cut {seed}", held, kinds)
+        groups = {"class": kinds, "class or cluster shape": shapes, "metal": np.array([h.metal for h in hops])}
+        for name, group in groups.items():
+            by_class(f"energies {energies}, {name} left out", leave_out(model, hops, group, features=X), shapes)
+
+
+def nucleation(hops: list[Hop]) -> None:
+    """Islands of copper at 0.15 layers by barriers from all hops, and from those without a cluster; five runs each."""
+    flat = next(h for h in hops if h.metal == "Cu" and h.surface == "flat100")
+    single = [h for h in hops if environment_class(h) != "cluster"]
+    for name, known in (("no clusters", single), ("all hops", hops)):
+        made = barriers_from_model(
+            SurfaceBarrierModel(random_state=0).fit(known), LatticeGeometry.from_hop(flat), step_edge=0.1
+        )
+        print(f"{name}: lateral bonds {made.mean.bond:.3f} and {made.mean.second_bond:.3f} eV")
+        for temperature in (260.0, 300.0):
+            settings = GrowthSettings(96, temperature, 3e4, 0.15 / 3e4, n_records=2, keep_heights=True)
+            barriers = made.mean.slowed(temperature)
+            grown = [run_growth(barriers, settings, random_state=seed).heights[-1] for seed in range(5)]
+            density = 1e3 * np.array([np.sum(island_sizes(h) > 1) for h in grown]) / settings.size**2
+            error = density.std(ddof=1) / np.sqrt(len(density))
+            print(f"  {temperature:.0f} K: {density.mean():.2f} +- {error:.2f} islands in 1,000 sites")
+
+
 def lattice(hops: list[Hop]) -> None:
-    """Free hop, hop along a step, attachment to it and detachment, on ideal lattice sites, against the set's labels."""
+    """Free hop, hop along a step, attachment to it and detachment, and the hop off a dimer, on ideal lattice sites,
+    against the set's labels."""
     bit = {p: 1 << k for k, p in enumerate(PATCH)}
     along = sum(bit[a, 1] for a in (-1, 0, 1, 2))
     attach = sum(bit[2, b] for b in (-1, 0, 1))
@@ -86,6 +145,9 @@ def lattice(hops: list[Hop]) -> None:
             )
             mean, std = model.predict([geometry.hop(code)], return_std=True)
             rows += [(metal, code, h.barrier, mean[0], std[0], made.mean.barriers[code]) for h in known[:1]]
+        dimer = [h.barrier for h in hops if h.metal == metal and h.surface == "dimer100" and contacts(h.initial) == 5]
+        mean, std = model.predict([geometry.hop(bit[-1, 0])], return_std=True)
+        rows += [(metal, bit[-1, 0], b, mean[0], std[0], made.mean.barriers[bit[-1, 0]]) for b in sorted(dimer)[-1:]]
     label, mean, std, table = np.array([r[2:] for r in rows], dtype=float).T
     print(f"{len(rows)} hops of the set on ideal lattice sites (a model that has seen their relaxed frames):")
     z = np.sqrt(np.mean(((mean - label) / std) ** 2))
@@ -162,11 +224,11 @@ def uncertainty(hops: list[Hop]) -> None:
 
 def main() -> None:
     hops = hops_from_frames(load_surface_barriers())
-    for part in sys.argv[1:] or ("barriers", "lattice", "exact", "speed", "uncertainty"):
-        parts = {
-            "barriers": barriers, "lattice": lattice, "exact": exact, "speed": speed, "uncertainty": uncertainty,
-        }  # fmt: skip
-        parts[part](hops)
+    parts = {
+        part.__name__: part for part in (barriers, classes, nucleation, lattice, exact, speed, uncertainty)
+    }  # fmt: skip
+    for name in sys.argv[1:] or parts:
+        parts[name](hops)
 
 
 if __name__ == "__main__":

@@ -2,13 +2,15 @@
 
 Run from the root of the repository::
 
-    python -m data.surface_barriers.generate label      # about an hour on one core; kill and resume as you like
+    python -m data.surface_barriers.generate label      # about 90 minutes on one core; kill and resume as you like
     python -m data.surface_barriers.generate collect    # files, hashes, plot
 
 For each metal and each surface (flat, stepped, kinked): hollow sites are the minima of the height at which a sphere
 touches the substrate; an adatom is relaxed in each; neighbouring minima are joined by a nudged elastic band with a
 climbing image (Henkelman, Uberuaga and Jonsson, J. Chem. Phys. 113, 9901 (2000)). Hops that differ by symmetry alone
-are done once. The potential is that of Jacobsen, Stoltze and Norskov, Surf. Sci. 366, 394 (1996), as in ASE.
+are done once. Beside steps and kinks there are clusters on flat terraces: one, two, and four or five adatoms, next to
+which the moving atom hops, so that both together are a dimer, a trimer, an island with its edges and corners. The
+potential is that of Jacobsen, Stoltze and Norskov, Surf. Sci. 366, 394 (1996), as in ASE.
 
 Lengths in A, energies in eV, forces in eV/A.
 """
@@ -40,7 +42,27 @@ METALS = ("Cu", "Ni", "Pd", "Ag", "Pt", "Au", "Al")
 LAYERS = 3  # complete layers, the lowest fixed
 FORCE_TOLERANCE = 0.01  # largest force at a minimum; at a saddle three times as much
 N_IMAGES = 5  # of a band, its two ends included
-HOPS_PER_SURFACE = {"flat111": 1, "flat100": 1, "flat110": 1, "step111": 6, "step100": 5, "kink111": 9, "kink100": 9}
+HOPS_PER_SURFACE = {
+    "flat111": 1, "flat100": 1, "flat110": 1, "step111": 6, "step100": 5, "kink111": 9, "kink100": 9,
+    "dimer100": 3, "dimer111": 3, "dimer110": 3, "trimer100": 4, "trimer111": 4, "trimer110": 3,
+    "island100": 6, "island111": 5, "island110": 4,
+}  # fmt: skip
+#: cell in the plane, and the adatoms of a cluster without the moving one: steps along the close-packed row, and across
+CLUSTERS = {
+    "dimer100": ((5, 4), [(0, 0)]),
+    "dimer111": ((5, 4), [(0, 0)]),
+    "dimer110": ((3, 5), [(0, 0)]),
+    "trimer100": ((5, 5), [(0, 0), (1, 0)]),
+    "trimer111": ((6, 4), [(0, 0), (1, 0)]),
+    "trimer110": ((3, 6), [(0, 0), (1, 0)]),
+    "island100": ((6, 5), [(0, 0), (1, 0), (2, 0), (0, 1), (1, 1)]),
+    "island111": ((5, 6), [(0, 0), (1, 0), (2, 0), (0, 1), (1, 1)]),
+    "island110": ((4, 6), [(0, 0), (1, 0), (0, 1), (1, 1)]),
+}
+BESIDE = 1.5  # bonds within which an adatom is beside a cluster: a nearest or a second neighbour
+#: bonds around a cluster within which hollows are searched, by face: two hops away
+AROUND = {"111": 2.2, "100": 3.0, "110": 3.0}
+STAYED = 0.35  # bonds that an atom of the cluster may move while the adatom is relaxed: less than to the next hollow
 SMALLEST_BARRIER = 0.002  # eV: anything less is hardly two sites
 LEVEL_OF_THEORY = "EMT (ASE), classical"
 
@@ -60,10 +82,12 @@ def lattice_constant(metal: str) -> float:
 def substrate(metal: str, surface: str) -> Atoms:
     """Bare slab: close-packed rows run along x; steps come from a half layer, kinks from half an edge row of it."""
     a = lattice_constant(metal)
-    kind, face = surface[:4], surface[4:]
+    kind, face = surface[:-3], surface[-3:]
     build = {"111": fcc111, "100": fcc100, "110": fcc110}[face]
     orthogonal = {"orthogonal": True} if face == "111" else {}
-    if kind == "flat":
+    if surface in CLUSTERS:
+        slab = build(metal, size=(*CLUSTERS[surface][0], LAYERS), a=a, vacuum=8.0, **orthogonal)
+    elif kind == "flat":
         slab = build(metal, size=(4, 4, LAYERS), a=a, vacuum=8.0, **orthogonal)
     else:
         slab = build(metal, size=(4, 6, LAYERS + 1), a=a, vacuum=8.0, **orthogonal)
@@ -77,7 +101,40 @@ def substrate(metal: str, surface: str) -> Atoms:
     heights = np.unique(np.round(slab.positions[:, 2], 2))
     slab.set_constraint(FixAtoms(mask=slab.positions[:, 2] < heights[0] + 0.1))
     slab.pbc = (True, True, False)
+    slab = relaxed(slab)
+    return with_cluster(slab, surface) if surface in CLUSTERS else slab
+
+
+def with_cluster(slab: Atoms, surface: str) -> Atoms:
+    """The flat slab with the cluster of ``surface`` in its hollows, those of fcc stacking on (111), relaxed."""
+    metal, face = slab.get_chemical_symbols()[0], surface[-3:]
+    bond = lattice_constant(metal) / np.sqrt(2)
+    row, across = {
+        "100": (np.array([bond, 0.0]), np.array([0.0, bond])),
+        "111": (np.array([bond, 0.0]), np.array([0.5 * bond, np.sqrt(0.75) * bond])),
+        "110": (np.array([0.0, bond]), np.array([np.sqrt(2.0) * bond, 0.0])),
+    }[face]
+    steps = np.array(CLUSTERS[surface][1])
+    places = hollow_sites(slab)
+    if face == "111":
+        second = slab.positions[slab.get_tags() == 2]
+        over = [min(separation(slab, (*p[:2], 0.0), (*q[:2], 0.0)) for q in second) for p in places]
+        places = places[np.array(over) > 0.3 * bond]
+    middle = slab.cell.diagonal()[:2] / 2 - steps.mean(axis=0) @ [row, across]
+    first = places[np.argmin(np.linalg.norm(places[:, :2] - middle, axis=1))]
+    for i, j in steps:
+        slab.append(Atom(metal, first + np.append(i * row + j * across, 0.0)))
     return relaxed(slab)
+
+
+def cluster_of(slab: Atoms) -> np.ndarray:
+    """Indices of the atoms of a cluster on a flat slab: layers have the tags 1, 2, ..., adatoms 0."""
+    return np.flatnonzero(slab.get_tags() == 0)
+
+
+def from_cluster(slab: Atoms, place: np.ndarray) -> float:
+    """Distance (A) of a point from the nearest atom of the cluster; infinite where the slab has none."""
+    return min((separation(slab, place, slab.positions[i]) for i in cluster_of(slab)), default=np.inf)
 
 
 def relaxed(atoms: Atoms) -> Atoms:
@@ -85,6 +142,11 @@ def relaxed(atoms: Atoms) -> Atoms:
     atoms.calc = EMT()
     BFGS(atoms, logfile=None).run(fmax=FORCE_TOLERANCE, steps=400)
     return atoms
+
+
+def at_rest(atoms: Atoms) -> bool:
+    """Whether a relaxation has reached its tolerance: atoms near the potential's cutoff may keep it from that."""
+    return float(np.linalg.norm(atoms.get_forces(), axis=1).max()) < FORCE_TOLERANCE
 
 
 def hollow_sites(slab: Atoms) -> np.ndarray:
@@ -112,13 +174,17 @@ def hollow_sites(slab: Atoms) -> np.ndarray:
 
 def distinct_region(slab: Atoms, surface: str, places: np.ndarray) -> np.ndarray:
     """Those hollows that stand for all others by translation: on a flat surface the ones around the middle of the cell,
-    along a straight step two and a half bonds, with kinks all of them."""
+    along a straight step two and a half bonds, around a cluster those two hops away and nearer (:data:`AROUND`), not on
+    top of it, with kinks all of them."""
     bond = lattice_constant(slab.get_chemical_symbols()[0]) / np.sqrt(2)
     if surface.startswith("flat"):
         apart = np.linalg.norm(places[:, :2] - slab.cell.diagonal()[:2] / 2, axis=1)
         return places[apart < 1.5 * bond]
     if surface.startswith("step"):
         return places[places[:, 0] < 2.4 * bond]
+    if surface in CLUSTERS:
+        top = slab.positions[cluster_of(slab), 2].max() + 0.4 * bond
+        return np.array([p for p in places if p[2] < top and from_cluster(slab, p) < AROUND[surface[-3:]] * bond])
     return places
 
 
@@ -131,9 +197,17 @@ def minima(slab: Atoms, surface: str) -> list[Atoms]:
         atoms = slab.copy()
         atoms.append(Atom(slab.get_chemical_symbols()[0], place))
         atoms = relaxed(atoms)
+        if not stayed(slab, atoms):
+            continue
         if all(separation(slab, atoms.positions[-1], other.positions[-1]) > 0.3 for other in found):
             found.append(atoms)
     return found
+
+
+def stayed(slab: Atoms, atoms: Atoms) -> bool:
+    """Whether every atom of the cluster is still in the hollow in which it was without the adatom."""
+    moved = [separation(slab, slab.positions[i], atoms.positions[i]) for i in cluster_of(slab)]
+    return max(moved, default=0.0) < STAYED * lattice_constant(slab.get_chemical_symbols()[0]) / np.sqrt(2)
 
 
 def separation(slab: Atoms, first: np.ndarray, second: np.ndarray) -> float:
@@ -199,15 +273,33 @@ def coordination(atoms: Atoms) -> int:
     return int((atoms.get_distances(-1, range(len(atoms) - 1), mic=True) < 1.2 * bond).sum())
 
 
+def beside_first(slab: Atoms, pairs: list[tuple[Atoms, Atoms]], order: np.ndarray) -> list[int]:
+    """Pairs that begin or end beside the cluster, in the given order, attachments and other hops by turns."""
+    bond = lattice_constant(slab.get_chemical_symbols()[0]) / np.sqrt(2)
+    kinds: dict[bool, list[int]] = {True: [], False: []}
+    for index in order:
+        pair = pairs[index]
+        if min(from_cluster(slab, a.positions[-1]) for a in pair) < BESIDE * bond:
+            kinds[coordination(pair[1]) > coordination(pair[0])].append(int(index))
+    rank = {index: k for kind in kinds.values() for k, index in enumerate(kind)}
+    return sorted(rank, key=lambda index: rank[index])
+
+
 def label_surface(metal: str, surface: str) -> list[Atoms]:
     """Three labelled frames (initial, saddle, final) for every hop of one surface."""
     rng = np.random.default_rng([METALS.index(metal), list(HOPS_PER_SURFACE).index(surface)])
-    pairs = list(hops(minima(substrate(metal, surface), surface)))
+    slab = substrate(metal, surface)
+    pairs = list(hops(minima(slab, surface)))
+    order = rng.permutation(len(pairs))
+    if surface in CLUSTERS:
+        order = beside_first(slab, pairs, order)
     out: list[Atoms] = []
-    for index in rng.permutation(len(pairs)):
+    for index in order:
         if len(out) == 3 * HOPS_PER_SURFACE[surface]:
             break
         initial, final = pairs[index]
+        if surface in CLUSTERS and not (at_rest(initial) and at_rest(final)):
+            continue
         top = saddle(initial, final)
         if top is None:
             continue
@@ -232,15 +324,19 @@ def label_surface(metal: str, surface: str) -> list[Atoms]:
 
 
 def restore() -> None:
-    """Write the work files of surfaces that stand in the collected files, where the work folder was lost."""
+    """Write the work files of surfaces that stand in the collected files, where the work folder was lost; an empty one
+    where the summary says that no hop was found."""
+    summary = FOLDER / "summary.json"
+    counts = json.loads(summary.read_text())["hops_by_surface"] if summary.exists() else {}
     for metal in METALS:
         collected = FOLDER / f"{metal}.xyz"
         frames = ase.io.read(collected, ":") if collected.exists() else []
         for surface in HOPS_PER_SURFACE:
             path = FOLDER / "work" / f"{metal}-{surface}.xyz"
-            mine = [a for a in frames if a.info["config_type"] == surface]
-            if mine and not path.exists():
-                write_atomically(path, mine)
+            found = [a for a in frames if a.info["config_type"] == surface]
+            known = found or counts.get(surface, {}).get(metal) == 0
+            if known and not path.exists():
+                write_atomically(path, found)
 
 
 def label() -> None:
@@ -258,7 +354,7 @@ def plot_barriers(parts: dict[str, list[Atoms]]) -> None:
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(figsize=(4.5, 3.6), layout="constrained")
-    for kind in ("flat", "step", "kink"):
+    for kind in ("flat", "step", "kink", "dimer", "trimer", "island"):
         saddles = [
             a.info
             for part in parts.values()

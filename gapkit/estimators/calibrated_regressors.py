@@ -293,6 +293,8 @@ class CalibratedRegressor(RegressorMixin, BaseEstimator):
         Law from the regressor's standard deviations to calibrated ones.
     errors_ : (ways, n)
         Prediction minus label of every row, left out in each way.
+    stds_ : (ways, n)
+        Calibrated standard deviations of these predictions.
     scores_ : (ways, n)
         Sorted absolute errors of each way of leaving out, in units of the calibrated standard deviation.
     """
@@ -321,7 +323,8 @@ class CalibratedRegressor(RegressorMixin, BaseEstimator):
         self.errors_ = np.array([errors for errors, _ in left_out])
         stds = np.array([std for _, std in left_out])
         self.error_law_ = self.law.fit(self.errors_, stds, self.regressor_.signal)
-        self.scores_ = np.sort(np.abs(self.errors_ / (stds * self.error_law_.factor(stds))), axis=1)
+        self.stds_ = stds * self.error_law_.factor(stds)
+        self.scores_ = np.sort(np.abs(self.errors_ / self.stds_), axis=1)
 
     def _predicted(self, Z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Means (n,) and calibrated standard deviations (n,) of new labels."""

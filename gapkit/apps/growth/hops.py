@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import ase
 import numpy as np
+from ase.calculators.calculator import PropertyNotImplementedError
 from sklearn.cluster import KMeans
 
 from gapkit.apps.growth.sites import bond_length
@@ -17,6 +18,8 @@ from gapkit.structures.neighbours import neighbours
 HOLLOW = {"111": 3, "100": 4, "110": 5}
 #: neighbours beyond those of the hollow from which a site counts as a kink, by face
 KINK = {"111": 3, "100": 2, "110": 2}
+#: kinds of slabs, as in :func:`surface_class`, with a cluster of adatoms on a flat terrace, beside which an atom hops
+CLUSTER_SLABS = ("dimer", "trimer", "island")
 _CONTACT = 1.2  # bond lengths within which two atoms are neighbours
 _RESTING = 0.98  # radius (bond lengths) of the sphere that rests on the substrate in a guessed transition state
 
@@ -39,6 +42,8 @@ class Hop:
         Shared by a hop and its reverse: what must stay together when a set is cut.
     surface : str
         Name that ends in the crystal face, such as "step111".
+    environment : str
+        Kind of environment; where it is empty, :func:`environment_class` finds it.
     """
 
     initial: ase.Atoms
@@ -48,11 +53,23 @@ class Hop:
     reverse_barrier: float = float("nan")
     name: str = ""
     surface: str = ""
+    environment: str = ""
 
     @property
     def metal(self) -> str:
         """Chemical symbol of the atom that moves."""
         return self.initial.get_chemical_symbols()[-1]
+
+    @property
+    def energy_change(self) -> float:
+        """Energy of the final less that of the initial minimum (eV) by the calculators of the two frames; nan where a
+        frame has none, or one without energies."""
+        if self.initial.calc is None or self.final.calc is None:
+            return float("nan")
+        try:
+            return float(self.final.get_potential_energy() - self.initial.get_potential_energy())
+        except PropertyNotImplementedError:  # a frame that was read with labels, but without an energy
+            return float("nan")
 
     def reversed(self) -> Hop:
         """Reverse of the hop."""
@@ -96,6 +113,7 @@ def hops_from_frames(frames: Iterable[ase.Atoms], both_directions: bool = True) 
             by_image["initial"], by_image["final"], by_image.get("saddle"), float(info["barrier"]),
             float(info["reverse_barrier"]), name, str(info["config_type"]),
         )  # fmt: skip
+        hop = replace(hop, environment=environment_class(hop))
         out += [hop, hop.reversed()] if both_directions else [hop]
     return out
 
@@ -155,8 +173,21 @@ def site_class(hop: Hop) -> str:
 
 
 def surface_class(hop: Hop) -> str:
-    """Kind of the slab: "flat", "step" or "kink", whatever the place of the hop on it."""
+    """Kind of the slab: "flat", "step", "kink", "dimer", "trimer" or "island", whatever the place of the hop on it."""
     return hop.surface[:-3]
+
+
+def environment_class(hop: Hop) -> str:
+    """Kind of environment that a model may know or not, the same for a hop and its reverse: the hop's own
+    ``environment`` where it is given; "cluster" beside a cluster on a terrace; "attachment" where the two ends have
+    different numbers of neighbours; else its :func:`site_class`, or "hop" where its surface names no face."""
+    if hop.environment:
+        return hop.environment
+    if surface_class(hop) in CLUSTER_SLABS:
+        return "cluster"
+    if contacts(hop.initial) != contacts(hop.final):
+        return "attachment"
+    return site_class(hop) if hop.surface[-3:] in HOLLOW else "hop"
 
 
 def folds_by_name(hops: Sequence[Hop], n_folds: int, rng: np.random.Generator) -> np.ndarray:

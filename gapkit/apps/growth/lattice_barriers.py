@@ -202,7 +202,9 @@ class LatticeGeometry:
             frame.pbc = (True, True, False)
             frame.info["bond_length"] = self.bond
             frames.append(frame)
-        return Hop(frames[0], frames[2], frames[1], name=f"code-{code}", surface="lattice100")
+        initial, transition, final = frames
+        environment = "cluster" if code else "terrace"
+        return Hop(initial, final, transition, name=f"code-{code}", surface="lattice100", environment=environment)
 
 
 class HopModel(Protocol):

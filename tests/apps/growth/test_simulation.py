@@ -15,7 +15,8 @@ from sklearn.base import clone
 from gapkit.apps.growth import lattice, toys
 from gapkit.apps.growth.barrier_model import SurfaceBarrierModel
 from gapkit.apps.growth.ensemble import GrowthEnsemble, grow_ensemble
-from gapkit.apps.growth.hops import Hop, contacts, hops_from_frames
+from gapkit.apps.growth.hops import Hop, contacts, environment_class, hops_from_frames
+from gapkit.apps.growth.islands import island_sizes
 from gapkit.apps.growth.lattice_barriers import (
     COUNTS,
     DISTINCT,
@@ -54,6 +55,27 @@ def hot_barriers(seed: int = 0, leaving: float = np.inf) -> LatticeBarriers:
     between = symmetric[lattice.N_SAME :]
     symmetric[lattice.N_SAME :] = 0.5 * (between + between[flipped])
     return LatticeBarriers(symmetric, bond=0.07, second_bond=0.03, leaving=leaving)
+
+
+def test_islands_are_joined_across_the_boundary_and_not_along_diagonals():
+    """A ring around the field, two atoms that meet across a corner of it only, a second layer on top."""
+    field = np.zeros((7, 5), dtype=int)
+    field[3] = 1  # all around along the second axis
+    field[0, 0] = field[6, 0] = field[6, 1] = 1  # across the boundary of the first axis
+    field[1, 2] = field[2, 1] = 1  # neighbours along a diagonal are not; (2, 1) touches the ring
+    field[3, 2] = 2
+    assert island_sizes(field).tolist() == [6, 3, 1]
+    assert island_sizes(field, level=2).tolist() == [1]
+    assert island_sizes(field, level=3).tolist() == [] and island_sizes(field, level=0).tolist() == [35]
+    np.testing.assert_array_equal(island_sizes(np.roll(field, (3, 2), axis=(0, 1))), island_sizes(field))
+    with pytest.raises(DataError, match="matrix"):
+        island_sizes(np.zeros((2, 3, 3)))
+
+
+def test_places_beside_others_on_the_lattice_count_as_clusters():
+    hops = hops_from_frames(load_surface_barriers("Cu"))
+    geometry = LatticeGeometry.from_hop(next(h for h in hops if h.surface == "flat100"))
+    assert environment_class(geometry.hop(0)) == "terrace" and environment_class(geometry.hop(5)) == "cluster"
 
 
 def settings(**changes) -> GrowthSettings:
