@@ -1,6 +1,19 @@
 """gapkit: kernel-based interatomic potentials with error bars.
 
-``import gapkit`` is light: names and subpackages are loaded when they are first used.
+A potential is fitted to frames, ``ase.Atoms`` with energies, forces and stresses, and used as an ASE calculator::
+
+    gap = gapkit.GAP().fit(frames)
+    atoms.calc = gap.calculator(uncertainty="local")
+
+- Potentials: ``GAP``, ``load``, ``check_labels``, ``GAPCalculator``, ``propagate``, ``Committee``
+- Terms of a potential: ``Term``; descriptors ``SOAP``, ``PairDistance``, ``Triplet``; kernels ``DotProduct``,
+  ``SquaredExponential``; the baseline ``ZBL``
+- Regression on feature matrices: ``SparseGPRegressor``, ``KernelRidgeRegressor``
+- Frames and labels: ``datasets``, ``generation``, ``oracles``, ``active``
+- Tests and tools: ``model_selection``, ``uncertainty``, ``plotting``, ``testing``
+- Simulations and applications: ``sampling``, ``vibrations``, ``apps``
+
+Units are eV, A, K and fs. Names and modules are loaded when they are first used.
 """
 
 from __future__ import annotations

@@ -93,7 +93,7 @@ class Checkpoint:
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Names of the entries by which the descriptions of two runs differ; of tables among them, which of their entries.
+    """Names of the entries in which the descriptions of two runs differ, with the differing keys of tables.
 
     Examples
     --------

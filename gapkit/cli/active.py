@@ -49,7 +49,7 @@ DYNAMIC = ("normal_mode_displacements", "thermal_snapshots", "constrained_distan
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of the command."""
+    """Add the options of ``gapkit active``."""
     parser.add_argument("config", metavar="CONFIG.toml")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
 

@@ -7,7 +7,7 @@ import zipfile
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of the command."""
+    """Add the options of ``gapkit check``."""
     parser.add_argument("data", nargs="+", metavar="DATA.xyz|MODEL", help="labelled frames, or one model file")
     parser.add_argument("--config", metavar="FILE.toml", help="parameters of gapkit.GAP: label keys, e0, baseline")
     parser.add_argument("--json", metavar="FILE", help="write the report there")

@@ -14,7 +14,7 @@ from gapkit.structures.files import read_frames
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of the command."""
+    """Add the options of ``gapkit domain``."""
     parser.add_argument("model", metavar="MODEL")
     parser.add_argument("data", nargs="+", metavar="DATA.xyz")
     parser.add_argument("--training", nargs="+", required=True, metavar="TRAIN.xyz", help="what it was fitted to")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of the command."""
+    """Add the options of ``gapkit fit``."""
     parser.add_argument("train", nargs="+", metavar="TRAIN.xyz")
     parser.add_argument("-o", "--output", required=True, metavar="MODEL")
     parser.add_argument("--test", nargs="+", metavar="TEST.xyz", help="report errors on these frames")
@@ -63,7 +63,7 @@ def run(options: argparse.Namespace) -> None:
     known = {int(z) for k, atoms in enumerate(frames) for z in atoms.numbers if k not in alone}
 
     def check_test(atoms: Atoms, where: str) -> None:
-        """Before the fit what would fail after it."""
+        """Refuse a test frame that the fitted model could not predict."""
         check_contacts(atoms, where)
         unknown = sorted({chemical_symbols[z] for z in atoms.numbers if z not in known})
         if unknown:

@@ -20,7 +20,7 @@ MODES = (0.0, 11.5, 23.0)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of the command."""
+    """Add the options of ``gapkit fracture``."""
     parser.add_argument("--model", metavar="MODEL", help="a potential of silicon (default: Holland and Marder's)")
     parser.add_argument("-o", "--output", default="gapkit-fracture.png", metavar="FILE.png", help="picture")
     parser.add_argument(

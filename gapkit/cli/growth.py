@@ -20,7 +20,7 @@ DEFAULTS = {"size": 96, "temperature": 350.0, "flux": 3e4, "n_records": 40}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of the command."""
+    """Add the options of ``gapkit growth``."""
     parser.add_argument("-o", "--output", default="gapkit-growth", help="folder for pictures and checkpoint")
     amount = parser.add_mutually_exclusive_group()
     amount.add_argument("--layers", type=float, help=f"layers to deposit (default {LAYERS})")

@@ -6,7 +6,7 @@ import argparse
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of the command."""
+    """Add the options of ``gapkit info``."""
     parser.add_argument("model", metavar="MODEL")
     parser.add_argument("--card", metavar="FILE", help="write a model card: .md or .html (with pictures)")
     parser.add_argument("--data", nargs="+", metavar="DATA.xyz", help="frames not fitted to, for the card's errors")

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of the command."""
+    """Add the options of ``gapkit md``."""
     parser.add_argument("model", metavar="MODEL")
     parser.add_argument("structure", metavar="START.xyz")
     parser.add_argument("-o", "--output", metavar="TRAJECTORY.xyz")

@@ -9,7 +9,7 @@ SPARSE = 600
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of the command."""
+    """Add the options of ``gapkit quickstart``."""
     parser.add_argument("-o", "--output", default="gapkit-quickstart", help="folder for model and picture")
     parser.add_argument("--steps", type=int, default=500, help="steps of molecular dynamics (1 fs)")
 

@@ -241,7 +241,7 @@ class Descriptor(ABC):
         """JSON-ready constructor arguments, with ``"name"``."""
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Arrays that a model file must keep, so that nothing is made again at load."""
+        """Arrays that a model file keeps; loading computes none of them again."""
         return {}
 
     def check_arrays(self) -> None:  # noqa: B027  most descriptors keep none

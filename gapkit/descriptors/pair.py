@@ -29,7 +29,7 @@ TABLE_POINTS, POINTS_PER_SCALE = 4000, 500
 
 
 class PairDistance(Descriptor):
-    r"""One environment per pair of atoms: x = r_ij (A), weight = f_cut(r_ij) / 2.
+    r"""Pair descriptor: one environment per pair of atoms, x = r_ij (A), with the weight f_cut(r_ij) / 2.
 
     Each pair is visited from both ends, so each atom owns half of the pair's energy.
 

@@ -200,7 +200,7 @@ class SOAP(TransformerMixin, BaseEstimator, Descriptor):
         return predictors(sums, self.basis_.n_features)
 
     def describe_predictor(self, channel: Channel, predictor: tuple[SoapPredictor | KernelSum, ...]) -> list[str]:
-        """Directions, and whether sparse points are summed over."""
+        """Lines on the number of directions and the form of the sum, for users."""
         symbol = ase.data.chemical_symbols[channel[0]]
         return [f"around {symbol}: {p.describe()}" for p in predictor if isinstance(p, SoapPredictor)]
 
@@ -251,7 +251,7 @@ class SOAP(TransformerMixin, BaseEstimator, Descriptor):
         return {"table": self.basis_.table, "centre": self.basis_.centre}
 
     def with_arrays(self, species: Iterable[int], arrays: dict[str, np.ndarray]) -> SOAP:
-        """The descriptor of a model file: its stored tables, nothing made again."""
+        """Copy of the descriptor with the stored tables of a model file."""
         self._check()
         described = copy.copy(self)
         described.basis_ = self._assemble_basis(sorted(species), arrays["table"], arrays["centre"])

@@ -25,12 +25,12 @@ from gapkit.structures.structure import Structure
 
 
 class Triplet(Descriptor):
-    r"""One environment per central atom i and unordered pair of its neighbours j, k.
+    r"""Three-body descriptor: one environment per central atom i and unordered pair of its neighbours j, k.
 
     Features (r_ij + r_ik (A), (r_ij - r_ik)^2 (A^2), r_jk (A)), symmetric in j and k (Bartok and Csanyi, Int. J.
-    Quantum Chem. 115, 1051 (2015), eq. 22); weight f_cut(r_ij) f_cut(r_ik). The atom i owns the energy. Costs grow
-    as the square of the number of neighbours, those of exact prior variances as the square of the number of
-    triplets: keep the cutoff to the first shells.
+    Quantum Chem. 115, 1051 (2015), eq. 22); weight f_cut(r_ij) f_cut(r_ik). The atom i owns the energy. The cost
+    grows as the square of the number of neighbours, and the cost of exact prior variances as the square of the number
+    of triplets. Choose a cutoff at the first shells.
 
     Parameters
     ----------

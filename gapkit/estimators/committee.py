@@ -18,7 +18,7 @@ from gapkit.structures.labels import labelled_frames
 
 @dataclass(frozen=True)
 class Committee:
-    """Models that differ by the frames, or by the sparse points, that they were fitted with.
+    """Committee: models fitted to resampled frames, or with different sparse points.
 
     Attributes
     ----------
@@ -73,7 +73,7 @@ class Committee:
         return cls(gap, members)
 
     def samples(self, n: int | None = None, random_state: int | None = None) -> list[SampledPotential]:
-        """The members (``n`` of them, drawn without replacement), as :meth:`gapkit.GAP.samples` gives draws."""
+        """Potentials of all members, or of ``n`` drawn without replacement, like :meth:`gapkit.GAP.samples`."""
         drawn = [SampledPotential(m.potential_) for m in self.members]
         if n is None or n == len(drawn):
             return drawn

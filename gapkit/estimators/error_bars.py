@@ -35,7 +35,7 @@ class ErrorBars:
         return joint_energies(self.potential_, atoms_list(X), noise)
 
     def energy_difference(self, final: ase.Atoms, initial: ase.Atoms, noise: bool = True) -> Difference:
-        """E(final) - E(initial) and its standard deviation (eV), which is not that of two independent errors."""
+        """E(final) - E(initial) and its standard deviation (eV), with the correlation of both errors."""
         return self.joint_energies([final, initial], noise).difference(0, 1)
 
     def samples(

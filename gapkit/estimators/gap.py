@@ -245,7 +245,7 @@ class GAP(ErrorBars, BaseEstimator):
         return self
 
     def predict(self, X: Sequence[ase.Atoms], uncertainty: bool | str | None = None, noise: bool = True) -> Prediction:
-        """Energies, forces, stresses and local energies.
+        """Predict energies, forces, stresses and local energies of frames.
 
         Parameters
         ----------
@@ -283,7 +283,7 @@ class GAP(ErrorBars, BaseEstimator):
         )
 
     def evaluate(self, X: Sequence[ase.Atoms], uncertainty: bool | str | None = True, progress: bool = False) -> Report:
-        """Errors and calibration on labelled frames; prints as a table, overall and per config_type.
+        """Report of errors and calibration on labelled frames; it prints as a table, overall and by config_type.
 
         ``uncertainty``: as in :meth:`predict`; ``"energy"`` judges the standard deviations of energies alone.
         """
@@ -338,7 +338,7 @@ class GAP(ErrorBars, BaseEstimator):
         return "\n".join([*lines, held_out_table(p)])
 
     def save(self, path: str | os.PathLike, updatable: bool = False) -> None:
-        """Write one file that holds everything needed to predict; with ``updatable``, also to :meth:`update`."""
+        """Write a model file; with ``updatable`` it also holds the data that :meth:`update` needs."""
         check_is_fitted(self, "potential_")
         if self._fit is None and updatable:
             raise SettingsError("this model was loaded without its triangles and cannot be saved as updatable")

@@ -40,8 +40,11 @@ def levels_by_fold(
     levels: Levels,
     n_threads: int = 1,
 ) -> dict[int, Levels]:
-    """Levels by fold that a rough search finds without its frames; empty where ``FEW_FRAMES`` or more can be held
-    out, or where no level is free. Noise of labels that no other fold has is that of ``levels``."""
+    """Levels by fold, from a rough search without the frames of the fold.
+
+    The table is empty where ``FEW_FRAMES`` or more can be held out, or where no level is free. Noise of labels that no
+    other fold has is taken from ``levels``.
+    """
     folds = triangles.folds
     free = any(t.signal is None for t in terms) or any(given.given(g) is None for g in triangles.groups)
     if len(folds) < 2 or not are_few(data) or not free:

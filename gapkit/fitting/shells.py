@@ -63,7 +63,7 @@ class Shells:
         return cls(np.sort(np.concatenate(found)) if found else np.zeros(0))
 
     def density(self, r: np.ndarray) -> np.ndarray:
-        """Smoothed number of neighbours per volume (g,) at distances ``r`` (g,; A), in units without meaning."""
+        """Smoothed number of neighbours per volume (g,) at distances ``r`` (g,; A), in arbitrary units."""
         low, high = np.searchsorted(self.distances, [r.min() - 6 * SMOOTH, r.max() + 6 * SMOOTH])
         away = (r[:, None] - self.distances[None, low:high]) / SMOOTH
         return np.exp(-0.5 * away**2).sum(axis=1) / r**2

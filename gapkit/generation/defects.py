@@ -31,7 +31,7 @@ def vacancies(
     name: str = "vacancy",
     **dynamics: Any,
 ) -> Iterator[Atoms]:
-    """``n`` frames per temperature (K), each a run of its own with ``n_vacancies`` atoms missing.
+    """Frames with ``n_vacancies`` vacancies: ``n`` per temperature (K), each from a separate run.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ def interstitials(
     name: str = "interstitial",
     **dynamics: Any,
 ) -> Iterator[Atoms]:
-    """``n`` frames per temperature (K) with one atom more, in one of the widest voids; else as :func:`vacancies`.
+    """Frames with one additional atom in a wide void: ``n`` per temperature (K), made like :func:`vacancies`.
 
     ``symbol``: that of the added atom; None: that of a random atom. The place is the best of a handful of random
     points, by the distance to the nearest atom; a new one for every frame.

@@ -43,7 +43,7 @@ def neighbour_scan(
     random_state: Any = None,
     name: str = "neighbour-scan",
 ) -> Iterator[Atoms]:
-    """``n`` atoms, each moved towards its nearest neighbour until their distance is ``factors`` times what it was.
+    """Frames in which one of ``n`` atoms has moved towards its nearest neighbour, to ``factors`` times their distance.
 
     Parameters
     ----------

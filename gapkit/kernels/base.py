@@ -23,7 +23,7 @@ class Kernel:
 
     @property
     def function(self) -> int:
-        """Code of the scalar function in the compiled floor."""
+        """Number of the kernel's scalar function in ``gapkit.numerics.kernel_functions``."""
         raise NotImplementedError  # abstract
 
     @property
@@ -37,7 +37,7 @@ class Kernel:
         raise NotImplementedError  # abstract
 
     def scale(self, X: np.ndarray) -> np.ndarray:
-        """Features (n, f) in the units in which ``t`` is taken."""
+        """Features (n, f) scaled for the argument ``t``: divided by length scales, where the kernel has any."""
         return np.ascontiguousarray(X, dtype=np.float64)
 
     def argument(self, X: np.ndarray, Y: np.ndarray) -> np.ndarray:

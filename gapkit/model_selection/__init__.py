@@ -1,4 +1,4 @@
-"""Honest evaluation and the choice of settings: cross-validation by group, learning curves, successive halving."""
+"""Evaluation and the choice of settings: cross-validation by group, learning curves, successive halving."""
 
 from gapkit.model_selection.card import model_card, write_card
 from gapkit.model_selection.cross_validation import CrossValidation, cross_validate

@@ -135,7 +135,7 @@ def fast_terms(frames: Sequence[Atoms], gap: GAP | None = None) -> tuple[Term, .
 
 
 def candidates(frames: Sequence[Atoms], gap: GAP | None = None) -> list[Candidate]:
-    """The default terms first, then variations of their SOAP: cutoff, resolution, width of the density, zeta."""
+    """Candidates of a search: the default terms, then variations of cutoff, resolution, density width and zeta."""
     pair, soap = _sample_terms(frames, gap if gap is not None else GAP(), fast=False)
     made = []
     own = soap.settings()

@@ -19,7 +19,7 @@ OF_TERM = ("n_sparse", "selection", "signal", "projection", "stratified")
 
 @dataclass(frozen=True, eq=False)
 class Term:
-    """One sum over environments in the energy.
+    """Term of the energy: a sum over environments, by a descriptor, a kernel and sparse points.
 
     Attributes
     ----------

@@ -23,7 +23,7 @@ _FREE = ("steps", "checkpoint_every", "n_replicas")
 
 @dataclass(frozen=True)
 class ReplicaSettings(Settings):
-    """Molecular dynamics of replicas.
+    """Settings of the molecular dynamics of replicas.
 
     Attributes
     ----------

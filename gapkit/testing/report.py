@@ -59,14 +59,14 @@ class CheckReport:
 
     def __str__(self) -> str:
         width = max(len(c.name) for c in self.checks)
-        lines = [f"{self.subject} passes {len(self.passed)} checks", f"{'':{width}}  largest deviation  allowed"]
+        lines = [f"{self.subject} passes {len(self.passed)} checks", f"{'':{width}}  largest difference  allowed"]
         for c in self.checks:
             if c.left_out:
                 lines.append(f"{c.name:{width}}  left out: {c.left_out}")
             elif c.largest is None:
-                lines.append(f"{c.name:{width}}  {'passed':>17}")
+                lines.append(f"{c.name:{width}}  {'passed':>18}")
             else:
-                lines.append(f"{c.name:{width}}  {c.largest:17.1e}  {c.allowed:7.0e}")
+                lines.append(f"{c.name:{width}}  {c.largest:18.1e}  {c.allowed:7.0e}")
         return "\n".join(lines)
 
 
@@ -115,10 +115,10 @@ class Checks:
             self.fail(check, f"{at}: {words[0]} an array of shape {got.shape}, {words[1]} {expected.shape}", remedy)
         if not got.size:
             return
-        deviation = np.abs(got - expected)
+        difference = np.abs(got - expected)
         unit = max(scale, float(np.max(np.abs(expected))), float(np.max(np.abs(got[np.isfinite(got)]), initial=0.0)))
         unit = unit or 1.0
-        excess = deviation - noise
+        excess = difference - noise
         worst = np.unravel_index(int(np.argmax(np.where(np.isfinite(excess), excess, np.inf))), got.shape)
         largest = float(excess[worst] / unit)
         if not largest <= allowed:
@@ -126,7 +126,7 @@ class Checks:
             self.fail(
                 check,
                 f"{place}: {words[0]} {got[worst]:.8g}, {words[1]} {expected[worst]:.8g}; the difference of "
-                f"{deviation[worst]:.2g} is more than the {allowed * unit:.2g} allowed",
+                f"{difference[worst]:.2g} is more than the {allowed * unit:.2g} allowed",
                 remedy,
             )
         self._note(check, max(largest, 0.0), allowed)

@@ -114,7 +114,7 @@ class StatedErrors:
 
     @property
     def recalibration(self) -> None:
-        """No error models stand behind stated variances: None."""
+        """None, because stated variances have no error models."""
         return None
 
     def has_model(self, kind: str) -> bool:

@@ -100,7 +100,7 @@ class LearningStep:
 
 @dataclass(frozen=True)
 class LearningResult:
-    """Steps of one strategy.
+    """Result of :func:`run_learning`: the steps of one strategy.
 
     Attributes
     ----------

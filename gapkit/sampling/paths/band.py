@@ -119,7 +119,7 @@ def optimise_band(
     longest_step: float = 0.2,
     each: Callable[[float], bool] | None = None,
 ) -> Band:
-    """The band on a minimum-energy path.
+    """Optimise a band of images towards a minimum-energy path.
 
     Parameters
     ----------
