@@ -140,7 +140,9 @@ class Mechanism:
             _check_reaction(reaction, {s.name: s for s in self.species})
         unknown = sorted(set(self.observed) - set(titles))
         if unknown:
-            raise DataError(f"observed reactions that do not exist: {', '.join(unknown)}; there are {', '.join(titles)}")
+            raise DataError(
+                f"observed reactions that do not exist: {', '.join(unknown)}; there are {', '.join(titles)}"
+            )
         if not self.observed:
             object.__setattr__(self, "observed", {titles[-1]: 1.0})
         self._check_conservation()

@@ -141,7 +141,9 @@ def checked_covariance(covariance: np.ndarray, n: int) -> np.ndarray:
     """
     C = np.asarray(covariance, dtype=float)
     if C.shape != (n, n) or not np.isfinite(C).all():
-        raise DataError(f"the covariance must be a finite matrix of the shape {(n, n)}, one row an energy, not {C.shape}")
+        raise DataError(
+            f"the covariance must be a finite matrix of the shape {(n, n)}, one row an energy, not {C.shape}"
+        )
     size = float(np.abs(C).max(initial=0.0))
     if np.abs(C - C.T).max(initial=0.0) > 1e-9 * size or np.linalg.eigvalsh(0.5 * (C + C.T)).min() < -1e-9 * size:
         raise DataError("the covariance is not symmetric and positive semidefinite")
