@@ -34,7 +34,7 @@ def run(options: argparse.Namespace) -> None:
         frames = read_frames(path)
         gap.potential_.check(frames[-1], f"{path}: frame {len(frames) - 1}")
         ends.append(frames[-1])
-    found = run_barrier(gap, *ends, settings, progress=not options.quiet)
+    found = run_barrier(gap, ends[0], ends[1], settings, progress=not options.quiet)
     print(found)
     if target:
         write_json(target, found.to_dict())

@@ -1,4 +1,4 @@
-r"""Rates from a minimum and a saddle by harmonic transition state theory, with the error of the barrier carried through.
+r"""Rates from a minimum and a saddle by harmonic transition state theory, with the error of the barrier.
 
 Classical (Vineyard, J. Phys. Chem. Solids 3, 121 (1957)):
 :math:`k = g \prod_i \nu_i / \prod_j' \nu_j^\ddagger\; e^{-E/k_BT}`. Quantum (Eyring, J. Chem. Phys. 3, 107 (1935)):
@@ -245,16 +245,16 @@ def limits(barrier: float, wavenumber: float, temperature: np.ndarray, statistic
     hottest = float(np.max(temperature))
     if barrier < 3 * units.kB * hottest:
         notes.append(
-            f"the barrier is {barrier / (units.kB * hottest):.1f} k_B T at {hottest:.0f} K: below about 3 k_B T the two "
-            "states are not apart, and transition state theory has no rate to give"
+            f"the barrier is {barrier / (units.kB * hottest):.1f} k_B T at {hottest:.0f} K: below about 3 k_B T the "
+            "two states are not apart, and transition state theory has no rate to give"
         )
     crossover = crossover_temperature(wavenumber)
-    if T < 1.5 * crossover and statistics == "quantum":
+    if 1.5 * crossover > T and statistics == "quantum":
         notes.append(
             f"{T:.0f} K is near or below the crossover temperature of tunnelling, {crossover:.0f} K: Wigner's factor "
             "is too small there and one-dimensional factors are estimates; path integrals are the remedy"
         )
-    if T < 1.5 * crossover and statistics == "classical":
+    if 1.5 * crossover > T and statistics == "classical":
         notes.append(f"quantum effects matter at {T:.0f} K: one quantum of the saddle is {crossover * 2 * np.pi:.0f} K")
     return tuple(notes)
 

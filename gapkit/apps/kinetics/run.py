@@ -215,10 +215,10 @@ def run_barrier(
     points = [path.images[0], path.saddle.atoms, path.images[-1]]
     labels, function = gap.joint_energies(points), gap.joint_energies(points, noise=False)
     label_std = np.array([labels.difference(1, k).std for k in (0, 2)])
-    forces_std = gap.predict(points, uncertainty="full").forces_std
-    assert forces_std is not None
+    predicted = gap.predict(points, uncertainty="full")
+    assert predicted.forces_std is not None
     hessians = [hessian(a, calculator, progress=progress) for a in points]
-    motion = [point_motion(h, s) for h, s in zip(hessians, forces_std, strict=True)]
+    motion = [point_motion(h, s) for h, s in zip(hessians, predicted.forces_std, strict=True) if s is not None]
     motion_std = np.array([np.hypot(motion[1].shift_std, motion[k].shift_std) for k in (0, 2)])
     std = np.hypot(label_std, motion_std)
     modes = [normal_modes(h) for h in hessians[:2]]
@@ -381,9 +381,8 @@ class MicrokineticsResult:
         if self.information.any():
             lines.append(f"{'energy':<40} {'d ln r/dE 1/eV':>14} {'worth of one more number':>25}")
             for k in np.argsort(self.information)[::-1][:6]:
-                lines.append(
-                    f"{self.mechanism.parameters[k]:<40.40} {self.slopes[k]:>14.2f} {100 * self.information[k]:>23.1f} %"
-                )
+                name, share = self.mechanism.parameters[k], 100 * self.information[k]
+                lines.append(f"{name:<40.40} {self.slopes[k]:>14.2f} {share:>23.1f} %")
         return "\n".join(lines)
 
 

@@ -9,7 +9,7 @@ those of 1e-20 as well as those near one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -86,7 +86,7 @@ class SteadyState:
     @property
     def net_rates(self) -> np.ndarray:
         """Net rates (r,) of the reactions (1/s)."""
-        return np.exp(self.ln_forward) * -np.expm1(self.ln_backward - self.ln_forward)
+        return _net(self.ln_forward, self.ln_backward)
 
 
 class Network:
@@ -237,13 +237,20 @@ def steady_states(
     return [found[k] for k in np.argsort(count)[::-1]]
 
 
+def _net(ln_forward: np.ndarray, ln_backward: np.ndarray) -> np.ndarray:
+    """Net rates from logarithms of gross rates, either of which may vanish."""
+    larger, smaller = np.maximum(ln_forward, ln_backward), np.minimum(ln_forward, ln_backward)
+    runs = larger > -np.inf
+    ratio = np.where(runs, smaller, 0.0) - np.where(runs, larger, 0.0)
+    return np.where(ln_forward >= ln_backward, 1.0, -1.0) * np.exp(larger) * -np.expm1(ratio)
+
+
 def _state(network: Network, u: np.ndarray, ln_k: tuple[np.ndarray, np.ndarray]) -> SteadyState:
     at = network.replaced(u)
     F, _, _ = network.residual(u, ln_k, at)
     ln_f, ln_b = network.gross(u, ln_k)
     seen = network.weights != 0
-    net = np.exp(ln_f) * -np.expm1(ln_b - ln_f)
-    turnover = float(network.weights @ net)
+    turnover = float(network.weights @ _net(ln_f, ln_b))
     gross = float(np.abs(network.weights[seen]) @ (np.exp(ln_f) + np.exp(ln_b))[seen])
     eps = float(np.finfo(float).eps * max(1.0, np.abs(u).max()))
     names = [s.name for s in network.mechanism.dynamic]

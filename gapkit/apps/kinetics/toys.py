@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import ase
 import numpy as np
@@ -58,11 +58,11 @@ def two_step_turnover(
 class DoubleWell(Calculator):
     r"""Atoms in independent double wells along x, harmonic along y and z.
 
-    :math:`E = h\,(x^2/a^2 - 1)^2 + \tfrac12 k (y^2 + z^2)` per atom: minima at :math:`x = \pm a`, a barrier h, curvatures
-    :math:`8h/a^2` at a minimum and :math:`-4h/a^2` at the saddle.
+    :math:`E = h\,(x^2/a^2 - 1)^2 + \tfrac12 k (y^2 + z^2)` per atom: minima at :math:`x = \pm a`, a barrier h,
+    curvatures :math:`8h/a^2` at a minimum and :math:`-4h/a^2` at the saddle.
     """
 
-    implemented_properties: ClassVar[list[str]] = ["energy", "forces"]
+    implemented_properties = ["energy", "forces"]  # noqa: RUF012 - the name and form that ASE asks for
 
     def __init__(self, height: float = 0.5, half_width: float = 1.0, stiffness: float = 2.0) -> None:
         super().__init__()

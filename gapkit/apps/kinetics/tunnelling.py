@@ -11,6 +11,8 @@ heights, averaged over energies; Johnston and Heicklen, J. Phys. Chem. 66, 532 (
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 from ase import units
 
@@ -100,7 +102,7 @@ def eckart_transmission(energy: float | np.ndarray, quantum: float, forward: flo
     E = np.asarray(energy, dtype=float)
     a1, a2 = 2 * np.pi * forward / quantum, 2 * np.pi * backward / quantum
     c = 1.0 / (a1**-0.5 + a2**-0.5)
-    open_channel = (E > 0) & (E > forward - backward)
+    open_channel = (E > 0) & (forward - backward < E)
     e = np.where(open_channel, E, max(forward - backward, 0.0) + forward)
     a = 2 * c * np.sqrt(a1 * e / forward)
     b = 2 * c * np.sqrt(a1 * (e - forward) / forward + a2)
@@ -122,7 +124,7 @@ def _eckart(quantum: float, forward: float, backward: float, kT: float) -> float
     edges = np.unique([low, low + 0.5 * (forward - low), forward, forward + 5 * kT, forward + 60 * kT])
     x, w = np.polynomial.legendre.leggauss(_NODES)
     total = 0.0
-    for start, end in zip(edges[:-1], edges[1:], strict=True):
+    for start, end in itertools.pairwise(edges):
         E = 0.5 * (end - start) * x + 0.5 * (end + start)
         total += (
             0.5
