@@ -3,10 +3,10 @@
     python benchmarks/barriers.py [--metals Cu] [--groups flat step kink] [--rattled 1] [--seed 5] [--json FILE]
 
 For each metal and each group of bundled hops the potential is fitted by defaults to the frames of the other groups
-(initial, saddle and final frame of a hop, and ``--rattled`` displaced frames between them, labelled by EMT). Each hop of
-the group is then searched on the potential by ``gapkit.apps.kinetics.run_barrier``, and beside it by EMT from the
-bundled saddle. One line a hop: barrier by EMT, error, stated standard deviation and its parts (meV). Hops whose way down
-from the saddle ends in another minimum are counted and left out.
+(initial, saddle and final frame of a hop, and ``--rattled`` displaced frames between them, labelled by EMT). Each hop
+of the group is then searched on the potential by ``gapkit.apps.kinetics.run_barrier``, and beside it by EMT from the
+bundled saddle. One line a hop: barrier by EMT, error, stated standard deviation and its parts (meV). Hops whose way
+down from the saddle ends in another minimum are counted and left out.
 """
 
 from __future__ import annotations
@@ -68,9 +68,9 @@ def compare(gap: gapkit.GAP, hop: Sequence[ase.Atoms]) -> dict[str, Any]:
         "truth": truth,
         "barrier": [found.forward, found.backward],
         "std": [found.forward_std, found.backward_std],
-        "label": found.label_std.tolist(),
-        "function": found.function_std.tolist(),
-        "motion": found.motion_std.tolist(),
+        "label": found.label_error.tolist(),
+        "function": found.function_error.tolist(),
+        "motion": found.motion_error.tolist(),
         "excess": float(found.domain_excess.max()),
     }
 
@@ -118,8 +118,9 @@ def main() -> None:
                     print(f"  {hop[0].info['site']}: {error}", flush=True)
                     continue
                 one = here[-1]
+                wrong = 1e3 * (one["barrier"][0] - one["truth"][0])
                 print(
-                    f"  {one['site']:<16} {one['truth'][0]:.4f} eV, error {1e3 * (one['barrier'][0] - one['truth'][0]):6.2f}, "
+                    f"  {one['site']:<16} {one['truth'][0]:.4f} eV, error {wrong:6.2f}, "
                     f"std {1e3 * one['std'][0]:7.2f} (motion {1e3 * one['motion'][0]:.2f}, function "
                     f"{1e3 * one['function'][0]:.2f}) meV, excess {one['excess']:.1f}",
                     flush=True,

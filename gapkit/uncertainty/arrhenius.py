@@ -46,18 +46,19 @@ class Arrhenius:
     @property
     def ln_prefactor_std(self) -> float:
         """Standard deviation of ``ln_prefactor``."""
-        return float(np.sqrt(self.covariance[0, 0]))
+        return float(np.sqrt(max(self.covariance[0, 0], 0.0)))
 
     @property
     def activation_energy_std(self) -> float:
         """Standard deviation of the activation energy (eV)."""
-        return float(np.sqrt(self.covariance[1, 1]))
+        return float(np.sqrt(max(self.covariance[1, 1], 0.0)))
 
     def ln_value(self, temperature: float | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Logarithm of the value at temperatures (K), and its standard deviation."""
         X = _design(check_all_positive("temperature", temperature, "K"))
         theta = np.array([self.ln_prefactor, self.activation_energy])
-        return X @ theta, np.sqrt(np.einsum("...i,ij,...j->...", X, self.covariance, X))
+        variance = np.einsum("...i,ij,...j->...", X, self.covariance, X)
+        return X @ theta, np.sqrt(np.maximum(variance, 0.0))
 
 
 def fit_arrhenius(

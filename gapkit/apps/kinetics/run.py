@@ -80,8 +80,8 @@ class BarrierResult:
     """Barrier between two minima by a potential, with the parts of its error.
 
     Standard deviations are those of a comparison with the reference method: ``forward_std`` squared is the sum of the
-    squares of ``label_std`` and ``motion_std``. ``function_std`` stands apart: it is the part of the error that the
-    posterior of the function knows, and was several times too small in some trials.
+    squares of ``label_error`` and ``motion_error``, which are standard deviations too. ``function_error`` stands apart:
+    it is the part that the posterior of the function knows, and was an order of magnitude too small in some trials.
 
     Attributes
     ----------
@@ -94,11 +94,11 @@ class BarrierResult:
         Barrier from the final minimum.
     reaction_energy, reaction_energy_std : float, eV
         Energy of the final less that of the initial minimum.
-    label_std : (2,) eV
+    label_error : (2,) eV
         Parts of the two barriers' errors at fixed geometries, as of new labels (misfit and noise included).
-    function_std : (2,) eV
+    function_error : (2,) eV
         The same of the function alone.
-    motion_shift, motion_std : (2,) eV
+    motion_shift, motion_error : (2,) eV
         Mean and standard deviation of the change of both barriers from the motion of the stationary points to those of
         the reference; the mean is not added.
     domain_excess : (3,)
@@ -117,10 +117,10 @@ class BarrierResult:
     backward_std: float
     reaction_energy: float
     reaction_energy_std: float
-    label_std: np.ndarray
-    function_std: np.ndarray
+    label_error: np.ndarray
+    function_error: np.ndarray
     motion_shift: np.ndarray
-    motion_std: np.ndarray
+    motion_error: np.ndarray
     domain_excess: np.ndarray
     imaginary: float
     rates: RatePosterior
@@ -138,8 +138,8 @@ class BarrierResult:
             "forward": self.forward, "forward_std": self.forward_std,
             "backward": self.backward, "backward_std": self.backward_std,
             "reaction_energy": self.reaction_energy, "reaction_energy_std": self.reaction_energy_std,
-            "label_std": self.label_std.tolist(), "function_std": self.function_std.tolist(),
-            "motion_shift": self.motion_shift.tolist(), "motion_std": self.motion_std.tolist(),
+            "label_error": self.label_error.tolist(), "function_error": self.function_error.tolist(),
+            "motion_shift": self.motion_shift.tolist(), "motion_error": self.motion_error.tolist(),
             "domain_excess": self.domain_excess.tolist(), "imaginary": self.imaginary,
             "temperature": self.rates.temperature.tolist(), "rate": self.rates.median.tolist(),
             "rate_low": low.tolist(), "rate_high": high.tolist(), "ln_rate_std": self.rates.ln_rate_std.tolist(),
@@ -152,8 +152,8 @@ class BarrierResult:
         for k, name in enumerate(("forward", "backward")):
             value, std = getattr(self, name), getattr(self, f"{name}_std")
             lines.append(
-                f"{name:<10}{value:>9.4f} {std:>8.4f}eV        {1e3 * self.label_std[k]:>7.1f} "
-                f"{1e3 * self.motion_std[k]:>7.1f} | {1e3 * self.function_std[k]:.1f}"
+                f"{name:<10}{value:>9.4f} {std:>8.4f}eV        {1e3 * self.label_error[k]:>7.1f} "
+                f"{1e3 * self.motion_error[k]:>7.1f} | {1e3 * self.function_error[k]:.1f}"
             )
         lines.append(f"{'reaction':<10}{self.reaction_energy:>9.4f} {self.reaction_energy_std:>8.4f}eV")
         lines.append(f"imaginary frequency {self.imaginary:.0f}i cm^-1")
@@ -214,13 +214,13 @@ def run_barrier(
         )
     points = [path.images[0], path.saddle.atoms, path.images[-1]]
     labels, function = gap.joint_energies(points), gap.joint_energies(points, noise=False)
-    label_std = np.array([labels.difference(1, k).std for k in (0, 2)])
+    label_error = np.array([labels.difference(1, k).std for k in (0, 2)])
     predicted = gap.predict(points, uncertainty="full")
     assert predicted.forces_std is not None
     hessians = [hessian(a, calculator, progress=progress) for a in points]
     motion = [point_motion(h, s) for h, s in zip(hessians, predicted.forces_std, strict=True) if s is not None]
-    motion_std = np.array([np.hypot(motion[1].shift_std, motion[k].shift_std) for k in (0, 2)])
-    std = np.hypot(label_std, motion_std)
+    motion_error = np.array([np.hypot(motion[1].shift_std, motion[k].shift_std) for k in (0, 2)])
+    std = np.hypot(label_error, motion_error)
     modes = [normal_modes(h) for h in hessians[:2]]
     found = rates(
         modes[0], modes[1], np.array(settings.temperatures), barrier_std=float(std[0]),
@@ -236,10 +236,10 @@ def run_barrier(
         backward_std=float(std[1]),
         reaction_energy=path.reaction_energy,
         reaction_energy_std=float(np.sqrt(labels.difference(2, 0).std ** 2 + _moved(motion[2], motion[0]))),
-        label_std=label_std,
-        function_std=np.array([function.difference(1, k).std for k in (0, 2)]),
+        label_error=label_error,
+        function_error=np.array([function.difference(1, k).std for k in (0, 2)]),
         motion_shift=np.array([motion[1].shift - motion[k].shift for k in (0, 2)]),
-        motion_std=motion_std,
+        motion_error=motion_error,
         domain_excess=np.array([_domain_excess(gap, a) for a in points]),
         imaginary=float(-modes[1].frequencies[0]),
         rates=found,

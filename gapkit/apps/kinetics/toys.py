@@ -16,7 +16,9 @@ _PLANCK = units._hplanck / units._e
 
 
 def two_step_mechanism(first: float = 0.7, second: float = 0.9, intermediate: float = -0.2) -> Mechanism:
-    """Mechanism A + * <-> A*, A* <-> B + * with the energies (eV) of both transition states and of A*; A and B at zero.
+    """Mechanism ``A + * <-> A*``, ``A* <-> B + *`` with the energies (eV) of both transition states and of ``A*``.
+
+    Both gases have the energy zero.
 
     Examples
     --------

@@ -53,7 +53,7 @@ def tunnelling_factor(
     Examples
     --------
     >>> [round(float(tunnelling_factor(k, 1000.0, 500.0, 0.5, 0.5)), 2) for k in ("wigner", "bell", "eckart")]
-    [1.35, 1.45, 1.45]
+    [1.35, 1.45, 1.46]
     """
     if kind not in KINDS:
         raise SettingsError(f"tunnelling must be one of {', '.join(KINDS)}, not {kind!r}")
@@ -88,7 +88,7 @@ def eckart_transmission(energy: float | np.ndarray, quantum: float, forward: flo
               a = 2c\sqrt{\alpha_1 E/V_1}, \quad b = 2c\sqrt{\alpha_1(E - V_1)/V_1 + \alpha_2}, \quad
               d = 2\sqrt{\alpha_1\alpha_2 - \pi^2/4}
 
-    (:math:`\cosh d` becomes :math:`\cos|d|` where the root is imaginary).
+    (:math:`\cosh d` becomes :math:`\cos\lvert d\rvert` where the root is imaginary).
 
     Parameters
     ----------

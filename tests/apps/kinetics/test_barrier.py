@@ -72,8 +72,8 @@ def test_a_searched_barrier_is_the_oracles_within_its_error(found, ends):
 
 
 def test_the_error_of_the_barrier_is_the_sum_of_its_stated_parts(found):
-    assert found.forward_std**2 == pytest.approx(found.label_std[0] ** 2 + found.motion_std[0] ** 2)
-    assert np.all(found.function_std > 0)
+    assert found.forward_std**2 == pytest.approx(found.label_error[0] ** 2 + found.motion_error[0] ** 2)
+    assert np.all(found.function_error > 0)
     assert found.rates.barrier_std == found.forward_std
     assert "label" in str(found)
     assert json.loads(json.dumps(found.to_dict()))["forward"] == found.forward
