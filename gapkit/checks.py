@@ -82,6 +82,24 @@ def check_count(name: str, value: Any, least: int = 1) -> int:
     return int(value)
 
 
+def check_level(level: Any) -> float:
+    """``level`` if it is a probability that an interval can have: a number between 0 and 1.
+
+    Raises
+    ------
+    SettingsError
+        Otherwise.
+
+    Examples
+    --------
+    >>> check_level(0.9)
+    0.9
+    """
+    if not (isinstance(level, Real) and 0 < level < 1):
+        raise SettingsError(f"level must be between 0 and 1, not {level!r:.80}")
+    return float(level)
+
+
 def check_all_positive(name: str, values: Any, unit: str) -> np.ndarray:
     """``values`` as an array of floats, if all are positive and finite.
 

@@ -10,6 +10,7 @@ from typing import Any
 import ase
 import numpy as np
 
+from gapkit.checks import check_level
 from gapkit.estimators.committee import Committee
 from gapkit.estimators.gap import GAP
 from gapkit.exceptions import DataError, GapkitError, GapkitWarning, SettingsError
@@ -53,8 +54,7 @@ class Propagated:
 
     def interval(self, level: float = 0.9) -> tuple[np.ndarray, np.ndarray]:
         """Central interval of the samples that holds the share ``level`` of them."""
-        if not 0 < level < 1:
-            raise SettingsError(f"level must be between 0 and 1, not {level}")
+        check_level(level)
         low, high = np.quantile(self.samples, [(1 - level) / 2, (1 + level) / 2], axis=0)
         return low, high
 

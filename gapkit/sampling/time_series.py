@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from numbers import Integral, Real
+from numbers import Integral
 
 import numpy as np
 from scipy import fft, stats
 
+from gapkit.checks import check_level
 from gapkit.exceptions import DataError, SettingsError
 
 #: one run (T,), or several independent ones, which may be of different lengths
@@ -51,8 +52,7 @@ class Estimate:
         SettingsError
             For a level that is not between 0 and 1.
         """
-        if not (isinstance(level, Real) and 0 < level < 1):
-            raise SettingsError(f"level must be between 0 and 1, not {level!r}")
+        check_level(level)
         half = float(stats.t.ppf((1 + level) / 2, self.degrees_of_freedom)) * self.value_std
         return self.value - half, self.value + half
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import ndtr, ndtri
 
+from gapkit.checks import check_level
 from gapkit.exceptions import SettingsError
 
 #: largest standard deviation of a logarithm whose mean is worth quoting: a third of the mean then rests on errors
@@ -41,9 +42,7 @@ def interval_factors(log_std: float | np.ndarray, level: float = 0.9) -> tuple[n
     SettingsError
         For a level outside (0, 1), and a standard deviation that is negative or not finite.
     """
-    if not 0 < level < 1:
-        raise SettingsError(f"level must be between 0 and 1, not {level}")
-    width = float(ndtri(0.5 * (1 + level))) * _checked(log_std)
+    width = float(ndtri(0.5 * (1 + check_level(level)))) * _checked(log_std)
     return np.exp(-width), np.exp(width)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from scipy.special import logsumexp
 
+from gapkit.checks import check_level
 from gapkit.exceptions import DataError, NumericsError, SettingsError
 
 #: abscissae in a period at which profiles are searched for their extrema
@@ -66,8 +67,7 @@ class ProfileBarrier:
         SettingsError
             For a level that is not between 0 and 1.
         """
-        if not 0 < level < 1:
-            raise SettingsError(f"level must be between 0 and 1, not {level}")
+        check_level(level)
         low, high = np.quantile(self.samples, [(1 - level) / 2, (1 + level) / 2])
         return float(low), float(high)
 

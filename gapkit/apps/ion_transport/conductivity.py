@@ -11,6 +11,7 @@ from ase.units import _e, kB
 from scipy import stats
 
 from gapkit.apps.ion_transport.diffusion import DiffusionEstimate
+from gapkit.checks import check_level
 from gapkit.exceptions import DataError, GapkitWarning, SettingsError
 
 #: S/cm of one e^2 / (A fs eV): the unit of n q^2 D / (V k_B T)
@@ -126,8 +127,7 @@ class Arrhenius:
 
     def interval(self, level: float = 0.9) -> tuple[float, float]:
         """Interval (eV) that holds the activation energy with the probability ``level``, by Student's t."""
-        if not 0 < level < 1:
-            raise SettingsError(f"level must be between 0 and 1, not {level}")
+        check_level(level)
         half = float(stats.t.ppf((1 + level) / 2, self.degrees_of_freedom)) * self.activation_energy_std
         return self.activation_energy - half, self.activation_energy + half
 

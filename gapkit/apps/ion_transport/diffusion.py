@@ -14,6 +14,7 @@ from scipy import stats
 
 from gapkit.apps.ion_transport.displacements import mean_square_displacements, slope_weights
 from gapkit.apps.ion_transport.trajectories import REFERENCES, IonTrajectory
+from gapkit.checks import check_level
 from gapkit.exceptions import DataError, SettingsError
 from gapkit.settings import Settings
 
@@ -138,8 +139,7 @@ class DiffusionEstimate:
         SettingsError
             For a level that is not between 0 and 1.
         """
-        if not 0 < level < 1:
-            raise SettingsError(f"level must be between 0 and 1, not {level}")
+        check_level(level)
         if not len(self.block_values):
             return 0.0, self.upper * np.log(1 - level) / np.log(0.05)
         half = float(stats.t.ppf((1 + level) / 2, self.degrees_of_freedom)) * self.value_std
