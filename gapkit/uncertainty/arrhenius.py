@@ -30,6 +30,8 @@ class Arrhenius:
         each value by itself.
     scatter : float
         Standard deviation of the values about the line, beyond two degrees of freedom; nan for two temperatures.
+    weights : (2, n)
+        Matrix that takes the logarithms of the values to (ln_prefactor, activation_energy).
     """
 
     ln_prefactor: float
@@ -37,6 +39,7 @@ class Arrhenius:
     shared: np.ndarray
     independent: np.ndarray
     scatter: float
+    weights: np.ndarray
 
     @property
     def covariance(self) -> np.ndarray:
@@ -55,7 +58,7 @@ class Arrhenius:
 
     def ln_value(self, temperature: float | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Logarithm of the value at temperatures (K), and its standard deviation."""
-        X = _design(check_all_positive("temperature", temperature, "K"))
+        X = arrhenius_rows(check_all_positive("temperature", temperature, "K"))
         theta = np.array([self.ln_prefactor, self.activation_energy])
         variance = np.einsum("...i,ij,...j->...", X, self.covariance, X)
         return X @ theta, np.sqrt(np.maximum(variance, 0.0))
@@ -113,16 +116,17 @@ def fit_arrhenius(
         raise DataError(f"independent_std must be {n} finite numbers that are not negative")
     if C.shape != (n, n) or not np.isfinite(C).all():
         raise DataError(f"shared_covariance must be a finite matrix of the shape {(n, n)}, not {C.shape}")
-    X = _design(T)
+    X = arrhenius_rows(T)
     w = 1.0 / s if np.all(s > 0) else np.ones(n)
     P = np.linalg.pinv(X * w[:, None]) * w
     theta = P @ y
     residual = y - X @ theta
     scatter = float(np.sqrt(residual @ residual / (n - 2))) if n > 2 else float("nan")
-    return Arrhenius(float(theta[0]), float(theta[1]), P @ C @ P.T, (P * s**2) @ P.T, scatter)
+    shared = P @ C @ P.T
+    return Arrhenius(float(theta[0]), float(theta[1]), shared, (P * s**2) @ P.T, scatter, P)
 
 
-def _design(temperature: np.ndarray) -> np.ndarray:
-    """Rows (1, -1/k_B T)."""
+def arrhenius_rows(temperature: np.ndarray) -> np.ndarray:
+    """Rows (..., 2) of the line: 1 and -1 / (k_B T) (1/eV), for temperatures (K)."""
     inverse = 1.0 / (units.kB * temperature)
     return np.stack([np.ones_like(inverse), -inverse], axis=-1)

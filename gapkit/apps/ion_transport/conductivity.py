@@ -13,9 +13,12 @@ from scipy import stats
 from gapkit.apps.ion_transport.diffusion import DiffusionEstimate
 from gapkit.checks import check_level
 from gapkit.exceptions import DataError, GapkitWarning, SettingsError
+from gapkit.uncertainty.arrhenius import arrhenius_rows, fit_arrhenius
 
 #: S/cm of one e^2 / (A fs eV): the unit of n q^2 D / (V k_B T)
 S_PER_CM = _e / 1e-15 / 1e-8
+#: least statistical error of ln D, so that no value has all the weight
+_LEAST_ERROR = 1e-12
 #: a part of the potential below this share of the statistical error is not told from zero
 _HIDDEN = 0.2
 
@@ -133,7 +136,7 @@ class Arrhenius:
 
     def line(self, temperatures: Sequence[float] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """ln D (D in A^2/fs) and its standard deviation on the line at ``temperatures`` (K)."""
-        rows = _rows(np.asarray(temperatures, dtype=float))
+        rows = arrhenius_rows(np.asarray(temperatures, dtype=float))
         value = rows @ np.array([self.log_prefactor, self.activation_energy])
         return value, np.sqrt(np.einsum("ti,ij,tj->t", rows, self.covariance, rows))
 
@@ -144,10 +147,6 @@ class Arrhenius:
         elif np.isfinite(self.potential_std):
             parts += ", potential: too small to be told from it"
         return f"activation energy {self.activation_energy:.4f} +- {self.activation_energy_std:.4f} eV ({parts})"
-
-
-def _rows(temperatures: np.ndarray) -> np.ndarray:
-    return np.column_stack([np.ones(len(temperatures)), -1 / (kB * temperatures)])
 
 
 def arrhenius(
@@ -194,29 +193,24 @@ def arrhenius(
             stacklevel=2,
         )
     kept = [e for e, k in zip(estimates, known, strict=True) if k]
-    log, error = np.array([np.log(e.value) for e in kept]), np.array([e.value_std / e.value for e in kept])
-    rows = _rows(T[known]) / np.maximum(error, 1e-12)[:, None]
-    gain = np.linalg.pinv(rows) / np.maximum(error, 1e-12)
-    found = gain @ log
-    statistical = (gain * error**2) @ gain.T
-    potential = np.full((2, 2), np.nan)
-    total = statistical
+    error = np.array([e.value_std / e.value for e in kept])
+    shared = None
     if potential_covariance is not None:
         given = np.asarray(potential_covariance, dtype=float)
         if given.shape != (len(T), len(T)) or (np.diagonal(given) < 0).any() or not np.isfinite(given).all():
             raise SettingsError(f"the covariance must be finite, ({len(T)}, {len(T)}), with variances of at least 0")
-        potential = gain @ given[np.ix_(known, known)] @ gain.T
-        total = statistical + potential
-    parts = gain[1] ** 2 * error**2
+        shared = given[np.ix_(known, known)]
+    line = fit_arrhenius(T[known], np.log([e.value for e in kept]), np.maximum(error, _LEAST_ERROR), shared)
+    parts = line.weights[1] ** 2 * error**2
     freedom = parts.sum() ** 2 / (parts**2 / np.array([e.degrees_of_freedom for e in kept])).sum()
     return Arrhenius(
-        activation_energy=float(found[1]),
-        activation_energy_std=float(np.sqrt(total[1, 1])),
-        statistical_std=float(np.sqrt(statistical[1, 1])),
-        potential_std=float(np.sqrt(potential[1, 1])),
-        log_prefactor=float(found[0]),
-        log_prefactor_std=float(np.sqrt(total[0, 0])),
-        covariance=total,
+        activation_energy=line.activation_energy,
+        activation_energy_std=line.activation_energy_std,
+        statistical_std=float(np.sqrt(line.independent[1, 1])),
+        potential_std=float("nan") if shared is None else float(np.sqrt(line.shared[1, 1])),
+        log_prefactor=line.ln_prefactor,
+        log_prefactor_std=line.ln_prefactor_std,
+        covariance=line.covariance,
         temperatures=T[known],
         degrees_of_freedom=float(freedom),
     )
