@@ -95,7 +95,7 @@ def check_level(level: Any) -> float:
     >>> check_level(0.9)
     0.9
     """
-    if not (isinstance(level, Real) and 0 < level < 1):
+    if not (is_number(level) and 0 < level < 1):
         raise SettingsError(f"level must be between 0 and 1, not {level!r:.80}")
     return float(level)
 

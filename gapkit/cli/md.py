@@ -33,13 +33,13 @@ def run(options: argparse.Namespace) -> None:
     """
     import numpy as np
 
+    from gapkit.cli.inputs import last_frame
     from gapkit.cli.outputs import output_path
     from gapkit.estimators.gap import load
     from gapkit.exceptions import SettingsError
     from gapkit.progress import progress_bar
     from gapkit.sampling.dynamics import check_run, run_md
     from gapkit.sampling.md_files import MDFiles, check_trajectory
-    from gapkit.structures.files import read_frames
 
     check_run(options.steps, options.timestep, options.temperature)
     if options.restart and not options.output:
@@ -48,9 +48,7 @@ def run(options: argparse.Namespace) -> None:
     if target:
         check_trajectory(target)
     gap = load(options.model)
-    frames = read_frames(options.structure)
-    atoms = frames[-1]
-    gap.potential_.check(atoms, f"{options.structure}: frame {len(frames) - 1}")
+    atoms = last_frame(options.structure, gap)
     calculator = gap.calculator(uncertainty=None if options.no_uncertainty else "local")
     files = MDFiles(target, _described(options, atoms), options.restart) if target else None
     with progress_bar(desc="dynamics", total=options.steps, show=True) as bar, files or nullcontext():

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from gapkit.exceptions import GapkitError
 from gapkit.plotting import check_picture
 from gapkit.safe_write import check_target, make_folder, replacing, shown
+
+
+class Result(Protocol):
+    """Result of an application, which prints as a table."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The numbers, JSON-ready."""
 
 
 def output_path(path: str) -> Path:
@@ -38,6 +46,30 @@ def write_json(path: Path, table: Mapping[str, Any]) -> None:
     """Write a table as JSON; numbers that are not finite become null."""
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(_finite(table), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def add_result_outputs(parser: argparse.ArgumentParser, pictured: str) -> None:
+    """Add ``--plot`` and ``--json``, the files of :func:`result_paths`."""
+    parser.add_argument("--plot", metavar="FILE", help=f"{pictured} (.png, .pdf, .svg)")
+    parser.add_argument("--json", metavar="FILE", help="write the numbers there")
+
+
+def result_paths(options: argparse.Namespace) -> tuple[Path | None, Path | None]:
+    """Files for the numbers and for the picture, where they were asked for."""
+    numbers = output_path(options.json) if options.json else None
+    return numbers, picture_path(options.plot) if options.plot else None
+
+
+def show_result(result: Result, paths: tuple[Path | None, Path | None], figure: Callable[[Any, Path], None]) -> None:
+    """Print a result, and write its numbers and its picture to the :func:`result_paths`."""
+    numbers, picture = paths
+    print(result)
+    if numbers:
+        write_json(numbers, result.to_dict())
+        print(f"written: {numbers}")
+    if picture:
+        figure(result, picture)
+        print(f"picture: {picture}")
 
 
 def _finite(value: Any) -> Any:

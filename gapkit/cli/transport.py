@@ -8,7 +8,8 @@ from gapkit.apps.ion_transport.pictures import transport_figure
 from gapkit.apps.ion_transport.run import TransportSettings, run_transport
 from gapkit.apps.ion_transport.trajectories import IonTrajectory
 from gapkit.cli.configuration import add_settings, settings_table
-from gapkit.cli.outputs import output_path, picture_path, write_json
+from gapkit.cli.inputs import last_frame
+from gapkit.cli.outputs import add_result_outputs, result_paths, show_result
 from gapkit.estimators.gap import load
 from gapkit.exceptions import SettingsError
 from gapkit.structures.files import read_frames
@@ -26,8 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="potentials drawn from the posterior, at least 3, whose runs give the potential's error (default 0: none)",
     )  # fmt: skip
     add_settings(parser, TransportSettings)
-    parser.add_argument("--plot", metavar="FILE", help="displacements and Arrhenius lines (.png, .pdf, .svg)")
-    parser.add_argument("--json", metavar="FILE", help="write the numbers there")
+    add_result_outputs(parser, "displacements and Arrhenius lines")
     parser.add_argument("--seed", type=int, default=0, help="of the random numbers (default 0)")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
 
@@ -35,17 +35,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Diffusion, conductivity and activation energy, printed, drawn, and written."""
     settings = TransportSettings.from_dict(settings_table(options, TransportSettings))
-    target = output_path(options.json) if options.json else None
-    picture = picture_path(options.plot) if options.plot else None
+    paths = result_paths(options)
     if options.model:
         if len(options.frames) > 1 or options.frame_time is not None:
             raise SettingsError("with --model give one file with the start, and no --frame-time")
         if options.draws < 0 or 0 < options.draws < 3:
             raise SettingsError(f"--draws must be 0 or at least 3, not {options.draws}")
         gap = load(options.model)
-        frames = read_frames(options.frames[0])
-        start = frames[-1]
-        gap.potential_.check(start, f"{options.frames[0]}: frame {len(frames) - 1}")
+        start = last_frame(options.frames[0], gap)
         drawn = gap.samples(options.draws, options.seed, [start]) if options.draws else []
         found = run_transport(
             start, gap.calculator(), settings, posterior=[one.calculator() for one in drawn],
@@ -53,13 +50,7 @@ def run(options: argparse.Namespace) -> None:
         )  # fmt: skip
     else:
         found = run_transport(_trajectories(options, settings), settings=settings)
-    print(found)
-    if target:
-        write_json(target, found.to_dict())
-        print(f"written: {target}")
-    if picture:
-        transport_figure(found, picture)
-        print(f"picture: {picture}")
+    show_result(found, paths, transport_figure)
 
 
 def _trajectories(options: argparse.Namespace, settings: TransportSettings) -> dict[float, IonTrajectory]:
