@@ -18,10 +18,9 @@ import numpy as np
 from ase import units
 from ase.formula import Formula
 
+from gapkit.apps.kinetics.rates import PLANCK
 from gapkit.exceptions import DataError, SettingsError
 
-#: h/e: one over this time (s) is the frequency of one eV
-_PLANCK = units._hplanck / units._e
 KINDS = ("gas", "surface", "site", "well", "fixed")
 
 
@@ -241,7 +240,7 @@ class Mechanism:
             if r.is_adsorption:
                 forward[j] = np.log(_collisions(r, temperature))
             else:
-                forward[j] = np.log(kT / _PLANCK) - (next(activated) - before[j]) / kT
+                forward[j] = np.log(kT / PLANCK) - (next(activated) - before[j]) / kT
         return forward, forward + change / kT
 
     def changes(self) -> np.ndarray:

@@ -112,12 +112,9 @@ def sampled(
     NumericsError
         Where more than half of the draws have none.
     """
-    values, vectors = np.linalg.eigh(covariance)
-    root = vectors * np.sqrt(np.clip(values, 0.0, None))
-    energies = network.mechanism.energies
+    draws = rng.multivariate_normal(network.mechanism.energies, covariance, size=n, method="eigh", check_valid="ignore")
     found, failed = [], 0
-    for _ in progress_bar(range(n), desc="microkinetics", unit="draw", show=progress):
-        drawn = energies + root @ rng.normal(size=len(energies))
+    for drawn in progress_bar(draws, desc="microkinetics", unit="draw", show=progress):
         try:
             turnover = solve(network, drawn, state.logarithms).turnover
         except NumericsError:

@@ -23,7 +23,7 @@ from gapkit.vibrations.harmonic import oscillators
 from gapkit.vibrations.rigid_motions import principal_axes
 
 #: h/e: one over this time (s) is the frequency of one eV
-_PLANCK = units._hplanck / units._e
+PLANCK = units._hplanck / units._e
 STATISTICS = ("classical", "quantum")
 
 
@@ -155,7 +155,7 @@ def ln_rates(
     tunnelling
         See :func:`gapkit.apps.kinetics.tunnelling.tunnelling_factor`; quantum alone.
     backward : float, eV
-        Barrier from the product, for Eckart's factor; default: that of a product far below.
+        Barrier from the product, which Eckart's factor needs.
     degeneracy
         Number of equivalent saddles around the minimum.
 
@@ -178,15 +178,15 @@ def ln_rates(
     turned = _rotation(minimum, saddle)
     if statistics == "classical":
         # quanta in eV; one more at the minimum than at the saddle leaves a frequency
-        ln_nu = np.log(minimum.energies).sum() - np.log(real).sum() - np.log(_PLANCK)
+        ln_nu = np.log(minimum.energies).sum() - np.log(real).sum() - np.log(PLANCK)
         ln_k = ln_nu - E / kT
     else:
         free = oscillators(real, T).free_energy - oscillators(minimum.energies, T).free_energy
-        ln_k = np.log(kT / _PLANCK) - (E + free) / kT
+        ln_k = np.log(kT / PLANCK) - (E + free) / kT
     zero_point = 0.5 * (real.sum() - minimum.energies.sum())
     kappa = tunnelling_factor(
         tunnelling, imaginary / units.invcm, T, max(E + zero_point, 1e-6), max(backward + zero_point, 1e-6)
-    ) if tunnelling == "eckart" else tunnelling_factor(tunnelling, imaginary / units.invcm, T)  # fmt: skip
+    )
     return ln_k + np.log(kappa) + np.log(check_positive("degeneracy", degeneracy)) + turned, kappa
 
 

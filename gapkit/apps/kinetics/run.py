@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +22,7 @@ from gapkit.apps.kinetics.stationary_points import PointMotion, point_motion
 from gapkit.apps.kinetics.steady_state import Conditions, Network, SteadyState, solve
 from gapkit.apps.kinetics.tunnelling import KINDS
 from gapkit.estimators.gap import GAP
-from gapkit.exceptions import DataError, GapkitWarning, SettingsError
+from gapkit.exceptions import DataError, SettingsError
 from gapkit.sampling.paths import Path, PathSettings, find_path
 from gapkit.settings import Settings
 from gapkit.uncertainty.lognormal import interval_factors
@@ -216,10 +215,10 @@ def run_barrier(
     labels, function = gap.joint_energies(points), gap.joint_energies(points, noise=False)
     label_error = np.array([labels.difference(1, k).std for k in (0, 2)])
     predicted = gap.predict(points, uncertainty="full")
-    assert predicted.forces_std is not None
+    assert predicted.forces_std is not None and predicted.local_energy_std is not None
     hessians = [hessian(a, calculator, progress=progress) for a in points]
     motion = [point_motion(h, s) for h, s in zip(hessians, predicted.forces_std, strict=True) if s is not None]
-    motion_error = np.array([np.hypot(motion[1].shift_std, motion[k].shift_std) for k in (0, 2)])
+    motion_error = np.array([_moved(motion[1], motion[k]) for k in (0, 2)])
     std = np.hypot(label_error, motion_error)
     modes = [normal_modes(h) for h in hessians[:2]]
     found = rates(
@@ -235,29 +234,25 @@ def run_barrier(
         backward=path.barrier_backward,
         backward_std=float(std[1]),
         reaction_energy=path.reaction_energy,
-        reaction_energy_std=float(np.sqrt(labels.difference(2, 0).std ** 2 + _moved(motion[2], motion[0]))),
+        reaction_energy_std=float(np.hypot(labels.difference(2, 0).std, _moved(motion[2], motion[0]))),
         label_error=label_error,
         function_error=np.array([function.difference(1, k).std for k in (0, 2)]),
         motion_shift=np.array([motion[1].shift - motion[k].shift for k in (0, 2)]),
         motion_error=motion_error,
-        domain_excess=np.array([_domain_excess(gap, a) for a in points]),
+        domain_excess=np.array(
+            [
+                gap.potential_.domain_excess(gap.potential_.structure(atoms), std, True).value
+                for atoms, std in zip(points, predicted.local_energy_std, strict=True)
+            ]
+        ),
         imaginary=float(-modes[1].frequencies[0]),
         rates=found,
     )
 
 
 def _moved(first: PointMotion, second: PointMotion) -> float:
-    """Variance (eV^2) from the motion of two points."""
-    return first.shift_std**2 + second.shift_std**2
-
-
-def _domain_excess(gap: GAP, atoms: ase.Atoms) -> float:
-    frame = atoms.copy()
-    frame.calc = gap.calculator(uncertainty="energy")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", GapkitWarning)
-        frame.get_potential_energy()
-    return float(frame.calc.results["domain_excess"])
+    """Standard deviation (eV) of an energy difference from the motion of both points."""
+    return float(np.hypot(first.shift_std, second.shift_std))
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.integrate import solve_ivp
-from scipy.special import logsumexp
+from scipy.special import logsumexp, xlogy
 
 from gapkit.apps.kinetics.mechanism import Mechanism
 from gapkit.checks import check_positive
@@ -119,11 +119,9 @@ class Network:
         self.S = self.orders_backward - self.orders_forward
         self.laws = mechanism.site_laws()
         activities = np.array([conditions.activities.get(s.name, 1.0) for s in given])
-        with np.errstate(divide="ignore"):
-            ln_a = np.log(activities)
         self.ln_given = (
-            _product(mechanism.orders("reactants", given), ln_a),
-            _product(mechanism.orders("products", given), ln_a),
+            xlogy(mechanism.orders("reactants", given), activities[:, None]).sum(axis=0),
+            xlogy(mechanism.orders("products", given), activities[:, None]).sum(axis=0),
         )
         self.weights = np.array([mechanism.observed.get(r.name, 0.0) for r in mechanism.reactions])
 
@@ -359,10 +357,3 @@ def _random_amounts(network: Network, rng: np.random.Generator) -> dict[str, flo
     for s in dynamic:
         amounts.setdefault(s.name, float(rng.uniform()))
     return amounts
-
-
-def _product(orders: np.ndarray, ln_a: np.ndarray) -> np.ndarray:
-    """Sums (r,) of orders times logarithms, where zero times minus infinity is zero."""
-    if not len(ln_a):
-        return np.zeros(orders.shape[1])
-    return np.where(orders > 0, orders * np.where(orders > 0, ln_a[:, None], 0.0), 0.0).sum(axis=0)

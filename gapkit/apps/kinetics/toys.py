@@ -10,9 +10,7 @@ from ase import units
 from ase.calculators.calculator import Calculator, all_changes
 
 from gapkit.apps.kinetics.mechanism import Mechanism
-
-#: h/e: one over this time (s) is the frequency of one eV
-_PLANCK = units._hplanck / units._e
+from gapkit.apps.kinetics.rates import PLANCK
 
 
 def two_step_mechanism(first: float = 0.7, second: float = 0.9, intermediate: float = -0.2) -> Mechanism:
@@ -53,7 +51,7 @@ def two_step_turnover(
     :math:`k_1 a/(k_1 a + k_{-1} + k_2)` and the frequency :math:`k_2` times that.
     """
     kT = units.kB * temperature
-    k1, k_back, k2 = (kT / _PLANCK * np.exp(-e / kT) for e in (first, first - intermediate, second - intermediate))
+    k1, k_back, k2 = (kT / PLANCK * np.exp(-e / kT) for e in (first, first - intermediate, second - intermediate))
     return float(k2 * k1 * activity / (k1 * activity + k_back + k2))
 
 

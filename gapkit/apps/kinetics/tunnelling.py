@@ -20,8 +20,6 @@ from gapkit.checks import check_all_positive, check_positive
 from gapkit.exceptions import SettingsError
 
 KINDS = ("none", "wigner", "bell", "eckart")
-#: hc in eV cm: energy of a quantum of one wavenumber
-_QUANTUM = units.invcm
 #: nodes of the Gauss-Legendre rules of the average over energies
 _NODES = 400
 
@@ -58,7 +56,7 @@ def tunnelling_factor(
     if kind not in KINDS:
         raise SettingsError(f"tunnelling must be one of {', '.join(KINDS)}, not {kind!r}")
     T = check_all_positive("temperature", temperature, "K")
-    u = check_positive("wavenumber", wavenumber, "cm^-1") * _QUANTUM / (units.kB * T)
+    u = check_positive("wavenumber", wavenumber, "cm^-1") * units.invcm / (units.kB * T)
     if kind == "none":
         return np.ones_like(T)
     if kind == "wigner":
@@ -71,12 +69,12 @@ def tunnelling_factor(
             )
         return 0.5 * u / np.sin(0.5 * u)
     V1, V2 = check_positive("forward", forward, "eV"), check_positive("backward", backward, "eV")
-    return np.vectorize(lambda t: _eckart(wavenumber * _QUANTUM, V1, V2, units.kB * t))(T)
+    return np.vectorize(lambda t: _eckart(wavenumber * units.invcm, V1, V2, units.kB * t))(T)
 
 
 def crossover_temperature(wavenumber: float) -> float:
     """Temperature (K) below which tunnelling is the main way across a parabolic barrier, h nu / (2 pi k_B)."""
-    return check_positive("wavenumber", wavenumber, "cm^-1") * _QUANTUM / (2 * np.pi * units.kB)
+    return check_positive("wavenumber", wavenumber, "cm^-1") * units.invcm / (2 * np.pi * units.kB)
 
 
 def eckart_transmission(energy: float | np.ndarray, quantum: float, forward: float, backward: float) -> np.ndarray:
