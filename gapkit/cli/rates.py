@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 
 from gapkit.apps.kinetics.mechanism import Mechanism
+from gapkit.apps.kinetics.microkinetics import MicrokineticsSettings, run_microkinetics
 from gapkit.apps.kinetics.pictures import microkinetics_figure
-from gapkit.apps.kinetics.run import MicrokineticsSettings, run_microkinetics
 from gapkit.cli.configuration import add_settings, settings_table
 from gapkit.cli.outputs import add_result_outputs, result_paths, show_result
 from gapkit.exceptions import SettingsError

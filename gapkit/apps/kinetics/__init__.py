@@ -1,13 +1,8 @@
 """Reaction rates: barriers with error bars, rates over them, and what a network of reactions makes of their errors."""
 
 from gapkit.apps.kinetics.mechanism import Mechanism
-from gapkit.apps.kinetics.run import (
-    BarrierResult,
-    BarrierSettings,
-    MicrokineticsSettings,
-    run_barrier,
-    run_microkinetics,
-)
+from gapkit.apps.kinetics.microkinetics import MicrokineticsSettings, run_microkinetics
+from gapkit.apps.kinetics.run import BarrierResult, BarrierSettings, run_barrier
 
 __all__ = [
     "BarrierResult",

@@ -6,7 +6,8 @@ import os
 
 import numpy as np
 
-from gapkit.apps.kinetics.run import BarrierResult, MicrokineticsResult
+from gapkit.apps.kinetics.microkinetics import MicrokineticsResult
+from gapkit.apps.kinetics.run import BarrierResult
 from gapkit.plotting import BLUE, ORANGE, check_picture, new_figure, save_figure
 
 

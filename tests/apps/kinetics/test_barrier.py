@@ -8,9 +8,8 @@ from ase.build import bulk
 from ase.calculators.emt import EMT
 
 import gapkit
-from gapkit.apps.kinetics import BarrierSettings, run_barrier
+from gapkit.apps.kinetics import BarrierSettings, MicrokineticsSettings, run_barrier, run_microkinetics
 from gapkit.apps.kinetics.pictures import barrier_figure, microkinetics_figure
-from gapkit.apps.kinetics.run import run_microkinetics
 from gapkit.apps.kinetics.stationary_points import point_motion
 from gapkit.apps.kinetics.toys import two_step_mechanism
 from gapkit.cli.main import main
@@ -114,7 +113,7 @@ def test_motion_of_a_stationary_point_is_that_of_drawn_forces():
 
 
 def test_a_picture_of_rate_control_is_drawn(tmp_path):
-    settings = gapkit.apps.kinetics.MicrokineticsSettings(energy_std=0.05)
+    settings = MicrokineticsSettings(energy_std=0.05)
     result = run_microkinetics(two_step_mechanism(), {"A": 1.0, "B": 0.0}, None, settings)
     microkinetics_figure(result, tmp_path / "m.png")
     assert (tmp_path / "m.png").stat().st_size > 5000
