@@ -20,11 +20,11 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from scipy import stats
 
 import gapkit
-from gapkit.apps.ion_transport import PeriodicBarrier, TransportSettings, run_transport
+from gapkit.apps.ion_transport import TransportSettings, run_transport
 from gapkit.apps.ion_transport.diffusion import DiffusionSettings, diffusion
 from gapkit.apps.ion_transport.displacements import mean_square_displacements
 from gapkit.apps.ion_transport.silver_iodide import SilverIodide, alpha_silver_iodide
-from gapkit.apps.ion_transport.toys import brownian_ions, power_law_profile, prior_profile
+from gapkit.apps.ion_transport.toys import brownian_ions, power_law_profile, prior_profile, profile_trials
 from gapkit.sampling import ReplicaSettings, run_replicas
 
 ENSEMBLES = {
@@ -43,17 +43,12 @@ def profiles(trials: int = 1000) -> None:
         for where in ("equispaced", "random", "forces"):
             rng = np.random.default_rng(0)
             held, linear, z, error = 0, 0, [], []
-            for _ in range(trials):
-                toy = ensemble(rng)
-                n = 5 if where == "forces" else 9
-                s = rng.random(size=n) if where == "random" else (np.arange(n) + rng.random()) / n
-                energy, force = toy.labels(s, rng)
-                found = PeriodicBarrier().fit(s, energy, force if where == "forces" else None).barrier(random_state=rng)
+            for true, found in profile_trials(ensemble, where, trials, rng):
                 low, high = found.interval(0.9)
-                held += low <= toy.barrier <= high
-                linear += abs(found.linear - toy.barrier) < 1.645 * found.linear_std
-                z.append((found.value - toy.barrier) / found.value_std)
-                error.append(found.value - toy.barrier)
+                held += low <= true <= high
+                linear += abs(found.linear - true) < 1.645 * found.linear_std
+                z.append((found.value - true) / found.value_std)
+                error.append(found.value - true)
             print(
                 f"{name:20s} {where:10s} 90 % intervals hold {held / trials:.1%}, linearised {linear / trials:.1%}, "
                 f"rms z {np.sqrt(np.mean(np.square(z))):.2f}, median |error| {1e3 * np.median(np.abs(error)):.0f} meV"

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from gapkit.apps.ion_transport.barrier_profile import (
     N_ABSCISSAE,
+    PeriodicBarrier,
+    ProfileBarrier,
     extrema,
     fourier_functions,
     hyperprior,
@@ -84,6 +86,37 @@ def power_law_profile(
     decay = amplitude * np.arange(1, harmonics + 1) ** -power
     scale = np.r_[0.0, decay, decay]
     return RandomProfile(rng.normal(size=len(scale)) * scale, noise, 5 * noise)
+
+
+def profile_trials(
+    ensemble: Callable[[np.random.Generator], RandomProfile], labels: str, trials: int, rng: np.random.Generator
+) -> Iterator[tuple[float, ProfileBarrier]]:
+    """True barrier (eV) and posterior of random profiles, each from labels of its own.
+
+    Parameters
+    ----------
+    ensemble
+        Function that draws a profile.
+    labels
+        ``"equispaced"``: nine energies at even distances from a random start; ``"random"``: nine at random places;
+        ``"forces"``: five energies at even distances with forces.
+    trials
+        Number of profiles.
+
+    Examples
+    --------
+    >>> [(true, found)] = profile_trials(prior_profile, "forces", 1, np.random.default_rng(0))
+    >>> low, high = found.interval(0.99)
+    >>> bool(low < true < high)
+    True
+    """
+    for _ in range(trials):
+        toy = ensemble(rng)
+        n = 5 if labels == "forces" else 9
+        s = rng.random(size=n) if labels == "random" else (np.arange(n) + rng.random()) / n
+        energy, force = toy.labels(s, rng)
+        fitted = PeriodicBarrier().fit(s, energy, force if labels == "forces" else None)
+        yield toy.barrier, fitted.barrier(random_state=rng)
 
 
 def brownian_ions(
