@@ -87,8 +87,8 @@ def answers(gap: gapkit.GAP, frames: list[Atoms]) -> dict[str, np.ndarray]:
     """All that a user can ask a model: arrays by name."""
     found: dict[str, Any] = {}
     for noise in (True, False):
-        p = gap.predict(frames, uncertainty=True, noise=noise)
-        joint = gap.joint_energies(frames, noise=noise)
+        p = gap.predict(frames, uncertainty=True, include_noise=noise)
+        joint = gap.joint_energies(frames, include_noise=noise)
         found |= {f"{name} noise={noise}": getattr(p, name) for name in (
             "energy", "forces", "stress", "local_energy", "energy_std", "forces_std", "stress_std", "local_energy_std",
         )}  # fmt: skip

@@ -153,7 +153,7 @@ def domain(o) -> None:
     p = gapkit.GAP(random_state=0).fit([inside[k] for k in order[:cut]]).potential_
 
     def scores(frames):
-        std = [p.local_spread(p.structure(atoms), noise=False) for atoms in frames]
+        std = [p.local_std(p.structure(atoms), include_noise=False) for atoms in frames]
         return np.array([s.max() for s in std]), np.concatenate(std)
 
     home = scores([inside[k] for k in order[cut:]])

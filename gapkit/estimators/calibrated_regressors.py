@@ -98,7 +98,7 @@ class EvidenceProcess:
         return self.regressor_.predict(X, return_std=True)
 
     def covariance(self, X: np.ndarray) -> np.ndarray:
-        return self.regressor_.predict(X, return_cov=True, noise=False)[1]
+        return self.regressor_.predict(X, return_cov=True, include_noise=False)[1]
 
     @property
     def signal(self) -> float:
@@ -245,7 +245,7 @@ class LeftOutProcess:
         return self.ridge_.predict(X), self.process_.predict(X, return_std=True)[1]
 
     def covariance(self, X: np.ndarray) -> np.ndarray:
-        return self.process_.predict(X, return_cov=True, noise=False)[1]
+        return self.process_.predict(X, return_cov=True, include_noise=False)[1]
 
     @property
     def signal(self) -> float:

@@ -29,14 +29,14 @@ class ErrorBars:
     forces_key: str | None
     virial_key: str | None
 
-    def joint_energies(self, X: Sequence[ase.Atoms], noise: bool = True) -> JointEnergies:
+    def joint_energies(self, X: Sequence[ase.Atoms], include_noise: bool = True) -> JointEnergies:
         """Energies of frames with the covariance of their errors (:func:`gapkit.potential.joint.joint_energies`)."""
         check_is_fitted(self, "potential_")
-        return joint_energies(self.potential_, atoms_list(X), noise)
+        return joint_energies(self.potential_, atoms_list(X), include_noise)
 
-    def energy_difference(self, final: ase.Atoms, initial: ase.Atoms, noise: bool = True) -> Difference:
+    def energy_difference(self, final: ase.Atoms, initial: ase.Atoms, include_noise: bool = True) -> Difference:
         """E(final) - E(initial) and its standard deviation (eV), with the correlation of both errors."""
-        return self.joint_energies([final, initial], noise).difference(0, 1)
+        return self.joint_energies([final, initial], include_noise).difference(0, 1)
 
     def samples(
         self, n: int, random_state: int | None = None, frames: Sequence[ase.Atoms] = ()

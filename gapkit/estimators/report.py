@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from gapkit.exceptions import DataError
-from gapkit.potential.evaluation import Evaluation, Spread, uncertainty_kind
+from gapkit.potential.evaluation import Evaluation, StandardDeviations, uncertainty_kind
 from gapkit.potential.potential import PASS, Potential
-from gapkit.potential.spreads import batches
+from gapkit.potential.predictive_variances import batches
 from gapkit.structures.labels import LabelledFrame
 
 
@@ -35,21 +35,21 @@ class Errors:
     forces_z: list[np.ndarray] = field(default_factory=list)
     virial: list[np.ndarray] = field(default_factory=list)
 
-    def add(self, frame: LabelledFrame, mean: Evaluation, spread: Spread | None) -> None:
+    def add(self, frame: LabelledFrame, mean: Evaluation, stds: StandardDeviations | None) -> None:
         """Add the errors of one frame."""
         n = frame.n_atoms
         self.n_frames += 1
         self.n_atoms += n
         if frame.energy is not None:
             self.energy.append((mean.energy - frame.energy) / n)
-            if spread is not None and spread.energy > 0:
-                self.energy_z.append((mean.energy - frame.energy) / spread.energy)
+            if stds is not None and stds.energy > 0:
+                self.energy_z.append((mean.energy - frame.energy) / stds.energy)
         if frame.forces is not None:
             labels = frame.force_labels
             error = (mean.forces - frame.forces).ravel()[labels]
             self.forces.append(error)
-            if spread is not None and spread.forces is not None:
-                std = spread.forces.ravel()[labels]
+            if stds is not None and stds.forces is not None:
+                std = stds.forces.ravel()[labels]
                 known = std > 0  # zero by symmetry, in a model that was fitted to no forces
                 self.forces_z.append(error[known] / std[known])
         if frame.virial is not None and mean.virial is not None:
@@ -175,18 +175,18 @@ def evaluate_frames(
     for frame in labelled:
         potential.check(frame.atoms, f"frame {frame.index}")
     for frame, mean in _evaluated(potential, labelled, uncertainty_kind(uncertainty), bar):
-        spread = mean.spread
+        stds = mean.std
         for errors in (total, types.setdefault(frame.config_type or "none", Errors())):
-            errors.add(frame, mean, spread)
+            errors.add(frame, mean, stds)
         if frame.energy is not None:
             energy["reference"].append(frame.energy / frame.n_atoms)
             energy["predicted"].append(mean.energy / frame.n_atoms)
-            energy["std"].append(np.nan if spread is None else spread.energy / frame.n_atoms)
+            energy["std"].append(np.nan if stds is None else stds.energy / frame.n_atoms)
         if frame.forces is not None:
             labels = frame.force_labels
             forces["reference"].append(frame.forces.ravel()[labels])
             forces["predicted"].append(mean.forces.ravel()[labels])
-            std = None if spread is None else spread.forces
+            std = None if stds is None else stds.forces
             forces["std"].append(np.full(labels.sum(), np.nan) if std is None else std.ravel()[labels])
     return Report(
         total.summary(),

@@ -36,7 +36,7 @@ from gapkit.models.terms import Term
 from gapkit.models.triangles import Triangles
 from gapkit.potential.local_variance import LocalVariance, choose_forms
 from gapkit.potential.potential import Potential
-from gapkit.potential.spreads import Spreads
+from gapkit.potential.predictive_variances import PredictiveVariances
 from gapkit.progress import report
 from gapkit.structures.structure import Structure
 from gapkit.uncertainty.calibration import calibrate
@@ -312,7 +312,7 @@ def assemble(
     few = basis.n_columns <= LARGEST_FORM
     forms = choose_forms(basis, posterior, judged.errors.calibration, sample, work.bar) if few else {}
     reference = with_lone_atoms(data, sample, basis, posterior)
-    spreads = Spreads(basis, posterior, judged.errors, settings.n_jobs, reference)
+    variances = PredictiveVariances(basis, posterior, judged.errors, settings.n_jobs, reference)
     predictors = basis.predictors(mean.alpha, mean.extra)
     cheap = LocalVariance(basis, mean.alpha, posterior.signal, judged.errors.calibration, predictors, forms)
     return Potential(
@@ -325,7 +325,7 @@ def assemble(
         baseline=settings.baseline,
         errors=judged.errors,
         species=data.species,
-        domain=measured_domain(data, judged.out_of_fold, sample, spreads, cheap, work.bar),
+        domain=measured_domain(data, judged.out_of_fold, sample, variances, cheap, work.bar),
         noise_levels=dict(found.levels.noise),
         metadata={
             **describe_training(data, basis, found.levels, judged.errors.calibration, settings.n_folds),

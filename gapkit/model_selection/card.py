@@ -136,7 +136,7 @@ def _domain_lines(gap: GAP) -> tuple[str, ...]:
     if domain.get("density"):
         low, high = domain["density"]
         lines.append(f"density of periodic training frames: {low:.5f} to {high:.5f} atoms/A^3")
-    limit = p.domain_limit(noise=False)
+    limit = p.domain_limit(include_noise=False)
     lines.append(f"an environment counts as out of domain above {limit:.4g} eV standard deviation of its local energy")
     if p.domain.energy_variance is not None:
         lines.append(

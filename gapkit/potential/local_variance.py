@@ -32,7 +32,7 @@ from gapkit.models.basis import SparseBasis
 from gapkit.models.posterior import Posterior
 from gapkit.models.sparse_block import SparseBlock
 from gapkit.numerics.chains import pair_kernel_sums
-from gapkit.numerics.radial import hermite_table, in_eights
+from gapkit.numerics.radial import hermite_table, in_octets
 from gapkit.structures.structure import Structure
 from gapkit.uncertainty.calibration import Calibration
 
@@ -210,7 +210,7 @@ class PairTable:
         slope = np.gradient(value, r[1], axis=0, edge_order=2)
         slope[:, -1] = 0.0  # the square root has corners: a value between two grid points stays between theirs
         n_pad = -(-value.shape[1] // 8) * 8
-        table = in_eights(hermite_table(value[:, None, :], slope[:, None, :], r[1], n_pad), 1, n_pad)
+        table = in_octets(hermite_table(value[:, None, :], slope[:, None, :], r[1], n_pad), 1, n_pad)
         return cls(block, table, 1 / r[1], n_pad)
 
     def sums(self, structure: Structure) -> tuple[np.ndarray, np.ndarray]:

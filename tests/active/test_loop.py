@@ -66,7 +66,7 @@ def pool():
 def test_maximum_variance_takes_the_largest(gap, pool):
     candidates = Candidates.of(gap, pool)
     chosen = MaximumVariance()(candidates, 4, np.random.default_rng(0))
-    std = [gap.predict([a], uncertainty=True, noise=False).local_energy_std[0].max() for a in pool]
+    std = [gap.predict([a], uncertainty=True, include_noise=False).local_energy_std[0].max() for a in pool]
     assert chosen == [int(k) for k in np.argsort(std)[::-1][:4]]
 
 
@@ -131,7 +131,7 @@ def test_the_threshold_leaves_known_frames_alone(gap, pool):
     assert AtomThreshold(1e6)(candidates, 5, rng) == []
     assert len(AtomThreshold(1e-6)(candidates, 5, rng)) == 5
     limit = float(np.median(candidates.largest_std))
-    factor = limit / gap.potential_.domain_limit(noise=False)
+    factor = limit / gap.potential_.domain_limit(include_noise=False)
     chosen = AtomThreshold(factor)(candidates, 30, rng)
     assert set(chosen) == {k for k, s in enumerate(candidates.largest_std) if s > limit}
     assert sorted(RandomChoice()(candidates, 30, rng)) == list(range(30))

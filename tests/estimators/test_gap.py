@@ -149,7 +149,7 @@ def test_the_potential_is_good(gap, held_out):
 
 def test_standard_deviations(gap, held_out):
     full, cheap = gap.predict(held_out, uncertainty=True), gap.predict(held_out, uncertainty="energy")
-    function = gap.predict(held_out, uncertainty=True, noise=False)
+    function = gap.predict(held_out, uncertainty=True, include_noise=False)
     np.testing.assert_allclose(cheap.energy_std, full.energy_std, rtol=1e-7)
     assert cheap.forces_std == [None] * 6
     assert gap.predict(held_out).energy_std is None

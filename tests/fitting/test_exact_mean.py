@@ -325,13 +325,13 @@ def test_only_projected_features_are_rotated(gap):
 def test_a_file_keeps_the_variance_of_the_function(frames, gap, tmp_path):
     """Joint covariances of the function of an exact mean are scaled to its error models."""
     gap.save(tmp_path / "m.gapkit")
-    found = gapkit.load(tmp_path / "m.gapkit").joint_energies(frames[:3], noise=False)
-    expected = gap.joint_energies(frames[:3], noise=False)
+    found = gapkit.load(tmp_path / "m.gapkit").joint_energies(frames[:3], include_noise=False)
+    expected = gap.joint_energies(frames[:3], include_noise=False)
     np.testing.assert_array_equal(found.covariance, expected.covariance)
     p = gap.potential_
     levels = replace(p, errors=StatedErrors(p.calibration))
     # of few frames the error model has a power of one, and its variances are nearly those of the levels
-    assert np.any(np.abs(joint_energies(levels, frames[:3], noise=False).std / expected.std - 1) > 5e-3)
+    assert np.any(np.abs(joint_energies(levels, frames[:3], include_noise=False).std / expected.std - 1) > 5e-3)
 
 
 def test_an_update_with_what_is_known_already_changes_little_and_with_news_much(frames):
@@ -412,8 +412,8 @@ def test_the_card_says_where_the_domain_of_molecules_ends(thermal):
 def test_the_function_is_as_uncertain_everywhere(thermal):
     """Standard deviations, joint covariances and samples of the function agree, near the data and far."""
     gap, _, pulled = thermal
-    alone = gap.predict(pulled, uncertainty="energy", noise=False).energy_std
-    joint = gap.joint_energies(pulled, noise=False)
+    alone = gap.predict(pulled, uncertainty="energy", include_noise=False).energy_std
+    joint = gap.joint_energies(pulled, include_noise=False)
     np.testing.assert_allclose(joint.std, alone, rtol=1e-6)
     drawn = [sampled_energies(gap.potential_, [a], 2000, np.random.default_rng(0))[:, 0] for a in pulled]
     np.testing.assert_allclose(np.std(drawn, axis=1), alone, rtol=0.1)

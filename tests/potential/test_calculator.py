@@ -134,7 +134,7 @@ def test_uncertainty_local_and_full(gap):
     shapes = {"energy_std": (), "forces_std": (4, 3), "stress_std": (6,), "energies_std": (4,)}
     assert {k: np.shape(v) for k, v in full.items() if k.endswith("_std")} == shapes
     assert all(np.all(np.asarray(full[k]) > 0) for k in shapes)
-    atoms.calc = gap.calculator("full", noise=False)
+    atoms.calc = gap.calculator("full", include_noise=False)
     atoms.get_forces()
     for k in shapes:
         assert np.all(atoms.calc.results[k] < full[k])

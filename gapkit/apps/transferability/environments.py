@@ -68,7 +68,7 @@ def environments(gap: GAP, frames: Sequence[ase.Atoms], progress: bool = False) 
         raise DataError("there are no frames; give at least one")
     blocks = {z: _soap_blocks(potential, z) for z in potential.species}
     features: dict[int, list[list[np.ndarray]]] = {z: [[] for _ in b] for z, b in blocks.items()}
-    std = potential.local_spreads(frames, noise=False)
+    std = potential.local_std_many(frames, include_noise=False)
     bar = progress_bar(frames, desc="environments", unit="frame", show=progress)
     for index, atoms in enumerate(bar):
         structure = potential.structure(atoms, f"frame {index}")

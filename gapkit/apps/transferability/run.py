@@ -214,7 +214,7 @@ def run_domain(
         settings=settings,
         training=known,
         new=new,
-        std_limit=gap.potential_.domain_limit(noise=False),
+        std_limit=gap.potential_.domain_limit(include_noise=False),
         distance_limit=float(np.quantile(within, settings.quantile)) if len(within) else 0.0,
         training_distance=training_distance,
         distance=distance,
