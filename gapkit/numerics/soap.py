@@ -383,8 +383,8 @@ def neighbour_sums(k, lowered, y, n_channels, l_max, n_octets, sums):
     """Sums over m of coefficients and harmonics, for slots k to k + 7: ``sums[channel][e][l][slot % 8][4][8]``.
 
     ``lowered[channel][e]`` holds coefficients q and those of their gradients (``harmonics.lower_degree``). The four
-    entries are, by n, A_l = sum_m q_lm Y_lm and, for each axis, B_(l+1) = sum_m q_(l+1)m dS_(l+1)m/da on the unit sphere,
-    the latter undefined for the highest l.
+    entries are, by n, A_l = sum_m q_lm Y_lm and, for each axis, B_(l+1) = sum_m q_(l+1)m dS_(l+1)m/da on the unit
+    sphere, the latter undefined for the highest l.
     """
     n_l = l_max + 1
     n_lm = n_l * n_l
