@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any, Self
 
 import ase
-import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from gapkit.fitting.recalibrate import fit_recalibration, recalibrated
@@ -17,6 +16,7 @@ from gapkit.potential.joint import Difference, JointEnergies, joint_energies
 from gapkit.potential.potential import Potential
 from gapkit.potential.samples import SampledPotential, Sampler
 from gapkit.progress import progress_bar
+from gapkit.randomness import generator_of
 from gapkit.structures.labels import atoms_list, labelled_frames
 
 
@@ -46,7 +46,7 @@ class ErrorBars:
         They carry the variance left in the weights, and the Nystrom residual at the environments of ``frames``.
         """
         check_is_fitted(self, "potential_")
-        return Sampler.of(self.potential_, frames).samples(n, np.random.default_rng(random_state))
+        return Sampler.of(self.potential_, frames).samples(n, generator_of(random_state))
 
     def recalibrate(
         self,
@@ -77,7 +77,7 @@ class ErrorBars:
         for frame in frames:
             self.potential_.check(frame.atoms, f"frame {frame.index}")
         bar = partial(progress_bar, desc="recalibrate", unit="frame", show=progress)
-        found = fit_recalibration(self.potential_, frames, method, np.random.default_rng(random_state), bar)
+        found = fit_recalibration(self.potential_, frames, method, generator_of(random_state), bar)
         self.potential_ = recalibrated(self.potential_, found)
         if self._fit is not None:
             self._fit = replace(self._fit, potential=self.potential_)

@@ -38,6 +38,7 @@ from gapkit.potential.local_variance import LocalVariance, choose_forms
 from gapkit.potential.potential import Potential
 from gapkit.potential.predictive_variances import PredictiveVariances
 from gapkit.progress import report
+from gapkit.randomness import generator_of
 from gapkit.structures.structure import Structure
 from gapkit.uncertainty.calibration import calibrate
 from gapkit.uncertainty.label_errors import FittedErrors, LabelErrors, StatedErrors
@@ -182,7 +183,7 @@ def design(data: TrainingSet, settings: FitSettings, work: Work) -> Design:
     SettingsError
         Where an exact mean is asked for that the terms cannot have.
     """
-    rng = np.random.default_rng(settings.random_state)
+    rng = generator_of(settings.random_state)
     exact = wants_exact(data, settings)
     terms = choose_terms(settings.terms, data, settings.sparse, exact)
     if not isinstance(settings.terms, str):

@@ -362,6 +362,9 @@ def test_other_settings_in_the_same_folder_are_refused(tmp_path, pool):
         learning(tmp_path, pool, batch=4).run()
     with pytest.raises(SettingsError, match="batch must be"):
         learning(tmp_path, pool, batch=0)
+    for wrong in (np.random.default_rng(0), -1, None):
+        with pytest.raises(SettingsError, match="random_state must be a whole number of at least 0"):
+            learning(tmp_path / "c", pool, random_state=wrong)
     with pytest.raises(SettingsError, match="initial frames"):
         learning(tmp_path, pool, initial=[])
 
@@ -441,7 +444,7 @@ def main():
     for a in pool[:6]:
         a.info["trajectory"] = str(id(a))
     run = ActiveLearning({folder!r}, small_gap(), pool[:6], PoolExplorer(bare(pool)), partial(Moody, {folder!r}),
-                         batch=3, stop=Stop(generations=2), workers={workers}, seed=3)
+                         batch=3, stop=Stop(generations=2), workers={workers}, random_state=3)
     run.run()
 
 if __name__ == "__main__":
@@ -535,6 +538,8 @@ def test_the_command_runs_and_goes_on(tmp_path, pool, capsys):
         ('name = "emt"', 'name = "vasp"', "no oracle is called 'vasp'"),
         ('kind = "random_displacements"', 'kind = "guess"', "no kind is called 'guess'"),
         ("batch = 2", "batches = 2", "unknown keys batches"),
+        ("batch = 2", "seed = 2", "the key seed is now called random_state"),
+        ("batch = 2", "random_state = -1", "random_state must be"),
         ("folder = ", "folder = 3 # ", "folder"),
         ("[stop]", "[acquisition]\nkind = 'best'\n[stop]", "no acquisition is called 'best'"),
         ("generations = 2", "epochs = 2", "epochs"),

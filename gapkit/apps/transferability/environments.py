@@ -13,6 +13,7 @@ from gapkit.estimators.gap import GAP
 from gapkit.exceptions import DataError, SettingsError
 from gapkit.potential.potential import Potential
 from gapkit.progress import progress_bar
+from gapkit.randomness import generator_of
 
 #: rows of kernel values held at a time
 CHUNK = 512
@@ -184,7 +185,7 @@ def domain_map(
     from sklearn.decomposition import KernelPCA
 
     number = Counter(new.number.tolist()).most_common(1)[0][0] if number is None else number
-    rng = np.random.default_rng(random_state)
+    rng = generator_of(random_state)
     places, parts = [], []
     for known in (training, new):
         there = known.rows(number)

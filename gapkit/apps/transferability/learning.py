@@ -20,6 +20,7 @@ from gapkit.apps.transferability.si100 import FACES, DimersResult, DimersSetting
 from gapkit.estimators.gap import GAP
 from gapkit.exceptions import DataError, NumericsError, SettingsError
 from gapkit.progress import progress_bar
+from gapkit.randomness import generator_of
 from gapkit.settings import Settings
 
 Acquisition = Callable[[GAP, Sequence[ase.Atoms], int, np.random.Generator], Sequence[int]]
@@ -194,7 +195,7 @@ def run_learning(
     training, pool, test = list(training), list(pool), list(test)
     if len(pool) < max(s.sizes):
         raise DataError(f"the pool has {len(pool)} frames: not enough for {max(s.sizes)} to be added")
-    rng = np.random.default_rng(random_state)
+    rng = generator_of(random_state)
     model = gap if hasattr(gap, "potential_") else clone(gap).fit(training)
     if not s.refit and model is gap:
         model = clone(gap).fit(training)  # update would change the caller's model
