@@ -133,10 +133,10 @@ def _cell(value: float | None, digits: int, width: int = 9) -> str:
 
 
 def _evaluated(
-    potential: Potential, frames: Sequence[LabelledFrame], uncertainty: str | None, bar: Any
+    potential: Potential, frames: Sequence[LabelledFrame], uncertainty: str | None, progress: Any
 ) -> Iterator[tuple[LabelledFrame, Evaluation]]:
     """Each frame with its prediction, by passes over many frames; forces' error bars where there are such labels."""
-    progress = iter(bar(frames))
+    bar = iter(progress(frames))
     for part in batches([f.n_atoms for f in frames], PASS):
         found: dict[int, Evaluation] = {}
         for kind in {None: (None,), "full": ("energy", "full")}.get(uncertainty, ("energy",)):
@@ -147,14 +147,14 @@ def _evaluated(
             means = potential.evaluate_many([f.atoms for f in chosen], kind, where=names)
             found.update(zip(map(id, chosen), means, strict=True))
         for frame in frames[part]:
-            next(progress)
+            next(bar)
             yield frame, found[id(frame)]
-    for _ in progress:
+    for _ in bar:
         pass
 
 
 def evaluate_frames(
-    potential: Potential, frames: Sequence[LabelledFrame], uncertainty: bool | str | None = True, bar: Any = iter
+    potential: Potential, frames: Sequence[LabelledFrame], uncertainty: bool | str | None = True, progress: Any = iter
 ) -> Report:
     """Errors of ``potential`` on labelled frames; those without any label are left out.
 
@@ -174,7 +174,7 @@ def evaluate_frames(
         raise DataError("none of the frames has a label to compare with")
     for frame in labelled:
         potential.check(frame.atoms, f"frame {frame.index}")
-    for frame, mean in _evaluated(potential, labelled, uncertainty_kind(uncertainty), bar):
+    for frame, mean in _evaluated(potential, labelled, uncertainty_kind(uncertainty), progress):
         stds = mean.std
         for errors in (total, types.setdefault(frame.config_type or "none", Errors())):
             errors.add(frame, mean, stds)

@@ -33,7 +33,7 @@ def measured_domain(
     structures: Sequence[Structure],
     variances: PredictiveVariances,
     forms: LocalVariance,
-    bar: Callable[..., Any],
+    progress: Callable[..., Any],
 ) -> Domain:
     """The domain of a fitted model.
 
@@ -43,10 +43,10 @@ def measured_domain(
         Training frames from :func:`domain_sample`, with their pair lists.
     variances, forms
         Variances of local energies by the exact formula, and by the cheap forms.
-    bar
-        Makes a progress bar.
+    progress
+        Maker of progress bars.
     """
-    watched = bar(structures, desc="limits of the domain", unit="frame")
+    watched = progress(structures, desc="limits of the domain", unit="frame")
     return Domain(local_variance(variances, forms, watched), frame_limit(data, out_of_fold))
 
 

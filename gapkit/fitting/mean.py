@@ -26,7 +26,7 @@ class Mean(Protocol):
         Weights of the unwhitened sparse functionals (eV).
     extra : dict
         By index of block, further points (k, d) and weights (k,).
-    account : dict
+    summary : dict
         JSON-ready entry of the model file about the mean.
     residual_share : float
         Largest share of the held-out squared error that the Nystrom residual may claim.
@@ -41,7 +41,7 @@ class Mean(Protocol):
     def extra(self) -> dict[int, tuple[np.ndarray, np.ndarray]]: ...
 
     @property
-    def account(self) -> dict[str, Any]: ...
+    def summary(self) -> dict[str, Any]: ...
 
     @property
     def residual_share(self) -> float: ...
@@ -78,7 +78,7 @@ class SparseMean:
 
     alpha: np.ndarray
     extra: dict[int, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
-    account: dict[str, Any] = field(default_factory=dict)
+    summary: dict[str, Any] = field(default_factory=dict)
     residual_share: ClassVar[float] = RESIDUAL_SHARE
     is_exact: ClassVar[bool] = False
 

@@ -80,14 +80,14 @@ def test_error_bars_of_few_frames_are_of_the_order_of_the_errors(make, n):
 def small():
     """What the stages of a fit to twelve frames found, and its training set."""
     kept = {}
-    judge = stages.judge
+    judge = stages.evaluate_folds
 
     def keeping(data, found, solution, settings, work):
         kept.update(data=data, found=found, judged=judge(data, found, solution, settings, work))
         return kept["judged"]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stages, "judge", keeping)
+        patch.setattr(stages, "evaluate_folds", keeping)
         small_gap().fit(copper_frames(12, seed=1))
     return kept["data"], kept["found"], kept["judged"]
 
