@@ -45,7 +45,7 @@ class Candidates:
     def local_std(self) -> list[np.ndarray]:
         """Standard deviations (n,) of each frame's local energies (eV), without noise."""
         names = [f"candidate {k}" for k in range(len(self.frames))]
-        return self.potential.local_std_many(self.frames, include_noise=False, where=names)
+        return self.potential.local_std_many(self.frames, include_noise=False, names=names)
 
     @cached_property
     def largest_std(self) -> np.ndarray:

@@ -144,7 +144,7 @@ def _evaluated(
             if uncertainty == "full":
                 chosen = [f for f in chosen if (kind == "full") == (f.forces is not None)]
             names = [f"frame {f.index}" for f in chosen]
-            means = potential.evaluate_many([f.atoms for f in chosen], kind, where=names)
+            means = potential.evaluate_many([f.atoms for f in chosen], kind, names=names)
             found.update(zip(map(id, chosen), means, strict=True))
         for frame in frames[part]:
             next(bar)

@@ -125,11 +125,11 @@ class ExactMean:
     ----------
     alpha : (m,)
         Weights of the sparse functionals: those of terms other than SOAP; zero for SOAP (eV).
-    extra : dict
+    mean_points : dict
         Per SOAP block its (points (d, d), weights (d,)).
     basis : SparseBasis
         The sparse functionals, with features along the eigenvectors of Q where they are projected anyway: the points of
-        ``extra`` are then the unit vectors.
+        ``mean_points`` are then the unit vectors.
     errors : dict
         Per held-out frame its out-of-fold errors of energy (eV), forces (3n,) in eV/A, and virial (6,) in eV; None or
         NaN where there is no label, or none that tells anything.
@@ -140,7 +140,7 @@ class ExactMean:
     """
 
     alpha: np.ndarray
-    extra: dict[int, tuple[np.ndarray, np.ndarray]]
+    mean_points: dict[int, tuple[np.ndarray, np.ndarray]]
     basis: SparseBasis
     errors: dict[int, tuple[float | None, np.ndarray | None, np.ndarray | None]]
     noise_factor: float
@@ -158,7 +158,7 @@ class ExactMean:
         """See :class:`gapkit.fitting.mean.Mean`."""
         return self.basis
 
-    def judges(self, n: int) -> bool:
+    def has_error(self, n: int) -> bool:
         """See :class:`gapkit.fitting.mean.Mean`."""
         return n in self.errors
 
@@ -338,13 +338,13 @@ class LabelCovariances:
         part_of = {n: slice(end[k], end[k + 1]) for k, n in enumerate(frames)}
         parts = [part_of[n] for n in range(len(frames))]
         Q, w = self._quadratic([solution.alpha[p] for p in parts])
-        extra, blocks = {}, list(self.basis.blocks)
+        mean_points, blocks = {}, list(self.basis.blocks)
         for k, b in self.soap.items():
             values, vectors = np.linalg.eigh(levels.signal[b.term] ** 2 * Q[k])
             if b.directions is None:
-                extra[k] = np.ascontiguousarray(vectors.T), values
+                mean_points[k] = np.ascontiguousarray(vectors.T), values
             else:
-                blocks[k], extra[k] = b.rotated(vectors), (np.eye(len(values)), values)
+                blocks[k], mean_points[k] = b.rotated(vectors), (np.eye(len(values)), values)
         alpha = np.zeros(self.basis.n_columns)
         if self.other_basis is not None:
             whitened = np.zeros(self.basis.n_columns)
@@ -355,7 +355,7 @@ class LabelCovariances:
             held |= self._errors_alone(fold, alone, folds)
         errors = {n: self._errors(n, e) for n, e in held.items()}
         basis = SparseBasis.of_blocks(blocks, self.basis.n_terms)
-        return ExactMean(alpha, extra, basis, errors, factor, self._held_out(held))
+        return ExactMean(alpha, mean_points, basis, errors, factor, self._held_out(held))
 
     def _errors_alone(self, fold: int, levels: Levels, folds: np.ndarray) -> dict[int, np.ndarray]:
         """Errors (labels,) by frame of one fold under levels that were found without it, as is the factor on their

@@ -74,7 +74,7 @@ def errors_of(potential: Potential, data: TrainingSet) -> TrainingSet:
     """Training set whose targets are the errors of a prediction, label minus prediction."""
     targets = []
     names = [f"frame {frame.index}" for frame in data.frames]
-    predictions = potential.evaluate_many([frame.atoms for frame in data.frames], where=names)
+    predictions = potential.evaluate_many([frame.atoms for frame in data.frames], names=names)
     for frame, t, p in zip(data.frames, data.targets, predictions, strict=True):
         energy = None if frame.energy is None else frame.energy - p.energy
         forces = None if frame.forces is None else frame.forces - p.forces
@@ -110,7 +110,7 @@ def _update(fit: Fit, frames: Sequence[LabelledFrame], progress: bool) -> Fit:
         triangles = fit.triangles.merge(added)
         posterior = Posterior.solve(triangles, levels.noise, levels.signal, potential.basis.column_terms())
     weights = posterior.weights
-    if potential.extra:
+    if potential.mean_points:
         errors = Triangles(potential.basis.n_columns, potential.basis.n_terms)
         accumulate_rows(errors, errors_of(potential, data), potential.basis, new, own, n_threads, bars)
         weights = posterior.correction(errors, levels.noise)
@@ -119,7 +119,7 @@ def _update(fit: Fit, frames: Sequence[LabelledFrame], progress: bool) -> Fit:
         changed = replace(
             potential,
             posterior=posterior,
-            alpha=potential.alpha + alpha if potential.extra else alpha,
+            alpha=potential.alpha + alpha if potential.mean_points else alpha,
             noise_levels=dict(levels.noise),
             metadata=updated_description(potential.metadata, data),
             local_forms={},  # of the old posterior; without them variances of local energies are exact, and slower

@@ -340,8 +340,8 @@ def sparse_curve(basis: SparseBasis, levels: Levels, searched: LevelObjective) -
         statistics = held_out_statistics(searched.triangles.select(columns), terms[columns], levels)
         point: list[float | int | None] = [len(columns)]
         for kind in ("energy", "forces"):
-            mine = [s for g, s in statistics.items() if kind_of(g) == kind]
-            square = sum(s.n_rows * s.squared_error for s in mine)
-            point.append(float(np.sqrt(square / sum(s.n_rows for s in mine))) if mine else None)
+            of_kind = [s for g, s in statistics.items() if kind_of(g) == kind]
+            square = sum(s.n_rows * s.squared_error for s in of_kind)
+            point.append(float(np.sqrt(square / sum(s.n_rows for s in of_kind))) if of_kind else None)
         curve.append(point)
     return curve

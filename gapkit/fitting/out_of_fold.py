@@ -80,7 +80,7 @@ class OutOfFold:
         whole = set(held[:: max(1, -(-labels // LABELS))].tolist())
         energies = [n for n in held if data.targets[n].energy is not None and n not in whole]
         alone = set(energies[:: max(1, -(-len(energies) // ENERGIES))])
-        self.sample = {int(n): n in whole for n in sorted(whole | alone) if mean.judges(int(n))}
+        self.sample = {int(n): n in whole for n in sorted(whole | alone) if mean.has_error(int(n))}
         self.errors: list[FrameErrors] = []
         self._directions = LeftOutDirections(data, basis, terms, folds)
         self._bar: Any = None
@@ -91,11 +91,11 @@ class OutOfFold:
 
         ``mean``: another such posterior, whose errors count, beside the variances of ``posterior``.
         """
-        mine = [(n, whole) for n, whole in self.sample.items() if self.folds[n] == fold]
+        in_sample = [(n, whole) for n, whole in self.sample.items() if self.folds[n] == fold]
         if self._bar is None:
             self._bar = self.progress(total=len(self.sample), desc="error bars", unit="frame")
         directions = self._directions.without(fold)
-        for n, whole in mine:
+        for n, whole in in_sample:
             targets = self.data.targets[n]
             derivatives = whole and targets.derivatives
             structure = Structure(self.data.frames[n].atoms, self.basis.r_cut)
@@ -106,8 +106,8 @@ class OutOfFold:
                 continue
             errors = known_errors(errors, targets, rows.prior) if derivatives else (errors[0], None, None)
             self.errors.append(FrameErrors.of(targets.n_atoms, VarianceParts.of_rows(posterior, A, rows), *errors))
-        self._bar.update(len(mine))
-        self._left -= len(mine)
+        self._bar.update(len(in_sample))
+        self._left -= len(in_sample)
         if self._left == 0:
             self._bar.close()
 

@@ -58,7 +58,7 @@ def fit_recalibration(
     if len(usable) < 2:
         raise DataError(f"recalibration needs at least 2 labelled frames that were not fitted to, not {len(usable)}")
     names = [f"frame {f.index}" for f in usable]
-    means = potential.evaluate_many([f.atoms for f in usable], where=names)
+    means = potential.evaluate_many([f.atoms for f in usable], names=names)
     errors = [frame_errors(potential, f, mean) for f, mean in zip(progress(usable), means, strict=True)]
     order = (rng if rng is not None else np.random.default_rng()).permutation(len(errors))
     first, second = order[: len(order) // 2], order[len(order) // 2 :]
@@ -102,4 +102,6 @@ def _scores(model: ErrorModel, errors: Sequence[FrameErrors], pick: Iterable[int
 
 def recalibrated(potential: Potential, recalibration: Recalibration) -> Potential:
     """The potential with error bars by these error models."""
-    return replace(potential, errors=FittedErrors(potential.calibration, recalibration, exact=bool(potential.extra)))
+    return replace(
+        potential, errors=FittedErrors(potential.calibration, recalibration, exact=bool(potential.mean_points))
+    )

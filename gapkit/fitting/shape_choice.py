@@ -82,9 +82,9 @@ def pilot(data: TrainingSet) -> TrainingSet:
     share = min(1.0, PILOT_ATOMS / atoms)
     kept: list[int] = []
     for name in sorted({str(t.config_type) for t in data.targets}):
-        mine = [k for k, t in enumerate(data.targets) if str(t.config_type) == name and not t.isolated]
-        n = min(len(mine), max(5, round(share * len(mine))))
-        kept += [mine[k] for k in np.linspace(0, len(mine), n, endpoint=False).astype(int)]
+        of_type = [k for k, t in enumerate(data.targets) if str(t.config_type) == name and not t.isolated]
+        n = min(len(of_type), max(5, round(share * len(of_type))))
+        kept += [of_type[k] for k in np.linspace(0, len(of_type), n, endpoint=False).astype(int)]
     kept = sorted(kept + [k for k, t in enumerate(data.targets) if t.isolated])
     return replace(data, frames=tuple(data.frames[k] for k in kept), targets=tuple(data.targets[k] for k in kept))
 

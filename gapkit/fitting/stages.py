@@ -303,7 +303,7 @@ def evaluate_folds(
         )
     recalibration = out_of_fold.recalibration()
     calibration = out_of_fold.consistent(calibration, recalibration)
-    errors = FittedErrors(calibration, recalibration, exact=bool(mean.extra))
+    errors = FittedErrors(calibration, recalibration, exact=bool(mean.mean_points))
     return FoldEvaluation(errors, out_of_fold)
 
 
@@ -323,14 +323,14 @@ def assemble(
     forms = choose_forms(basis, posterior, evaluated.errors.calibration, sample, work.progress) if few else {}
     reference = with_lone_atoms(data, sample, basis, posterior)
     variances = PredictiveVariances(basis, posterior, evaluated.errors, settings.n_jobs, reference)
-    predictors = basis.predictors(mean.alpha, mean.extra)
+    predictors = basis.predictors(mean.alpha, mean.mean_points)
     cheap = LocalVariance(basis, mean.alpha, posterior.signal, evaluated.errors.calibration, predictors, forms)
     return Potential(
         terms=made.terms,
         basis=basis,
         posterior=posterior,
         alpha=mean.alpha,
-        extra=mean.extra,
+        mean_points=mean.mean_points,
         reference=reference,
         baseline=settings.baseline,
         errors=evaluated.errors,

@@ -126,7 +126,7 @@ def _variance_ratios(
     potential: Potential, structures: Sequence[Structure], config_types: Sequence[str | None]
 ) -> np.ndarray:
     """Factor on the stated variance of every frame's energy (``LabelErrors.variance_ratio``)."""
-    if not potential.extra:
+    if not potential.mean_points:
         return np.ones(len(structures))
     parts = [potential.variance_parts(s, derivatives=False).of_labels("energy", s.n_atoms) for s in structures]
     return np.concatenate(

@@ -100,12 +100,12 @@ def choose_forms(
     for s in structures if progress is None else progress(structures, desc="fast error bars", unit="frame"):
         K = basis.local_rows(s).K
         for k, b in _soap_blocks(basis):
-            all_mine = np.flatnonzero(s.numbers == b.channel[0])
-            mine = all_mine[-passed[k] % stride :: stride]
-            passed[k] += len(all_mine)
-            if len(mine):
+            centres = np.flatnonzero(s.numbers == b.channel[0])
+            picked = centres[-passed[k] % stride :: stride]
+            passed[k] += len(centres)
+            if len(picked):
                 columns = np.r_[pair_columns, np.arange(b.columns.start, b.columns.stop)]
-                rows.setdefault(k, []).append(K[np.ix_(mine, columns)])
+                rows.setdefault(k, []).append(K[np.ix_(picked, columns)])
     # whitened unit rows for all columns at once: (R^T R)^-1 in the basis of the rows
     covariance = scipy.linalg.cho_solve((posterior.R, False), np.diag(posterior.column_signal), check_finite=False)
     covariance *= posterior.column_signal[:, None]

@@ -294,8 +294,8 @@ def test_points_of_projected_features_are_unit_vectors_and_not_in_the_file(tmp_p
     terms = [model().terms[0], gapkit.Term(soap, gapkit.DotProduct(2), n_sparse=15, signal=10.0, projection=24)]
     train, test = molecules(9, 1), molecules(2, 2)
     gap = model(terms=terms).fit(train)
-    assert len(gap.potential_.extra) == 3
-    for k, (points, weights) in gap.potential_.extra.items():
+    assert len(gap.potential_.mean_points) == 3
+    for k, (points, weights) in gap.potential_.mean_points.items():
         block = gap.potential_.basis.blocks[k]
         np.testing.assert_array_equal(points, np.eye(len(weights)))
         np.testing.assert_allclose(block.directions @ block.directions.T, np.eye(len(weights)), atol=1e-12)
@@ -422,9 +422,9 @@ def test_the_function_is_as_uncertain_everywhere(thermal):
 
 def test_default_terms_take_it_for_molecules_alone():
     e0 = {"H": 3.0, "C": 3.5, "O": 4.0}
-    assert gapkit.GAP(e0=e0).fit(molecules(8, 1)).potential_.extra
-    assert not gapkit.GAP().fit(crystals(8, 1)).potential_.extra
-    assert not gapkit.GAP(e0=e0, exact=False).fit(molecules(8, 1)).potential_.extra
+    assert gapkit.GAP(e0=e0).fit(molecules(8, 1)).potential_.mean_points
+    assert not gapkit.GAP().fit(crystals(8, 1)).potential_.mean_points
+    assert not gapkit.GAP(e0=e0, exact=False).fit(molecules(8, 1)).potential_.mean_points
     data = training_set(labelled_frames(molecules(2, 1)), e0, None)
     assert is_affordable(data)
     assert not is_affordable(replace(data, targets=data.targets * 1000, frames=data.frames * 1000))
