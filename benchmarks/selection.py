@@ -59,7 +59,7 @@ def line(label: str, gap: gapkit.GAP, frames: list[Atoms]) -> gapkit.GAP:
 def objectives(frames: list[Atoms], terms: list[gapkit.Term]) -> None:
     """Levels by each objective, all else equal."""
     for name in ("held_out_error", "leave_one_out", "held_out_density", "evidence"):
-        line(f"objective {name}", gapkit.GAP(terms=terms, noise=name, random_state=0), frames)
+        line(f"objective {name}", gapkit.GAP(terms=terms, noise_levels=name, random_state=0), frames)
 
 
 def shapes(frames: list[Atoms], n_sparse: int) -> None:

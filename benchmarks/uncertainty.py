@@ -278,7 +278,7 @@ def update(o) -> None:
     noise = {"energy": 0.01, "forces": 0.1}
     new = [frames[k] for k in rng.permutation(len(frames))[:10]]
     begin = time.perf_counter()
-    gap = gapkit.GAP(random_state=0, sparse=o.sparse, noise=noise).fit(many)
+    gap = gapkit.GAP(random_state=0, sparse=o.sparse, noise_levels=noise).fit(many)
     fit = time.perf_counter() - begin
     begin = time.perf_counter()
     gap.update(new)

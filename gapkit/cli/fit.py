@@ -94,7 +94,7 @@ def read_config(path: str) -> dict[str, Any]:
     from gapkit.estimators.gap import GAP
     from gapkit.fitting.settings import FitSettings
 
-    table = read_toml(path, GAP().get_params())
+    table = read_toml(path, GAP().get_params(), {"noise": "noise_levels"})
     try:
         FitSettings.of(GAP(**table).get_params(deep=False))
     except SettingsError as error:

@@ -103,4 +103,4 @@ def frozen_levels(gap: GAP, seed: int) -> GAP:
         if kind in ("energy", "forces", "virial"):
             (noise["config_types"].setdefault(config, {}) if config else noise)[kind] = float(level)
     e0 = {int(z): float(e) for z, e in potential.reference.values.items()}
-    return clone(gap).set_params(terms=terms, noise=noise, e0=e0, folds=1, random_state=seed, sparse="auto")
+    return clone(gap).set_params(terms=terms, noise_levels=noise, e0=e0, folds=1, random_state=seed, sparse="auto")

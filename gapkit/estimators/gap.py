@@ -86,7 +86,7 @@ class GAP(ErrorBars, BaseEstimator):
     e0
         ``"auto"``: from isolated-atom frames, else by least squares; ``"isolated"``, ``"least_squares"``; or a table of
         energies (eV) by symbol.
-    noise
+    noise_levels
         ``"auto"``: from held-out error by folds; ``"leave_one_out"``, ``"held_out_density"`` or ``"evidence"``: from
         these objectives; or a table such as ``{"energy": 0.002, "forces": 0.1, "virial": 0.1, "config_types":
         {"liquid": {"forces": 0.3}}, "objective": "evidence"}`` (eV per square root of atoms, eV/A); levels not given,
@@ -134,7 +134,7 @@ class GAP(ErrorBars, BaseEstimator):
         terms: Any = "auto",
         baseline: Any = None,
         e0: Any = "auto",
-        noise: Any = "auto",
+        noise_levels: Any = "auto",
         sparse: Any = "auto",
         exact: bool | str = "auto",
         folds: int = 5,
@@ -148,7 +148,7 @@ class GAP(ErrorBars, BaseEstimator):
         self.terms = terms
         self.baseline = baseline
         self.e0 = e0
-        self.noise = noise
+        self.noise_levels = noise_levels
         self.sparse = sparse
         self.exact = exact
         self.folds = folds

@@ -40,7 +40,7 @@ class FitSettings:
         ASE calculator or None.
     e0
         A word or a table of energies; ``structures.reference_energies`` judges words and symbols.
-    noise : NoiseSettings
+    noise_levels : NoiseSettings
     sparse : dict
         Changes to the terms that are not of pairs; empty for ``"auto"``.
     exact
@@ -56,7 +56,7 @@ class FitSettings:
     terms: Any = "auto"
     baseline: Any = None
     e0: Any = "auto"
-    noise: NoiseSettings = field(default_factory=NoiseSettings)
+    noise_levels: NoiseSettings = field(default_factory=NoiseSettings)
     sparse: Mapping[str, Any] = field(default_factory=dict)
     exact: bool | str = "auto"
     n_folds: int = 5
@@ -85,7 +85,7 @@ class FitSettings:
             terms=_terms(parameters["terms"]),
             baseline=baseline_calculator(parameters["baseline"]),
             e0=_e0(parameters["e0"]),
-            noise=NoiseSettings.parse(parameters["noise"]),
+            noise_levels=NoiseSettings.parse(parameters["noise_levels"]),
             sparse=_sparse(parameters["sparse"]),
             exact=_exact(parameters["exact"]),
             n_folds=int(folds),

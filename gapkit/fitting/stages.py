@@ -198,7 +198,7 @@ def design(data: TrainingSet, settings: FitSettings, work: Work) -> Design:
     pool = gather_pool(data, terms, rng, work.progress)
     basis = choose_sparse_points(pool, terms, rng, work.progress)
     folds = assign_folds(data, pool.fingerprints, settings.n_folds)
-    return Design(terms, basis, folds, separate_groups(data, settings.noise), exact, tuple(shapes))
+    return Design(terms, basis, folds, separate_groups(data, settings.noise_levels), exact, tuple(shapes))
 
 
 def _shape(
@@ -208,7 +208,7 @@ def _shape(
     known = work.decisions.shape(data.species)
     if known is not None:
         return known
-    found = choose_shape(terms, data, settings.noise, settings.n_folds, work.n_threads, work.progress)
+    found = choose_shape(terms, data, settings.noise_levels, settings.n_folds, work.n_threads, work.progress)
     work.decisions.keep_shape(*found)
     return found
 
@@ -226,7 +226,7 @@ def accumulate(data: TrainingSet, made: Design, settings: FitSettings, work: Wor
     if work.shows_progress:
         report(plan)
     triangles = Triangles(made.basis.n_columns, len(made.terms))
-    sample = kept_rows(settings.noise, made.basis, data)
+    sample = kept_rows(settings.noise_levels, made.basis, data)
     learned = accumulate_rows(
         triangles, data, made.basis, made.folds, made.separate_groups, work.n_threads, work.progress, sample
     )
@@ -238,7 +238,7 @@ def find(made: Design, rows: Rows, settings: FitSettings, work: Work) -> FoundLe
     basis, terms, triangles = made.basis, made.terms, rows.triangles
     known = work.decisions.levels(triangles.groups, len(terms))
     if known is None:
-        given = settings.noise
+        given = settings.noise_levels
         if one_fold_of_few(triangles, rows.data):
             given = replace(given, objective="evidence")
         known = choose_levels(triangles, basis, rows.data, terms, given, work.progress, rows.sample, work.n_threads)
@@ -248,7 +248,7 @@ def find(made: Design, rows: Rows, settings: FitSettings, work: Work) -> FoundLe
     summary["shapes"] = [[str(s), s.score] for s in made.shapes if np.isfinite(s.score)]
     if dropped:
         basis, triangles, levels, terms = without_terms(basis, triangles, levels, terms, dropped)
-    by_fold = levels_by_fold(triangles, basis, rows.data, terms, settings.noise, levels, work.n_threads)
+    by_fold = levels_by_fold(triangles, basis, rows.data, terms, settings.noise_levels, levels, work.n_threads)
     return FoundLevels(levels, replace(made, basis=basis, terms=terms), triangles, summary, by_fold)
 
 
@@ -290,7 +290,7 @@ def evaluate_folds(
     calibration = calibrate(found.levels, mean.held_out_of(sums.statistics()), mean.residual_share)
     if not out_of_fold.errors:
         n_frames = sum(not t.isolated for t in data.targets)
-        searched = any(settings.noise.given(group) is None for group in found.triangles.groups)
+        searched = any(settings.noise_levels.given(group) is None for group in found.triangles.groups)
         wider = inflation(n_frames) if searched and found.summary["objective"] == "evidence" else 1.0
         return FoldEvaluation(StatedErrors(calibration.scaled(wider)), out_of_fold)
     energies = sum("energy" in e.kinds for e in out_of_fold.errors)

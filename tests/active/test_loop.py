@@ -384,7 +384,10 @@ def relabelled(frames):
         (lambda pool: {"initial": relabelled(pool[:4])}, "labels"),
         (lambda pool: {"initial": pool[1:5]}, "frames, labels"),
         (lambda pool: {"test": pool[10:12]}, "test frames"),
-        (lambda pool: {"gap": small_gap(noise={"energy": 0.1}, folds=2)}, r"settings \(model \(folds, noise\)\)"),
+        (
+            lambda pool: {"gap": small_gap(noise_levels={"energy": 0.1}, folds=2)},
+            r"settings \(model \(folds, noise\)\)",
+        ),
         (lambda pool: {"explorer": PoolExplorer(bare(pool[:9]))}, r"settings \(explorer \(frames\)\)"),
         (lambda pool: {"acquisition": DOptimal(noise=0.5)}, r"settings \(acquisition \(noise\)\)"),
         (lambda pool: {"refit_growth": 3.0}, r"settings \(refit_growth\)"),

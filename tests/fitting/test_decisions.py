@@ -132,7 +132,7 @@ def test_a_fit_goes_on_where_another_machine_would_choose_another_mean(tmp_path,
     ("gap", "n", "differ"),
     [
         ({"folds": 4}, 12, r"settings \(folds\)"),
-        ({"noise": {"energy": 0.1}, "e0": "least_squares"}, 12, r"settings \(e0, noise \(by_kind"),
+        ({"noise_levels": {"energy": 0.1}, "e0": "least_squares"}, 12, r"settings \(e0, noise_levels \(by_kind"),
         ({"terms": small_gap().terms[:1]}, 12, r"settings \(terms\)"),
         ({"baseline": "zbl"}, 12, r"settings \(baseline\)"),
         ({}, 11, "frames, labels"),

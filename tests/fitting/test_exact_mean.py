@@ -58,7 +58,7 @@ def model(**changes):
     ]
     e0 = {"H": 3.0, "C": 3.5, "O": 4.0, "Cu": 0.2}
     noise = {"energy": 0.01, "forces": 0.05, "virial": 0.05}
-    fixed = {"terms": terms, "e0": e0, "noise": noise, "folds": 3, "random_state": 0, "exact": True}
+    fixed = {"terms": terms, "e0": e0, "noise_levels": noise, "folds": 3, "random_state": 0, "exact": True}
     return gapkit.GAP(**{**fixed, **changes})
 
 
@@ -157,7 +157,7 @@ def test_the_mean_is_that_of_dense_algebra(frames, gap):
     K = np.tril(lower) + np.tril(lower, -1).T
     n = sum(len(both.labels[k].y) for k in range(len(frames)))
     factor = gap.potential_.metadata["levels"]["exact_noise_factor"]
-    noise = {k: factor * v for k, v in gap.noise.items()}
+    noise = {k: factor * v for k, v in gap.noise_levels.items()}
     variance = np.array([noise[g] ** 2 for lab in both.labels for g in lab.groups])[:n]
     y = np.concatenate([lab.y for lab in both.labels])
     mean = K[n:, :n] @ np.linalg.solve(K[:n, :n] + np.diag(variance), y[:n])
@@ -363,7 +363,7 @@ def thermal():
     train = molecules(60, 8)
     soap = gapkit.SOAP(r_cut=3.5, n_max=6, l_max=4, sigma=0.4)
     terms = [model().terms[0], gapkit.Term(soap, gapkit.DotProduct(2), n_sparse=150, signal=10.0)]
-    gap = model(folds=5, noise="auto", terms=terms).fit(train)
+    gap = model(folds=5, noise_levels="auto", terms=terms).fit(train)
     pulled = []
     for distance in (0.0, 0.3, 0.8, 1.0):
         atoms = molecule("CH3OH")

@@ -52,7 +52,7 @@ def test_the_last_term_that_has_columns_stays(model):
     lone = Atoms("Cu", cell=4 * np.eye(3), pbc=[0, 0, 1])
     lone.calc = SinglePointCalculator(lone, energy=1.0)  # that of the atom, so that nothing is left to explain
     with pytest.warns(GapkitWarning, match="most evidence"):
-        gap = small_gap(noise="evidence").fit([lone])
+        gap = small_gap(noise_levels="evidence").fit([lone])
     assert "SOAP" in [type(t.descriptor).__name__ for t in gap.potential_.terms]
 
 

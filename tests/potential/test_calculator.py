@@ -27,7 +27,7 @@ def fitted(request, gap, train):
     if request.param == "plain":
         return gap
     baseline = {"name": "zbl", "r_cut": 3.4, "cutoff_width": 2.0}
-    return small_gap(baseline=baseline, folds=1, noise={"energy": 0.01, "forces": 0.1, "virial": 0.1}).fit(train)
+    return small_gap(baseline=baseline, folds=1, noise_levels={"energy": 0.01, "forces": 0.1, "virial": 0.1}).fit(train)
 
 
 def rattled(seed=5, pbc=True):

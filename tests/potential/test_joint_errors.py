@@ -144,7 +144,7 @@ def test_the_diagonal_is_what_predict_says(gap, held_out, noise):
 def test_label_noise_of_an_energy_grows_with_the_root_of_the_number_of_atoms(train, held_out):
     """Without recalibration (one fold): var = var of the function + n_atoms sigma^2, sigma the given 10 meV."""
     levels = {"energy": 0.01, "forces": 0.1, "virial": 0.1}
-    plain = small_gap(noise=levels, folds=1).fit(train)
+    plain = small_gap(noise_levels=levels, folds=1).fit(train)
     labels, function = (plain.joint_energies(held_out, include_noise=noise).std for noise in (True, False))
     n_atoms = np.array([len(a) for a in held_out])
     assert len(set(n_atoms)) == 3
