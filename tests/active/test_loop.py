@@ -386,7 +386,7 @@ def relabelled(frames):
         (lambda pool: {"test": pool[10:12]}, "test frames"),
         (
             lambda pool: {"gap": small_gap(noise_levels={"energy": 0.1}, folds=2)},
-            r"settings \(model \(folds, noise\)\)",
+            r"settings \(model \(folds, noise_levels\)\)",
         ),
         (lambda pool: {"explorer": PoolExplorer(bare(pool[:9]))}, r"settings \(explorer \(frames\)\)"),
         (lambda pool: {"acquisition": DOptimal(noise=0.5)}, r"settings \(acquisition \(noise\)\)"),

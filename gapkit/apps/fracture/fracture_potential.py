@@ -176,7 +176,7 @@ def critical_load(
     if loads.ndim != 1 or len(loads) < 2 or not np.all(np.diff(loads) > 0):
         raise SettingsError("loads must be at least two increasing numbers")
     critical = potential.critical_ if critical is None else float(critical)
-    spread = potential.critical_std_ if critical_std is None else float(critical_std)
+    scatter = potential.critical_std_ if critical_std is None else float(critical_std)
 
     def excess(load: float) -> float:
         return float(potential.predict(descriptors(np.array([load])))[0] - critical)
@@ -194,7 +194,7 @@ def critical_load(
     h = 0.01 * found
     slope = (excess(found + h) - excess(found - h)) / (2.0 * h)
     std = potential.predict(descriptors(np.array([found])), return_std=True)[1][0]
-    return CriticalLoad(float(found), float(std / abs(slope)), float(spread / abs(slope)))
+    return CriticalLoad(float(found), float(std / abs(slope)), float(scatter / abs(slope)))
 
 
 def hold_out(

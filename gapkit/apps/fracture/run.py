@@ -242,8 +242,8 @@ def load_from_atoms(
     if len(above) == 0 or above[0] == 0:
         return float("nan"), float("nan")
     found = float(grid[above[0]])
-    spread = np.hypot(std[rows, best][-1], potential.critical_std_)
-    return found, float(spread / abs(fit.deriv()(found)))
+    combined_std = np.hypot(std[rows, best][-1], potential.critical_std_)
+    return found, float(combined_std / abs(fit.deriv()(found)))
 
 
 def continuum_tip(history: LoadingHistory, stress: BondStress) -> Callable[[np.ndarray], np.ndarray]:
