@@ -32,6 +32,8 @@ COMMANDS = {
     "md": "molecular dynamics",
     "active": "active learning, from a configuration file",
     "domain": "which atoms of some frames a model does not know",
+    "barrier": "barrier and rates between two minima, with error bars",
+    "rates": "turnover frequency of a mechanism, its error bar, and the number to compute next",
     "growth": "grow a metal surface with barriers from a model",
     "transport": "diffusion and conductivity of ions, by dynamics or from trajectories",
     "fracture": "crack silicon, learn when bonds break, predict unseen cracks",

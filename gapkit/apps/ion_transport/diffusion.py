@@ -163,8 +163,8 @@ class Diffusion:
     tracer : DiffusionEstimate
         By single ions.
     collective : DiffusionEstimate
-        By the sum of all displacements, as conductivity has it: <|sum r|^2> / (6 n t). In the frame of the framework
-        it is that of the charge, if all charge is carried by this species.
+        By the sum of all displacements, as conductivity has it: the mean square of that sum over 6 n t. In the frame
+        of the framework it is that of the charge, if all charge is carried by this species.
     haven, haven_std : float or None
         Haven ratio tracer / collective, and its standard deviation by leaving out one block at a time; None where one
         of the two is not resolved.

@@ -12,7 +12,7 @@ from gapkit.exceptions import SettingsError
 
 
 def mean_square_displacements(positions: np.ndarray, lags: np.ndarray) -> np.ndarray:
-    """Mean (L,) over time origins and particles of |r(t + lag) - r(t)|^2, for positions (T, k, 3).
+    """Mean-square displacements (L,) of particles with positions (T, k, 3), over all time origins.
 
     Examples
     --------

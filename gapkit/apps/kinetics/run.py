@@ -1,0 +1,446 @@
+"""Barriers with error bars by a potential, and turnover frequencies with error bars by a mechanism."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import ase
+import numpy as np
+
+from gapkit.apps.kinetics.mechanism import Mechanism
+from gapkit.apps.kinetics.rate_control import (
+    checked_covariance,
+    independent_errors,
+    sampled,
+    sensitivity,
+    value_of_information,
+)
+from gapkit.apps.kinetics.rates import STATISTICS, RatePosterior, rates
+from gapkit.apps.kinetics.stationary_points import PointMotion, point_motion
+from gapkit.apps.kinetics.steady_state import Conditions, Network, SteadyState, solve
+from gapkit.apps.kinetics.tunnelling import KINDS
+from gapkit.estimators.gap import GAP
+from gapkit.exceptions import DataError, GapkitWarning, SettingsError
+from gapkit.sampling.paths import Path, PathSettings, find_path
+from gapkit.settings import Settings
+from gapkit.uncertainty.lognormal import interval_factors
+from gapkit.vibrations import hessian, normal_modes
+
+
+@dataclass(frozen=True)
+class BarrierSettings(Settings):
+    """Search for a barrier, and rates over it.
+
+    Attributes
+    ----------
+    images : int
+        Images of the band between the ends.
+    fmax : float, eV/A
+        Largest force across the band at the end.
+    temperatures : tuple of float, K
+        Temperatures of the rates.
+    statistics : str
+        Nuclei: "quantum" or "classical" oscillators.
+    tunnelling : str
+        Factor from tunnelling: "none", "wigner", "bell" or "eckart".
+    degeneracy : float
+        Number of equivalent saddles around the initial minimum.
+    ln_prefactor_std : float
+        Standard deviation of the logarithm of the prefactor; the potential does not know it, so it must be stated.
+    """
+
+    images: int = 5
+    fmax: float = 0.03
+    temperatures: tuple[float, ...] = (300.0, 400.0, 500.0, 600.0, 800.0)
+    statistics: str = "quantum"
+    tunnelling: str = "none"
+    degeneracy: float = 1.0
+    ln_prefactor_std: float = 0.0
+
+    def check(self) -> None:
+        """Raise :class:`SettingsError` for values that cannot work."""
+        PathSettings(images=self.images, fmax=self.fmax)
+        if not self.temperatures or not all(0 < t < np.inf for t in self.temperatures):
+            raise SettingsError(f"temperatures must be positive (K), not {self.temperatures}")
+        if self.statistics not in STATISTICS:
+            raise SettingsError(f"statistics must be one of {', '.join(STATISTICS)}, not {self.statistics!r}")
+        if self.tunnelling not in KINDS:
+            raise SettingsError(f"tunnelling must be one of {', '.join(KINDS)}, not {self.tunnelling!r}")
+        if not 0 < self.degeneracy < np.inf:
+            raise SettingsError(f"degeneracy must be positive, not {self.degeneracy}")
+        if not 0 <= self.ln_prefactor_std < np.inf:
+            raise SettingsError(f"ln_prefactor_std must not be negative, not {self.ln_prefactor_std}")
+
+
+@dataclass(frozen=True)
+class BarrierResult:
+    """Barrier between two minima by a potential, with the parts of its error.
+
+    Standard deviations are those of a comparison with the reference method: ``forward_std`` squared is the sum of the
+    squares of ``label_error`` and ``motion_error``, which are standard deviations too. ``function_error`` stands apart:
+    it is the part that the posterior of the function knows, and was an order of magnitude too small in some trials.
+
+    Attributes
+    ----------
+    settings : BarrierSettings
+    path : gapkit.sampling.paths.Path
+        The path with its saddle.
+    forward, forward_std : float, eV
+        Barrier from the initial minimum.
+    backward, backward_std : float, eV
+        Barrier from the final minimum.
+    reaction_energy, reaction_energy_std : float, eV
+        Energy of the final less that of the initial minimum.
+    label_error : (2,) eV
+        Parts of the two barriers' errors at fixed geometries, as of new labels (misfit and noise included).
+    function_error : (2,) eV
+        The same of the function alone.
+    motion_shift, motion_error : (2,) eV
+        Mean and standard deviation of the change of both barriers from the motion of the stationary points to those of
+        the reference; the mean is not added.
+    domain_excess : (3,)
+        Of initial minimum, saddle and final minimum: above 1 a point is out of the domain of the training data.
+    imaginary : float, cm^-1
+        Size of the imaginary frequency of the saddle.
+    rates : RatePosterior
+        From the initial minimum.
+    """
+
+    settings: BarrierSettings
+    path: Path
+    forward: float
+    forward_std: float
+    backward: float
+    backward_std: float
+    reaction_energy: float
+    reaction_energy_std: float
+    label_error: np.ndarray
+    function_error: np.ndarray
+    motion_shift: np.ndarray
+    motion_error: np.ndarray
+    domain_excess: np.ndarray
+    imaginary: float
+    rates: RatePosterior
+
+    @property
+    def in_domain(self) -> bool:
+        """Whether both minima and the saddle are in the domain of the training data."""
+        return bool(np.all(self.domain_excess <= 1))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Settings, barriers with the parts of their errors, and rates, JSON-ready."""
+        low, high = self.rates.interval(0.9)
+        return {
+            "settings": self.settings.as_dict(),
+            "forward": self.forward, "forward_std": self.forward_std,
+            "backward": self.backward, "backward_std": self.backward_std,
+            "reaction_energy": self.reaction_energy, "reaction_energy_std": self.reaction_energy_std,
+            "label_error": self.label_error.tolist(), "function_error": self.function_error.tolist(),
+            "motion_shift": self.motion_shift.tolist(), "motion_error": self.motion_error.tolist(),
+            "domain_excess": self.domain_excess.tolist(), "imaginary": self.imaginary,
+            "temperature": self.rates.temperature.tolist(), "rate": self.rates.median.tolist(),
+            "rate_low": low.tolist(), "rate_high": high.tolist(), "ln_rate_std": self.rates.ln_rate_std.tolist(),
+            "connects": None if self.path.connects is None else list(self.path.connects),
+            "notes": [*self.path.notes, *self.rates.notes],
+        }  # fmt: skip
+
+    def __str__(self) -> str:
+        lines = [f"{'':<10}{'value':>9} {'std':>8}   parts: {'label':>7} {'motion':>7} | function alone (meV)"]
+        for k, name in enumerate(("forward", "backward")):
+            value, std = getattr(self, name), getattr(self, f"{name}_std")
+            lines.append(
+                f"{name:<10}{value:>9.4f} {std:>8.4f}eV        {1e3 * self.label_error[k]:>7.1f} "
+                f"{1e3 * self.motion_error[k]:>7.1f} | {1e3 * self.function_error[k]:.1f}"
+            )
+        lines.append(f"{'reaction':<10}{self.reaction_energy:>9.4f} {self.reaction_energy_std:>8.4f}eV")
+        lines.append(f"imaginary frequency {self.imaginary:.0f}i cm^-1")
+        if not self.in_domain:
+            points = [
+                f"{name} ({x:.1f} times the limit)"
+                for name, x in zip(("initial minimum", "saddle", "final minimum"), self.domain_excess, strict=True)
+                if x > 1
+            ]
+            lines.append(f"OUT OF DOMAIN: {', '.join(points)}; label such frames and fit again")
+        return "\n".join([*lines, *(f"note: {note}" for note in self.path.notes), str(self.rates)])
+
+
+def run_barrier(
+    gap: GAP,
+    initial: ase.Atoms,
+    final: ase.Atoms,
+    settings: BarrierSettings | None = None,
+    *,
+    random_state: int | np.random.Generator | None = None,
+    progress: bool = False,
+) -> BarrierResult:
+    """Barrier and rates between two minima by a fitted potential, with error bars.
+
+    A band with a climbing image gives the path, the saddle is refined and proved, both sides are followed down
+    (:func:`gapkit.sampling.paths.find_path`), Hessians of minimum and saddle give the rates.
+
+    Parameters
+    ----------
+    gap
+        A fitted model.
+    initial, final
+        The two ends; they are relaxed first.
+    random_state
+        Not used: the search has no random numbers.
+    progress
+        Whether to show progress bars.
+
+    Raises
+    ------
+    DataError
+        Where the ends are the same minimum, no saddle of first order is found, or the path crosses another minimum.
+    SettingsError, NumericsError
+        As :func:`gapkit.sampling.paths.find_path`.
+    """
+    settings = settings or BarrierSettings()
+    calculator = gap.calculator()
+    path = find_path(
+        initial, final, calculator, PathSettings(images=settings.images, fmax=settings.fmax), progress=progress
+    )
+    if path.saddle is None or not path.saddle.is_saddle:
+        raise DataError(f"no saddle of first order lies between the two minima: {'; '.join(path.notes) or path.saddle}")
+    if path.connects is not None and not all(path.connects):
+        which = " and ".join(n for n, met in zip(("initial", "final"), path.connects, strict=True) if not met)
+        raise DataError(
+            f"the way down from the saddle does not end at the {which} frame: the path crosses another minimum "
+            "(gapkit.sampling.paths.find_path returns it as Path.minima); search each part by itself"
+        )
+    points = [path.images[0], path.saddle.atoms, path.images[-1]]
+    labels, function = gap.joint_energies(points), gap.joint_energies(points, noise=False)
+    label_error = np.array([labels.difference(1, k).std for k in (0, 2)])
+    predicted = gap.predict(points, uncertainty="full")
+    assert predicted.forces_std is not None
+    hessians = [hessian(a, calculator, progress=progress) for a in points]
+    motion = [point_motion(h, s) for h, s in zip(hessians, predicted.forces_std, strict=True) if s is not None]
+    motion_error = np.array([np.hypot(motion[1].shift_std, motion[k].shift_std) for k in (0, 2)])
+    std = np.hypot(label_error, motion_error)
+    modes = [normal_modes(h) for h in hessians[:2]]
+    found = rates(
+        modes[0], modes[1], np.array(settings.temperatures), barrier_std=float(std[0]),
+        ln_prefactor_std=settings.ln_prefactor_std, statistics=settings.statistics, tunnelling=settings.tunnelling,
+        degeneracy=settings.degeneracy, backward=path.barrier_backward,
+    )  # fmt: skip
+    return BarrierResult(
+        settings=settings,
+        path=path,
+        forward=path.barrier_forward,
+        forward_std=float(std[0]),
+        backward=path.barrier_backward,
+        backward_std=float(std[1]),
+        reaction_energy=path.reaction_energy,
+        reaction_energy_std=float(np.sqrt(labels.difference(2, 0).std ** 2 + _moved(motion[2], motion[0]))),
+        label_error=label_error,
+        function_error=np.array([function.difference(1, k).std for k in (0, 2)]),
+        motion_shift=np.array([motion[1].shift - motion[k].shift for k in (0, 2)]),
+        motion_error=motion_error,
+        domain_excess=np.array([_domain_excess(gap, a) for a in points]),
+        imaginary=float(-modes[1].frequencies[0]),
+        rates=found,
+    )
+
+
+def _moved(first: PointMotion, second: PointMotion) -> float:
+    """Variance (eV^2) from the motion of two points."""
+    return first.shift_std**2 + second.shift_std**2
+
+
+def _domain_excess(gap: GAP, atoms: ase.Atoms) -> float:
+    frame = atoms.copy()
+    frame.calc = gap.calculator(uncertainty="energy")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", GapkitWarning)
+        frame.get_potential_energy()
+    return float(frame.calc.results["domain_excess"])
+
+
+@dataclass(frozen=True)
+class MicrokineticsSettings(Settings):
+    """Conditions of a mechanism, and errors of its energies.
+
+    Attributes
+    ----------
+    temperature : float, K
+        Temperature of the reactor.
+    energy_std : float, eV
+        Standard deviation of the energies of intermediates and transition states, where no covariance is given.
+    correlation : float
+        Correlation of these errors, from 0 to 1.
+    n_samples : int
+        Draws of the energies; 0: linear error propagation alone.
+    measurement_std : float, eV
+        Error of one more calculation, whose worth is told for every energy.
+    """
+
+    temperature: float = 600.0
+    energy_std: float = 0.0
+    correlation: float = 0.0
+    n_samples: int = 0
+    measurement_std: float = 0.0
+
+    def check(self) -> None:
+        """Raise :class:`SettingsError` for values that cannot work."""
+        if not 0 < self.temperature < np.inf:
+            raise SettingsError(f"temperature must be positive (K), not {self.temperature}")
+        if not 0 <= self.energy_std < np.inf or not 0 <= self.measurement_std < np.inf:
+            raise SettingsError("energy_std and measurement_std must be finite and not negative (eV)")
+        if not 0 <= self.correlation <= 1:
+            raise SettingsError(f"correlation must lie in [0, 1], not {self.correlation}")
+        if self.n_samples < 0 or self.n_samples == 1:
+            raise SettingsError(f"n_samples must be 0 or at least 2, not {self.n_samples}")
+
+
+@dataclass(frozen=True)
+class MicrokineticsResult:
+    """Turnover frequency of a mechanism at rest, its error, and the energies that it rests on.
+
+    Attributes
+    ----------
+    settings : MicrokineticsSettings
+    mechanism : Mechanism
+    state : SteadyState
+        Amounts and rates.
+    rate_control : (r,)
+        Degree of rate control of each reaction; they sum to one.
+    slopes : (p,) 1/eV
+        Derivatives of the logarithm of the turnover frequency by the energies.
+    apparent_energy : float, eV
+        Apparent activation energy.
+    ln_turnover, ln_turnover_std : float
+        Logarithm of the turnover frequency (1/s), and its standard deviation by linear propagation.
+    samples : (n,)
+        Logarithms by draws of the energies; empty where none were asked for.
+    failed : int
+        Draws without a forward turnover.
+    information : (p,)
+        Share of the variance of the logarithm that one more calculation of each energy would remove.
+    """
+
+    settings: MicrokineticsSettings
+    mechanism: Mechanism
+    state: SteadyState
+    rate_control: np.ndarray
+    slopes: np.ndarray
+    apparent_energy: float
+    ln_turnover: float
+    ln_turnover_std: float
+    samples: np.ndarray
+    failed: int
+    information: np.ndarray
+
+    def interval(self, level: float = 0.9) -> tuple[float, float]:
+        """Interval (1/s) that holds the turnover frequency with the probability ``level``.
+
+        From the draws where there are any, else log-normal.
+        """
+        if len(self.samples):
+            low, high = np.quantile(self.samples, [(1 - level) / 2, (1 + level) / 2])
+            return float(np.exp(low)), float(np.exp(high))
+        down, up = interval_factors(self.ln_turnover_std, level)
+        return float(self.state.turnover * down), float(self.state.turnover * up)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Settings, amounts, rate control, errors and the worth of more numbers, JSON-ready."""
+        names = [r.name for r in self.mechanism.reactions]
+        return {
+            "settings": self.settings.as_dict(),
+            "amounts": self.state.amounts,
+            "turnover": self.state.turnover,
+            "ln_turnover_std": self.ln_turnover_std,
+            "ln_turnover_std_sampled": float(self.samples.std(ddof=1)) if len(self.samples) else None,
+            "interval": list(self.interval()),
+            "failed": self.failed,
+            "apparent_energy": self.apparent_energy,
+            "net_rates": dict(zip(names, self.state.net_rates.tolist(), strict=True)),
+            "rate_control": dict(zip(names, self.rate_control.tolist(), strict=True)),
+            "slopes": dict(zip(self.mechanism.parameters, self.slopes.tolist(), strict=True)),
+            "information": dict(zip(self.mechanism.parameters, self.information.tolist(), strict=True)),
+        }
+
+    def __str__(self) -> str:
+        low, high = self.interval()
+        lines = [
+            f"turnover frequency {self.state.turnover:.4g} 1/s at {self.settings.temperature:g} K, 90 % interval "
+            f"{low:.3g} to {high:.3g}; std of its logarithm {self.ln_turnover_std:.2f} (linear)"
+        ]
+        if len(self.samples):
+            lines[0] += f", {self.samples.std(ddof=1):.2f} ({len(self.samples)} draws)"
+        if self.failed:
+            lines.append(f"{self.failed} draws had no forward turnover and are left out")
+        lines.append(f"apparent activation energy {self.apparent_energy:.3f} eV")
+        lines.append("amounts: " + ", ".join(f"{k} {v:.3g}" for k, v in self.state.amounts.items()))
+        lines.append(f"{'reaction':<40} {'net rate 1/s':>12} {'rate control':>12}")
+        for r, rate, control in zip(self.mechanism.reactions, self.state.net_rates, self.rate_control, strict=True):
+            lines.append(f"{r.name + ': ' + r.equation:<40.40} {rate:>12.4g} {control:>12.4f}")
+        if self.information.any():
+            lines.append(f"{'energy':<40} {'d ln r/dE 1/eV':>14} {'worth of one more number':>25}")
+            for k in np.argsort(self.information)[::-1][:6]:
+                name, share = self.mechanism.parameters[k], 100 * self.information[k]
+                lines.append(f"{name:<40.40} {self.slopes[k]:>14.2f} {share:>23.1f} %")
+        return "\n".join(lines)
+
+
+def run_microkinetics(
+    mechanism: Mechanism,
+    activities: Mapping[str, float],
+    covariance: np.ndarray | None = None,
+    settings: MicrokineticsSettings | None = None,
+    *,
+    random_state: int | np.random.Generator | None = None,
+    progress: bool = False,
+) -> MicrokineticsResult:
+    """Steady state of a mechanism, its turnover frequency with an error bar, and the number to compute next.
+
+    Parameters
+    ----------
+    mechanism
+    activities
+        Pressures of gases (bar), activities of fixed species.
+    covariance : (p, p) eV^2, optional
+        Of the errors of the energies, in the order of ``mechanism.parameters``, such as that of
+        :meth:`gapkit.GAP.joint_energies`; default: from the settings ``energy_std`` and ``correlation``.
+    random_state
+        Seed of the draws.
+    progress
+        Whether to show a progress bar.
+
+    Raises
+    ------
+    DataError
+        For a covariance that is none, and where the observed reactions do not run forward.
+    SettingsError
+        For activities of unknown species, or missing pressures.
+    NumericsError
+        Where there is no steady state.
+    """
+    settings = settings or MicrokineticsSettings()
+    if covariance is None:
+        C = independent_errors(mechanism, settings.energy_std, settings.correlation)
+    else:
+        C = checked_covariance(covariance, len(mechanism.parameters))
+    network = Network(mechanism, Conditions(settings.temperature, activities))
+    state = solve(network)
+    found = sensitivity(network, state)
+    draws, failed = np.zeros(0), 0
+    if settings.n_samples:
+        rng = np.random.default_rng(random_state)
+        draws, failed = sampled(network, state, C, settings.n_samples, rng, progress)
+    return MicrokineticsResult(
+        settings=settings,
+        mechanism=mechanism,
+        state=state,
+        rate_control=found.rate_control,
+        slopes=found.slopes,
+        apparent_energy=found.apparent_energy,
+        ln_turnover=float(np.log(state.turnover)),
+        ln_turnover_std=float(np.sqrt(max(found.slopes @ C @ found.slopes, 0.0))),
+        samples=draws,
+        failed=failed,
+        information=value_of_information(found.slopes, C, settings.measurement_std),
+    )

@@ -1,0 +1,60 @@
+r"""Errors that a barrier has because its two stationary points are those of the model, not of the reference.
+
+At a stationary point of the model the reference has a force f, the model's force error. With the Hessian H, the
+reference's own stationary point lies :math:`-\tfrac12 f^T H^{-1} f` away in energy, to second order. The stated
+covariance S of force errors gives this energy the mean :math:`-\tfrac12 \mathrm{tr}(H^{-1}S)` and, for Gaussian errors,
+the variance :math:`\tfrac12 \mathrm{tr}(H^{-1}S\,H^{-1}S)` (Mathai and Provost, Quadratic Forms in Random Variables
+(1992), section 3.2b). Errors of different components are taken as independent.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from gapkit.vibrations import Hessian
+
+#: curvatures (eV/A^2) below this size say nothing of where a stationary point is
+SOFTEST = 0.05
+
+
+@dataclass(frozen=True)
+class PointMotion:
+    """Energy by which the reference's stationary point differs from its energy at the model's.
+
+    Attributes
+    ----------
+    shift, shift_std : float, eV
+        Mean and standard deviation.
+    largest_move : float, A
+        Largest standard deviation of the displacement along a mode.
+    """
+
+    shift: float
+    shift_std: float
+    largest_move: float
+
+
+def point_motion(hessian: Hessian, forces_std: np.ndarray) -> PointMotion:
+    """Motion of a stationary point under the stated errors of forces.
+
+    Parameters
+    ----------
+    hessian
+        At the point.
+    forces_std : (n, 3) eV/A
+        Standard deviations of the forces of all atoms, as new labels.
+    """
+    variance = np.asarray(forces_std)[hessian.indices].ravel() ** 2
+    curvature, modes = np.linalg.eigh(hessian.matrix)
+    along = (modes**2).T @ variance
+    kept = np.abs(curvature) > SOFTEST
+    curvature, along, modes = curvature[kept], along[kept], modes[:, kept]
+    inverse = (modes / curvature) @ modes.T
+    both = inverse * variance
+    return PointMotion(
+        float(-0.5 * np.sum(along / curvature)),
+        float(np.sqrt(0.5 * np.sum(both * both.T))),
+        float(np.sqrt(np.max(along / curvature**2, initial=0.0))),
+    )
