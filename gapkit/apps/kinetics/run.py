@@ -24,6 +24,7 @@ from gapkit.apps.kinetics.steady_state import Conditions, Network, SteadyState, 
 from gapkit.apps.kinetics.tunnelling import KINDS
 from gapkit.estimators.gap import GAP
 from gapkit.exceptions import DataError, GapkitWarning, SettingsError
+from gapkit.randomness import generator_of
 from gapkit.sampling.paths import Path, PathSettings, find_path
 from gapkit.settings import Settings
 from gapkit.uncertainty.lognormal import interval_factors
@@ -213,7 +214,7 @@ def run_barrier(
             "(gapkit.sampling.paths.find_path returns it as Path.minima); search each part by itself"
         )
     points = [path.images[0], path.saddle.atoms, path.images[-1]]
-    labels, function = gap.joint_energies(points), gap.joint_energies(points, noise=False)
+    labels, function = gap.joint_energies(points), gap.joint_energies(points, include_noise=False)
     label_error = np.array([labels.difference(1, k).std for k in (0, 2)])
     predicted = gap.predict(points, uncertainty="full")
     assert predicted.forces_std is not None
@@ -429,7 +430,7 @@ def run_microkinetics(
     found = sensitivity(network, state)
     draws, failed = np.zeros(0), 0
     if settings.n_samples:
-        rng = np.random.default_rng(random_state)
+        rng = generator_of(random_state)
         draws, failed = sampled(network, state, C, settings.n_samples, rng, progress)
     return MicrokineticsResult(
         settings=settings,
