@@ -97,7 +97,7 @@ class Models:
 def fitted(terms: list, frames: list[Atoms], noise: dict[str, float], exact: bool) -> Potential:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return gapkit.GAP(terms, noise=noise, exact=exact, n_jobs=1, random_state=0).fit(frames).potential_
+        return gapkit.GAP(terms, noise_levels=noise, exact=exact, n_jobs=1, random_state=0).fit(frames).potential_
 
 
 def shaken(atoms: Atoms, copies: int, seed: int = 0) -> list[Atoms]:

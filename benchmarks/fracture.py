@@ -19,7 +19,7 @@ import numpy as np
 from gapkit.apps.fracture import toys
 from gapkit.apps.fracture.bond_labels import label_history, load_both_ways
 from gapkit.apps.fracture.cleaving_silicon import CleavingSilicon
-from gapkit.apps.fracture.clusters import Cluster, Load
+from gapkit.apps.fracture.clusters import Cluster, RimLoad
 from gapkit.apps.fracture.continuum import best_kink
 from gapkit.apps.fracture.crystals import JOULE_PER_M2, MPA_SQRT_M, SYSTEMS, Material
 from gapkit.apps.fracture.fracture_potential import FracturePotential, critical_load, hold_out
@@ -68,7 +68,7 @@ def size() -> None:
         print(f"{name}: gamma {gamma:.3f} J/m2, K_G {k / MPA_SQRT_M:.3f} MPa m^1/2")
         for radius in (12.0, 16.0, 24.0, 36.0):
             cluster = Cluster(material, system, radius)
-            history = load_both_ways(cluster, Load(k), 1.01, name=name)
+            history = load_both_ways(cluster, RimLoad(k), 1.01, name=name)
             tip = label_history(history, every=8, most=1)
             order = np.argsort(tip.k)
             zero = np.interp(0.0, tip.driving[order], tip.k[order]) / k
@@ -83,7 +83,7 @@ def by_matscipy() -> None:
     material = Material.measured(CleavingSilicon())
     for name, system in SYSTEMS.items():
         k = material.griffith(system)
-        own = load_both_ways(Cluster(material, system), Load(k), 1.01, heal=False).rupture
+        own = load_both_ways(Cluster(material, system), RimLoad(k), 1.01, heal=False).rupture
         found = []
         for flexible in (False, True):
             try:

@@ -56,7 +56,7 @@ folder = "run"
 initial = "first.xyz"
 batch = 2
 workers = 0
-seed = 3
+random_state = 3
 [model]
 folds = 3
 random_state = 0

@@ -10,9 +10,7 @@ from __future__ import annotations
 import argparse
 import time
 
-import numpy as np
 from ase.build import bulk
-from tqdm import tqdm
 
 import gapkit
 from gapkit.sampling.dynamics import run_md
@@ -27,12 +25,11 @@ def main() -> None:
     o = parser.parse_args()
     atoms = bulk("Si", cubic=True).repeat(o.repeat)
     begin = time.perf_counter()
-    with tqdm(total=o.steps) as bar:
-        # twice the temperature in velocities: half of it goes into potential energy at once
-        run = run_md(
-            atoms, gapkit.load(o.model).calculator(), 2 * o.temperature, o.steps, rng=np.random.default_rng(0),
-            record_every=20, step_callback=lambda step: bar.update(step - bar.n),
-        )  # fmt: skip
+    # twice the temperature in velocities: half of it goes into potential energy at once
+    run = run_md(
+        atoms, gapkit.load(o.model).calculator(), 2 * o.temperature, o.steps, random_state=0, record_every=20,
+        progress=True,
+    )  # fmt: skip
     seconds = time.perf_counter() - begin
     print(f"{len(atoms)} atoms, {run.time[-1] / 1e3:.1f} ps, mean temperature {run.temperature[50:].mean():.0f} K")
     print(f"drift {1e3 * run.drift:.5f} meV/atom, fluctuation {1e3 * run.total_energy.std():.5f} meV/atom (rms)")

@@ -70,25 +70,25 @@ def estimator(system: str, given: bool) -> gapkit.GAP:
             del noise["virial"]
     if system == "molecule":
         soap = gapkit.Term(gapkit.SOAP(r_cut=4.0, n_max=6, l_max=4), gapkit.DotProduct(2), 150, signal=signal[1])
-        return gapkit.GAP([soap], noise=noise, exact=True, folds=4, n_jobs=1, random_state=0)
+        return gapkit.GAP([soap], noise_levels=noise, exact=True, folds=4, n_jobs=1, random_state=0)
     terms = [
         gapkit.Term(gapkit.PairDistance(r_cut=5.0), gapkit.SquaredExponential(0.8), 15, signal=signal[0]),
         gapkit.Term(gapkit.SOAP(r_cut=5.0, n_max=6, l_max=4), gapkit.DotProduct(4), 120, signal=signal[1]),
     ]
     if system == "crystal":
-        return gapkit.GAP(terms, noise=noise, folds=4, n_jobs=1, random_state=0)
+        return gapkit.GAP(terms, noise_levels=noise, folds=4, n_jobs=1, random_state=0)
     terms.append(gapkit.Term(gapkit.Triplet(r_cut=3.5), gapkit.SquaredExponential(1.0), 30, signal=signal[2]))
     if given:
         noise["config_types"] = {"hot": {"forces": 0.2}}
-    return gapkit.GAP(terms, baseline="zbl", noise=noise, folds=4, n_jobs=1, random_state=0)
+    return gapkit.GAP(terms, baseline="zbl", noise_levels=noise, folds=4, n_jobs=1, random_state=0)
 
 
 def answers(gap: gapkit.GAP, frames: list[Atoms]) -> dict[str, np.ndarray]:
     """All that a user can ask a model: arrays by name."""
     found: dict[str, Any] = {}
     for noise in (True, False):
-        p = gap.predict(frames, uncertainty=True, noise=noise)
-        joint = gap.joint_energies(frames, noise=noise)
+        p = gap.predict(frames, uncertainty=True, include_noise=noise)
+        joint = gap.joint_energies(frames, include_noise=noise)
         found |= {f"{name} noise={noise}": getattr(p, name) for name in (
             "energy", "forces", "stress", "local_energy", "energy_std", "forces_std", "stress_std", "local_energy_std",
         )}  # fmt: skip

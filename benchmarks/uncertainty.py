@@ -101,7 +101,7 @@ def judgement(potential, frame, kind: str, labels: tuple, number: int) -> dict[s
         "half": found.conformal[kind].factor(0.9) * np.sqrt(found.interval_models[kind].variance(*parts)),
         "frame": np.full(len(error), number),
         "type": np.full(len(error), str(frame.config_type)),
-        "judged": found.models[kind].judged(*parts),
+        "judged": found.models[kind].has_error(*parts),
     }
 
 
@@ -153,7 +153,7 @@ def domain(o) -> None:
     p = gapkit.GAP(random_state=0).fit([inside[k] for k in order[:cut]]).potential_
 
     def scores(frames):
-        std = [p.local_spread(p.structure(atoms), noise=False) for atoms in frames]
+        std = [p.local_std(p.structure(atoms), include_noise=False) for atoms in frames]
         return np.array([s.max() for s in std]), np.concatenate(std)
 
     home = scores([inside[k] for k in order[cut:]])
@@ -187,7 +187,7 @@ def pool(o) -> None:
                 log = ActiveLearning(
                     folder, frozen, rest[: o.batch], PoolExplorer(rest),
                     partial(StoredLabels, rest), strategy, o.batch, Stop(generations=o.generations), test=test,
-                    workers=0, seed=seed,
+                    workers=0, random_state=seed,
                 ).run()  # fmt: skip
             curves[name].append([r.force_rmse for r in log])
             print(f"seed {seed} {name:<10} " + " ".join(f"{r.labels}:{r.force_rmse:.4f}" for r in log), flush=True)
@@ -248,7 +248,7 @@ def live(o) -> None:
             with tempfile.TemporaryDirectory() as folder:
                 log = ActiveLearning(
                     folder, frozen, start, GeneratorExplorer(stream, 60), EMT, strategy, o.batch,
-                    Stop(generations=o.generations), test=test, workers=0, seed=seed,
+                    Stop(generations=o.generations), test=test, workers=0, random_state=seed,
                 ).run()  # fmt: skip
             curves[name].append([r.force_rmse for r in log])
             print(f"seed {seed} {name:<10} " + " ".join(f"{r.labels}:{r.force_rmse:.4f}" for r in log), flush=True)
@@ -278,7 +278,7 @@ def update(o) -> None:
     noise = {"energy": 0.01, "forces": 0.1}
     new = [frames[k] for k in rng.permutation(len(frames))[:10]]
     begin = time.perf_counter()
-    gap = gapkit.GAP(random_state=0, sparse=o.sparse, noise=noise).fit(many)
+    gap = gapkit.GAP(random_state=0, sparse=o.sparse, noise_levels=noise).fit(many)
     fit = time.perf_counter() - begin
     begin = time.perf_counter()
     gap.update(new)

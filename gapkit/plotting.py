@@ -118,8 +118,8 @@ def reliability(axes: Any, errors: dict[str, tuple[np.ndarray, np.ndarray]]) -> 
             continue
         z = np.abs(error / std)
         inside = np.array([np.mean(z <= np.interp(p, covered, width)) for p in nominal])
-        spread = float(np.sqrt(np.mean(z**2)))
-        axes.plot(nominal, inside, "-", color=color, lw=1.6, label=f"{name}: rms z = {spread:.2f}")
+        rms_z = float(np.sqrt(np.mean(z**2)))
+        axes.plot(nominal, inside, "-", color=color, lw=1.6, label=f"{name}: rms z = {rms_z:.2f}")
         drawn = True
     axes.plot([0, 1], [0, 1], "--", color="black", lw=0.8)
     axes.set(xlabel="nominal probability", ylabel="observed share", xlim=(0, 1), ylim=(0, 1))

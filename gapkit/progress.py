@@ -83,9 +83,9 @@ def progress_bar(
     return tqdm(steps, desc=desc, unit=unit, total=total, disable=not show, leave=False)
 
 
-def quiet(bar: Callable[..., Any]) -> Callable[..., Any]:
-    """Maker of bars like ``bar``, without output, for a small fit inside another."""
-    return lambda *args, **settings: bar(*args, **{**settings, "show": False})
+def quiet(progress: Callable[..., Any]) -> Callable[..., Any]:
+    """Maker of bars like ``progress``, without output, for a small fit inside another."""
+    return lambda *args, **settings: progress(*args, **{**settings, "show": False})
 
 
 def report(text: str) -> None:

@@ -18,6 +18,7 @@ from gapkit.potential.calculator import GAPCalculator
 from gapkit.potential.potential import Potential
 from gapkit.potential.samples import Sampler
 from gapkit.progress import progress_bar
+from gapkit.randomness import generator_of
 
 #: frames whose environments carry the residual: at most so many, evenly spread over those that f visited
 MOST_FRAMES = 40
@@ -135,7 +136,7 @@ def propagate(
     """
     if n_samples < 2:
         raise SettingsError(f"an error bar needs at least 2 samples, not {n_samples}")
-    rng = np.random.default_rng(random_state)
+    rng = generator_of(random_state)
     if isinstance(gap, Committee):
         value = _numbers(f(gap.gap.calculator()), None)
         drawn = gap.samples(min(n_samples, len(gap.members)), int(rng.integers(2**31)))

@@ -206,7 +206,7 @@ def test_predict_does_not_read_labels(gap, train):
 
 
 def test_update_refuses_and_leaves_the_model_as_it_was(train, held_out):
-    gap = small_gap(noise={"energy": 0.01, "forces": 0.1, "virial": 0.1}).fit(train)
+    gap = small_gap(noise_levels={"energy": 0.01, "forces": 0.1, "virial": 0.1}).fit(train)
     before = gap.predict(held_out).energy
     for spoil, message in LABELS + STRUCTURES:
         with pytest.raises(DataError, match=f"^frame 0: .*{message}"):
@@ -274,7 +274,7 @@ def test_a_frame_with_some_labels_is_used_for_what_it_has(train, held_out):
     e0 = {"Cu": 0.4}
 
     def fitted(frames):
-        return small_gap(noise=noise, e0=e0, folds=1).fit(frames)
+        return small_gap(noise_levels=noise, e0=e0, folds=1).fit(frames)
 
     full = fitted(train)
     rows = {k: full._fit.triangles.count(k) for k in noise}
@@ -295,7 +295,7 @@ def test_a_frame_with_some_labels_is_used_for_what_it_has(train, held_out):
                 name = f"my_{k}" if k == key else k
                 if not (n == 0 and k == key):
                     (a.arrays if k == "forces" else a.info)[name] = v
-        named = small_gap(noise=noise, e0=e0, folds=1, **{f"{kind}_key": f"my_{key}"}).fit(renamed)
+        named = small_gap(noise_levels=noise, e0=e0, folds=1, **{f"{kind}_key": f"my_{key}"}).fit(renamed)
         np.testing.assert_allclose(named.predict(held_out).energy, part.predict(held_out).energy, rtol=0, atol=1e-9)
         assert np.abs(part.predict(held_out).energy - full.predict(held_out).energy).max() > 1e-6
         assert np.abs(part.predict(held_out).energy - fitted(train[1:]).predict(held_out).energy).max() > 1e-6
@@ -385,16 +385,19 @@ PARAMETERS = [
     ({"e0": {"Kp": 1.0}}, "e0: 'Kp' is no chemical symbol"),
     ({"e0": {"Au": 1.0}}, "e0 has no value for Cu"),
     ({"e0": "isolated"}, "no isolated-atom frame with an energy for Cu; add one"),
-    ({"noise": "low"}, "noise must be 'auto' or a table"),
-    ({"noise": 0.1}, "noise must be 'auto' or a table"),
-    ({"noise": {"force": 0.1}}, "noise has levels for energy, forces and virial, not for 'force'"),
-    ({"noise": {"forces": 0.0}}, "noise of 'forces' must be 'auto' or a positive number .* not 0.0"),
-    ({"noise": {"forces": "low"}}, "noise of 'forces' must be 'auto' or a positive number .* not 'low'"),
-    ({"noise": {"energy": float("inf")}}, "noise of 'energy' must be 'auto' or a positive number"),
-    ({"noise": {"energy": 1e-300}}, "noise of 'energy' must be .* from 1e-10 to 1e[+]10"),
-    ({"noise": {"config_types": 3}}, "config_types must be a table of tables"),
-    ({"noise": {"config_types": {"bulk": 0.1}}}, "config_types must be a table of tables"),
-    ({"noise": {"config_types": {"bulk": {"forces": -1}}}}, "noise of 'forces' must be 'auto' or a positive number"),
+    ({"noise_levels": "low"}, "noise_levels must be 'auto' or a table"),
+    ({"noise_levels": 0.1}, "noise_levels must be 'auto' or a table"),
+    ({"noise_levels": {"force": 0.1}}, "noise_levels is for energy, forces and virial, not for 'force'"),
+    ({"noise_levels": {"forces": 0.0}}, "noise of 'forces' must be 'auto' or a positive number .* not 0.0"),
+    ({"noise_levels": {"forces": "low"}}, "noise of 'forces' must be 'auto' or a positive number .* not 'low'"),
+    ({"noise_levels": {"energy": float("inf")}}, "noise of 'energy' must be 'auto' or a positive number"),
+    ({"noise_levels": {"energy": 1e-300}}, "noise of 'energy' must be .* from 1e-10 to 1e[+]10"),
+    ({"noise_levels": {"config_types": 3}}, "config_types must be a table of tables"),
+    ({"noise_levels": {"config_types": {"bulk": 0.1}}}, "config_types must be a table of tables"),
+    (
+        {"noise_levels": {"config_types": {"bulk": {"forces": -1}}}},
+        "noise of 'forces' must be 'auto' or a positive number",
+    ),
     ({"sparse": 0}, "sparse must be 'auto', a number of at least 1"),
     ({"sparse": -3}, "sparse must be 'auto', a number of at least 1"),
     ({"sparse": 2.5}, "sparse must be 'auto', a number of at least 1"),
@@ -433,8 +436,8 @@ def test_a_parameter_that_cannot_work(train, changes, message):
         {"random_state": np.random.default_rng(0), "sparse": "random"},
         {"random_state": np.random.RandomState(0), "sparse": {"n": 12, "selection": "random"}},
         {"folds": 100, "n_jobs": 2},
-        {"folds": 1, "n_jobs": -1, "noise": {"forces": 0.1, "energy": "auto"}},
-        {"e0": {29: 0.4}, "noise": {"config_types": {"cluster": {"forces": 0.2}}}},
+        {"folds": 1, "n_jobs": -1, "noise_levels": {"forces": 0.1, "energy": "auto"}},
+        {"e0": {29: 0.4}, "noise_levels": {"config_types": {"cluster": {"forces": 0.2}}}},
         {"terms": [{"name": "triplet", "r_cut": 3.5, "length_scale": [1.0, 1.0, 1.0], "n_sparse": 12}], "folds": 1},
     ],
     ids=lambda c: " ".join(c),  # no addresses: parallel workers must agree on names
@@ -610,7 +613,7 @@ CONFIGS = [
     ("folds = ", "config.toml: cannot be read as TOML"),
     ("nmax = 4\nfold = 3", "config.toml: unknown keys fold, nmax; known: .*terms, virial_key"),
     ("folds = 0", "config.toml: folds must be"),
-    ('noise = {forces = "low"}', "config.toml: noise of 'forces'"),
+    ('noise_levels = {forces = "low"}', "config.toml: noise of 'forces'"),
     ('sparse = "best"', "selection must be one of"),
     ('baseline = "emt"', "config.toml: baseline must be"),
     ("[[terms]]\nname = 'soap'\nn_max = 20", "n_max must be 1 to 12"),

@@ -66,7 +66,7 @@ def test_descriptions_differ_where_values_do(one, two):
 
 
 def test_a_model_that_labels_is_told_from_another_model(gap, train):
-    other = small_gap(noise={"energy": 0.1, "forces": 0.1, "virial": 0.1}).fit(train)
+    other = small_gap(noise_levels={"energy": 0.1, "forces": 0.1, "virial": 0.1}).fit(train)
     assert described(gap.calculator()) != described(other.calculator())
     assert described(gap.calculator()) == described(gap.calculator(uncertainty="local"))
 

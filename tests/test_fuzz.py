@@ -220,7 +220,7 @@ def test_fit_to_frames_of_which_one_is_wild(train, before, wild, after, zbl):
 @settings(FUZZ, max_examples=60)
 @given(frames(wild=True) | frames())
 def test_update(train, atoms):
-    gap = small_gap(folds=1, noise={"energy": 0.01, "forces": 0.1, "virial": 0.1}).fit(train[:4])
+    gap = small_gap(folds=1, noise_levels={"energy": 0.01, "forces": 0.1, "virial": 0.1}).fit(train[:4])
     before = gap.predict(train[:1]).energy
     try:
         gap.update([atoms])

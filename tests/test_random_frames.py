@@ -76,14 +76,14 @@ def test_a_prediction_is_judged(model, monkeypatch):
     wrong = {**truth, "energy": p.energy[0] + 50 * p.energy_std[0]}
     assert judged(gap, atoms, wrong)["energy"] == [pytest.approx(50.0)]
 
-    def upside_down(self, kind, parts, config_type=None, noise=True):
+    def upside_down(self, kind, parts, config_type=None, include_noise=True):
         return 1 / (1e-6 + parts.weights)
 
     monkeypatch.setattr(FittedErrors, "variance", upside_down)
     assert "times that of the prior" in judged(gap, atoms, truth)["verdict"]
     monkeypatch.undo()
 
-    def lost(self, kind, parts, config_type=None, noise=True):
+    def lost(self, kind, parts, config_type=None, include_noise=True):
         return np.full(parts.weights.shape, np.nan)
 
     monkeypatch.setattr(FittedErrors, "variance", lost)

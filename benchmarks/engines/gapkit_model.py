@@ -87,7 +87,7 @@ def fit(work: str, settings: dict[str, Any], model: str, e0: float, virials: boo
     terms = _terms(work, settings, model, frames)
     if terms is None:
         return {"failed": "not in this version of gapkit"}
-    given = {"noise": settings["noise"], "e0": {"Si": e0}, "folds": 1} if fixed and model != "default" else {}
+    given = {"noise_levels": settings["noise"], "e0": {"Si": e0}, "folds": 1} if fixed and model != "default" else {}
     begin, begin_cpu = time.perf_counter(), time.process_time()
     gap = gapkit.GAP(terms=terms, random_state=0, **given).fit(frames)
     wall, cpu = time.perf_counter() - begin, time.process_time() - begin_cpu

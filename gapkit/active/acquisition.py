@@ -45,7 +45,7 @@ class Candidates:
     def local_std(self) -> list[np.ndarray]:
         """Standard deviations (n,) of each frame's local energies (eV), without noise."""
         names = [f"candidate {k}" for k in range(len(self.frames))]
-        return self.potential.local_spreads(self.frames, noise=False, where=names)
+        return self.potential.local_std_many(self.frames, include_noise=False, names=names)
 
     @cached_property
     def largest_std(self) -> np.ndarray:
@@ -115,7 +115,7 @@ class AtomThreshold:
             raise SettingsError(f"factor must be positive, not {self.factor}")
 
     def __call__(self, candidates: Candidates, n: int, rng: np.random.Generator) -> list[int]:
-        limit = self.factor * candidates.potential.domain_limit(noise=False)
+        limit = self.factor * candidates.potential.domain_limit(include_noise=False)
         beyond = np.array([int(np.sum(std > limit)) for std in candidates.local_std])
         order = np.lexsort((-candidates.largest_std, -beyond))
         return [int(k) for k in order[:n] if beyond[k] > 0]
@@ -197,8 +197,8 @@ class VarianceReduction:
         cost = np.array([len(a) if self.per_atom else 1 for a in candidates.frames])
         left, chosen = list(range(len(known))), list[int]()
         while left and len(chosen) < n:
-            spread = T @ T.T
-            gain = np.array([self._gain(known[k], spread) for k in left])
+            covariance = T @ T.T
+            gain = np.array([self._gain(known[k], covariance) for k in left])
             best = left[int(np.argmax(gain / cost[left]))]
             chosen.append(best)
             left.remove(best)
@@ -209,10 +209,10 @@ class VarianceReduction:
         return chosen
 
     @staticmethod
-    def _gain(H: np.ndarray, spread: np.ndarray) -> float:
+    def _gain(H: np.ndarray, covariance: np.ndarray) -> float:
         """Fall of the summed target variance once the rows ``H`` (m, n) are known with unit noise."""
         factor = scipy.linalg.cho_factor(np.eye(H.shape[1]) + H.T @ H, check_finite=False)
-        return float(np.trace(scipy.linalg.cho_solve(factor, H.T @ (spread @ H), check_finite=False)))
+        return float(np.trace(scipy.linalg.cho_solve(factor, H.T @ (covariance @ H), check_finite=False)))
 
 
 def _force_noise(potential: Potential) -> float:

@@ -94,7 +94,7 @@ class DynamicsExplorer:
 
     def _run(self, gap: GAP, start: ase.Atoms, number: int, rng: np.random.Generator) -> list[ase.Atoms]:
         moving = fresh(start, "dynamics", f"dynamics-{number}-{int(rng.integers(2**31))}")
-        moving.calc = gap.calculator(uncertainty="local", noise=False)
+        moving.calc = gap.calculator(uncertainty="local", include_noise=False)
         thermalize_momenta(moving, self.temperature, rng=rng)
         Stationary(moving)
         dynamics = langevin(moving, self.temperature, self.timestep, rng)

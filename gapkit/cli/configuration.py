@@ -16,8 +16,17 @@ from gapkit.exceptions import SettingsError
 from gapkit.settings import Settings
 
 
-def read_toml(path: str | Path, known: Iterable[str]) -> dict[str, Any]:
+def read_toml(path: str | Path, known: Iterable[str], renamed: Mapping[str, str] | None = None) -> dict[str, Any]:
     """The table of a TOML file, with keys beyond ``known`` refused.
+
+    Parameters
+    ----------
+    path
+        The file.
+    known
+        Names of keys.
+    renamed
+        Present names of keys by their names in older versions; the message for an old name gives the present one.
 
     Raises
     ------
@@ -30,6 +39,9 @@ def read_toml(path: str | Path, known: Iterable[str]) -> dict[str, Any]:
         raise SettingsError(f"{path}: cannot be read ({error.strerror})") from None
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SettingsError(f"{path}: cannot be read as TOML ({error})") from None
+    for old, new in (renamed or {}).items():
+        if old in table:
+            raise SettingsError(f"{path}: the key {old} is now called {new}")
     known = tuple(known)
     unknown = sorted(set(table) - set(known))
     if unknown:

@@ -31,13 +31,11 @@ def run(options: argparse.Namespace) -> None:
 
     Frames are written as they are recorded. Beside the trajectory stands the state from which ``--restart`` goes on.
     """
-    import numpy as np
 
     from gapkit.cli.inputs import last_frame
     from gapkit.cli.outputs import output_path
     from gapkit.estimators.gap import load
     from gapkit.exceptions import SettingsError
-    from gapkit.progress import progress_bar
     from gapkit.sampling.dynamics import check_run, run_md
     from gapkit.sampling.md_files import MDFiles, check_trajectory
 
@@ -51,10 +49,10 @@ def run(options: argparse.Namespace) -> None:
     atoms = last_frame(options.structure, gap)
     calculator = gap.calculator(uncertainty=None if options.no_uncertainty else "local")
     files = MDFiles(target, _described(options, atoms), options.restart) if target else None
-    with progress_bar(desc="dynamics", total=options.steps, show=True) as bar, files or nullcontext():
+    with files or nullcontext():
         run = run_md(
             atoms, calculator, options.temperature, options.steps, options.timestep, options.ensemble,
-            np.random.default_rng(options.seed), options.every, lambda step: bar.update(step - bar.n), files,
+            options.seed, options.every, files=files, progress=True,
         )  # fmt: skip
     if run.interrupted:
         print(f"interrupted after {run.time[-1] / options.timestep:.0f} of {options.steps} steps")

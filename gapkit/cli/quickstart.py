@@ -16,7 +16,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Fit the bundled silicon frames, test the potential on held-out ones, draw the errors, and run dynamics."""
-    import numpy as np
     from ase.build import bulk
 
     from gapkit.cli.outputs import output_folder
@@ -24,7 +23,6 @@ def run(options: argparse.Namespace) -> None:
     from gapkit.estimators.gap import GAP
     from gapkit.exceptions import SettingsError
     from gapkit.plotting import report_figure
-    from gapkit.progress import progress_bar
     from gapkit.sampling.dynamics import run_md
 
     if options.steps < 1:
@@ -38,11 +36,7 @@ def run(options: argparse.Namespace) -> None:
     print(f"\nheld-out frames (z: root mean square of error over predicted error, 1 is honest)\n{report}\n")
     report_figure(report, folder / "silicon.png", "silicon, held-out frames against DFT")
     atoms = bulk("Si", cubic=True) * (2, 2, 2)
-    with progress_bar(desc="dynamics", total=options.steps, show=True) as bar:
-        run = run_md(
-            atoms, gap.calculator(), 600.0, options.steps, rng=np.random.default_rng(0),
-            step_callback=lambda step: bar.update(step - bar.n),
-        )  # fmt: skip
+    run = run_md(atoms, gap.calculator(), 600.0, options.steps, random_state=0, progress=True)
     print(
         f"64 atoms, {run.time[-1] / 1e3:.1f} ps of NVE dynamics at {run.temperature.mean():.0f} K: "
         f"total energy drifts by {1e3 * run.drift:.4f} meV/atom"

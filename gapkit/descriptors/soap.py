@@ -16,10 +16,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from gapkit.descriptors.base import Channel, Descriptor, EnvironmentBatch, KernelSum, Sums, check_cutoff
 from gapkit.descriptors.soap_basis import TABLE_POINTS, SoapBasis, check_radial_table, power_spectrum_blocks
-from gapkit.descriptors.soap_predictor import SoapPredictor, predictors, with_spread
+from gapkit.descriptors.soap_predictor import SoapPredictor, predictors, with_variance_form
 from gapkit.exceptions import SettingsError
-from gapkit.numerics import radial
-from gapkit.numerics import soap_frames as floor
+from gapkit.numerics import radial, soap_frames
 from gapkit.numerics.threads import map_blocks, thread_count
 from gapkit.structures.plausibility import check_contacts
 from gapkit.structures.structure import Structure
@@ -161,7 +160,7 @@ class SOAP(TransformerMixin, BaseEstimator, Descriptor):
         return changed.for_species(self.basis_.species)
 
     def with_form(self, predictor, s: KernelSum, soap: np.ndarray, pair: np.ndarray, signs: np.ndarray):
-        return (with_spread(predictor[0], s, soap, pair, signs),)
+        return (with_variance_form(predictor[0], s, soap, pair, signs),)
 
     @property
     def channels(self) -> tuple[Channel, ...]:
@@ -180,15 +179,15 @@ class SOAP(TransformerMixin, BaseEstimator, Descriptor):
             return EnvironmentBatch(
                 x, np.ones(len(x)), centres, start, none.astype(np.int64), none[:, None].repeat(x.shape[1], 1), none
             )
-        pairs = self._floor_pairs(structure)
+        pairs = self._compiled_pairs(structure)
         n_features = self.basis_.n_features
         x = np.empty((len(centres), n_features))
         start = np.zeros(len(centres) + 1, dtype=np.int64)
-        np.cumsum(floor.count_columns(centres, pairs[0], pairs[1], structure.n_atoms), out=start[1:])
+        np.cumsum(soap_frames.count_columns(centres, pairs[0], pairs[1], structure.n_atoms), out=start[1:])
         target = np.empty(start[-1], dtype=np.int64)
         J = np.empty((start[-1], n_features))
-        basis, blocks, scale = self.basis_.floor_arrays, self.basis_.blocks, self.basis_.padded_scale
-        floor.jacobians(centres, pairs, basis, blocks, scale, structure.n_atoms, x, start, target, J)
+        basis, blocks, scale = self.basis_.compiled_arrays, self.basis_.blocks, self.basis_.padded_scale
+        soap_frames.jacobians(centres, pairs, basis, blocks, scale, structure.n_atoms, x, start, target, J)
         return EnvironmentBatch(x, np.ones(len(x)), centres, start, target, J, np.zeros(len(J)))
 
     def unit_vectors(self, structure: Structure, centres: np.ndarray) -> np.ndarray:
@@ -209,7 +208,7 @@ class SOAP(TransformerMixin, BaseEstimator, Descriptor):
     ) -> None:
         """Add this channel's mean prediction to ``sums``: for dot-product kernels by the adjoint, without Jacobians.
 
-        A predictor with a spread also takes what the model explains from ``sums.variance``.
+        A predictor with a variance form also takes what the model explains from ``sums.variance``.
         """
         for part in predictor:
             if isinstance(part, KernelSum):
@@ -222,23 +221,24 @@ class SOAP(TransformerMixin, BaseEstimator, Descriptor):
         if len(centres) == 0:
             return
         pairs = structure.pairs(self.r_cut)
-        arguments = self._floor_pairs(structure)
+        arguments = self._compiled_pairs(structure)
         pair_gradient = np.empty((len(pairs.j), 3))
         n_threads = thread_count(self.n_jobs) if len(centres) > LEAST_PART else 1
         parts = -(-len(centres) // (8 * BLOCK * n_threads)) * n_threads  # as much for each thread
         size = 8 * max(1, -(-len(centres) // (8 * parts)))
-        basis, blocks, scale = self.basis_.floor_arrays, self.basis_.blocks, self.basis_.padded_scale
+        basis, blocks, scale = self.basis_.compiled_arrays, self.basis_.blocks, self.basis_.padded_scale
 
         def evaluate(part: slice) -> None:
-            floor.energies_and_pair_gradients(
+            soap_frames.energies_and_pair_gradients(
                 centres[part], arguments, basis, blocks, scale, predictor.mean, predictor.directions,
-                predictor.collapsed, predictor.coefficients, predictor.polynomial, predictor.spread.floor_arguments,
-                sums.kernels, BLOCK, sums.local, pair_gradient, sums.variance,
+                predictor.collapsed, predictor.coefficients, predictor.polynomial,
+                predictor.variance_form.compiled_arguments, sums.kernels, BLOCK, sums.local, pair_gradient,
+                sums.variance,
             )  # fmt: skip
 
         parts_of = [slice(k, k + size) for k in range(0, len(centres), size)]
         map_blocks(evaluate, parts_of, n_threads, linear_algebra=False)
-        floor.scatter_pair_gradients(
+        soap_frames.scatter_pair_gradients(
             centres, pairs.first, pairs.j, pairs.vectors, pair_gradient, sums.gradient, sums.strain
         )
 
@@ -332,20 +332,20 @@ class SOAP(TransformerMixin, BaseEstimator, Descriptor):
             multiplicity=multiplicity,
         )
 
-    def _floor_pairs(self, structure: Structure) -> tuple[np.ndarray, ...]:
+    def _compiled_pairs(self, structure: Structure) -> tuple[np.ndarray, ...]:
         """Pairs as ``soap_frames.descriptors`` takes them."""
         pairs = structure.pairs(self.r_cut)
         channel_of = self.basis_.channel_of(structure.numbers)
         return pairs.first, pairs.j, pairs.vectors.reshape(-1), pairs.distances, channel_of
 
     def _describe(self, structure: Structure, scale, centres=None, normalise: bool = False) -> np.ndarray:
-        pairs = self._floor_pairs(structure)
+        pairs = self._compiled_pairs(structure)
         centres = np.arange(structure.n_atoms) if centres is None else np.asarray(centres)
         out = np.empty((len(centres), self.basis_.n_features))
-        basis, blocks = self.basis_.floor_arrays, self.basis_.blocks
+        basis, blocks = self.basis_.compiled_arrays, self.basis_.blocks
 
         def describe(part: slice) -> None:
-            floor.descriptors(centres[part], pairs, basis, blocks, scale, normalise, out[part])
+            soap_frames.descriptors(centres[part], pairs, basis, blocks, scale, normalise, out[part])
 
         parts = [slice(k, k + BLOCK) for k in range(0, len(centres), BLOCK)]
         map_blocks(describe, parts, thread_count(self.n_jobs))

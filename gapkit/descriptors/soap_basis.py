@@ -57,11 +57,11 @@ class SoapBasis:
         return len(self.feature_scale)
 
     @cached_property
-    def floor_arrays(self) -> tuple:
+    def compiled_arrays(self) -> tuple:
         """The tuple that ``gapkit.numerics.soap_frames`` unpacks."""
         return (
             (
-                radial.in_eights(self.table, self.l_max + 1, self.n_pad),
+                radial.in_octets(self.table, self.l_max + 1, self.n_pad),
                 self.inverse_spacing,
                 harmonics.recursion(self.l_max),
             ),

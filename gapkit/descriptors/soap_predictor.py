@@ -30,7 +30,7 @@ _NO_SUM = (np.zeros(0), np.zeros((0, 0)), np.zeros(0), np.zeros(0), 1)
 
 
 @dataclass(frozen=True)
-class SoapSpread:
+class VarianceForm:
     """Matrices by which a SOAP pass subtracts :math:`\\sum_j s_j (C_{soap} k + C_{pair} k_{pair})_j^2` from variances.
 
     Attributes
@@ -47,11 +47,11 @@ class SoapSpread:
     signs: np.ndarray
 
     @property
-    def floor_arguments(self) -> tuple:
+    def compiled_arguments(self) -> tuple:
         return self.coefficients, self.soap, self.pair, self.signs
 
 
-NO_SPREAD = SoapSpread(_NO_SUM, np.zeros((0, 0)), np.zeros((0, 0)), np.zeros(0))
+NO_VARIANCE_FORM = VarianceForm(_NO_SUM, np.zeros((0, 0)), np.zeros((0, 0)), np.zeros(0))
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class SoapPredictor:
     collapsed : bool
         Whether ``polynomial`` (constant, linear (d,), matrix (d, d)) is used, or ``coefficients`` (mean, offsets,
         products, weights, power).
-    spread : SoapSpread
+    variance_form : VarianceForm
         Matrices for the variance of the local energy, where it is asked for; else empty.
     """
 
@@ -76,7 +76,7 @@ class SoapPredictor:
     collapsed: bool
     coefficients: tuple
     polynomial: tuple
-    spread: SoapSpread = NO_SPREAD
+    variance_form: VarianceForm = NO_VARIANCE_FORM
 
     def describe(self) -> str:
         """Directions, kind of sum, and cost."""
@@ -94,7 +94,7 @@ class SoapPredictor:
         return inner + 2 * d * f
 
 
-def with_spread(
+def with_variance_form(
     predictor: SoapPredictor, s: KernelSum, soap: np.ndarray, pair: np.ndarray, signs: np.ndarray
 ) -> SoapPredictor:
     """Pass that predicts the mean of the one kernel sum ``s`` and subtracts the explained part from variances."""
@@ -103,7 +103,7 @@ def with_spread(
         lifted = s.directions is not None and len(predictor.directions) == 0
         points = s.points @ s.directions if lifted else s.points
         coefficients = _about_mean(points, s)
-    return replace(predictor, spread=SoapSpread(coefficients, soap, pair, signs))
+    return replace(predictor, variance_form=VarianceForm(coefficients, soap, pair, signs))
 
 
 def predictors(sums: Sequence[KernelSum], n_features: int) -> tuple[SoapPredictor | KernelSum, ...]:

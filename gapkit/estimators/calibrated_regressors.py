@@ -98,7 +98,7 @@ class EvidenceProcess:
         return self.regressor_.predict(X, return_std=True)
 
     def covariance(self, X: np.ndarray) -> np.ndarray:
-        return self.regressor_.predict(X, return_cov=True, noise=False)[1]
+        return self.regressor_.predict(X, return_cov=True, include_noise=False)[1]
 
     @property
     def signal(self) -> float:
@@ -245,7 +245,7 @@ class LeftOutProcess:
         return self.ridge_.predict(X), self.process_.predict(X, return_std=True)[1]
 
     def covariance(self, X: np.ndarray) -> np.ndarray:
-        return self.process_.predict(X, return_cov=True, noise=False)[1]
+        return self.process_.predict(X, return_cov=True, include_noise=False)[1]
 
     @property
     def signal(self) -> float:
@@ -304,8 +304,8 @@ class CalibratedRegressor(RegressorMixin, BaseEstimator):
 
     def _standardise(self, X: np.ndarray) -> np.ndarray:
         """Learn offset and scale of the features; scaled features (n, f)."""
-        self.offset_, spread = X.mean(axis=0), X.std(axis=0)
-        self.scale_ = np.where(spread > CONSTANT * max(1.0, float(np.abs(X).max())), spread, 1.0)
+        self.offset_, scale = X.mean(axis=0), X.std(axis=0)
+        self.scale_ = np.where(scale > CONSTANT * max(1.0, float(np.abs(X).max())), scale, 1.0)
         return self._scaled(X)
 
     def _scaled(self, X: np.ndarray) -> np.ndarray:

@@ -13,6 +13,7 @@ from gapkit.estimators.gap import GAP
 from gapkit.exceptions import SettingsError
 from gapkit.potential.samples import SampledPotential
 from gapkit.progress import progress_bar
+from gapkit.randomness import generator_of
 from gapkit.structures.labels import labelled_frames
 
 
@@ -59,7 +60,7 @@ class Committee:
             raise SettingsError(f"a committee has at least 2 members, not {n_members}")
         if vary not in ("frames", "sparse"):
             raise SettingsError(f"vary must be 'frames' or 'sparse', not {vary!r}")
-        rng = np.random.default_rng(random_state)
+        rng = generator_of(random_state)
         checked = labelled_frames(frames, gap.energy_key, gap.forces_key, gap.virial_key, True)
         always = [f.index for f in checked if f.is_isolated_atom]
         others = np.array([f.index for f in checked if not f.is_isolated_atom])
@@ -79,7 +80,7 @@ class Committee:
             return drawn
         if not 1 <= n < len(drawn):
             raise SettingsError(f"the committee has {len(drawn)} members; ask for at most as many, not {n}")
-        pick = np.random.default_rng(random_state).permutation(len(drawn))[:n]
+        pick = generator_of(random_state).permutation(len(drawn))[:n]
         return [drawn[k] for k in pick]
 
     def energy_std(self, frames: Sequence[ase.Atoms]) -> np.ndarray:
@@ -102,4 +103,4 @@ def frozen_levels(gap: GAP, seed: int) -> GAP:
         if kind in ("energy", "forces", "virial"):
             (noise["config_types"].setdefault(config, {}) if config else noise)[kind] = float(level)
     e0 = {int(z): float(e) for z, e in potential.reference.values.items()}
-    return clone(gap).set_params(terms=terms, noise=noise, e0=e0, folds=1, random_state=seed, sparse="auto")
+    return clone(gap).set_params(terms=terms, noise_levels=noise, e0=e0, folds=1, random_state=seed, sparse="auto")

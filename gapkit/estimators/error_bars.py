@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any, Self
 
 import ase
-import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from gapkit.fitting.recalibrate import fit_recalibration, recalibrated
@@ -17,6 +16,7 @@ from gapkit.potential.joint import Difference, JointEnergies, joint_energies
 from gapkit.potential.potential import Potential
 from gapkit.potential.samples import SampledPotential, Sampler
 from gapkit.progress import progress_bar
+from gapkit.randomness import generator_of
 from gapkit.structures.labels import atoms_list, labelled_frames
 
 
@@ -29,14 +29,14 @@ class ErrorBars:
     forces_key: str | None
     virial_key: str | None
 
-    def joint_energies(self, X: Sequence[ase.Atoms], noise: bool = True) -> JointEnergies:
+    def joint_energies(self, X: Sequence[ase.Atoms], include_noise: bool = True) -> JointEnergies:
         """Energies of frames with the covariance of their errors (:func:`gapkit.potential.joint.joint_energies`)."""
         check_is_fitted(self, "potential_")
-        return joint_energies(self.potential_, atoms_list(X), noise)
+        return joint_energies(self.potential_, atoms_list(X), include_noise)
 
-    def energy_difference(self, final: ase.Atoms, initial: ase.Atoms, noise: bool = True) -> Difference:
+    def energy_difference(self, final: ase.Atoms, initial: ase.Atoms, include_noise: bool = True) -> Difference:
         """E(final) - E(initial) and its standard deviation (eV), with the correlation of both errors."""
-        return self.joint_energies([final, initial], noise).difference(0, 1)
+        return self.joint_energies([final, initial], include_noise).difference(0, 1)
 
     def samples(
         self, n: int, random_state: int | None = None, frames: Sequence[ase.Atoms] = ()
@@ -46,7 +46,7 @@ class ErrorBars:
         They carry the variance left in the weights, and the Nystrom residual at the environments of ``frames``.
         """
         check_is_fitted(self, "potential_")
-        return Sampler.of(self.potential_, frames).samples(n, np.random.default_rng(random_state))
+        return Sampler.of(self.potential_, frames).samples(n, generator_of(random_state))
 
     def recalibrate(
         self,
@@ -76,8 +76,8 @@ class ErrorBars:
         frames = labelled_frames(X, self.energy_key, self.forces_key, self.virial_key, True)
         for frame in frames:
             self.potential_.check(frame.atoms, f"frame {frame.index}")
-        bar = partial(progress_bar, desc="recalibrate", unit="frame", show=progress)
-        found = fit_recalibration(self.potential_, frames, method, np.random.default_rng(random_state), bar)
+        bars = partial(progress_bar, desc="recalibrate", unit="frame", show=progress)
+        found = fit_recalibration(self.potential_, frames, method, generator_of(random_state), bars)
         self.potential_ = recalibrated(self.potential_, found)
         if self._fit is not None:
             self._fit = replace(self._fit, potential=self.potential_)

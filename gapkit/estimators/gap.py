@@ -86,7 +86,7 @@ class GAP(ErrorBars, BaseEstimator):
     e0
         ``"auto"``: from isolated-atom frames, else by least squares; ``"isolated"``, ``"least_squares"``; or a table of
         energies (eV) by symbol.
-    noise
+    noise_levels
         ``"auto"``: from held-out error by folds; ``"leave_one_out"``, ``"held_out_density"`` or ``"evidence"``: from
         these objectives; or a table such as ``{"energy": 0.002, "forces": 0.1, "virial": 0.1, "config_types":
         {"liquid": {"forces": 0.3}}, "objective": "evidence"}`` (eV per square root of atoms, eV/A); levels not given,
@@ -134,7 +134,7 @@ class GAP(ErrorBars, BaseEstimator):
         terms: Any = "auto",
         baseline: Any = None,
         e0: Any = "auto",
-        noise: Any = "auto",
+        noise_levels: Any = "auto",
         sparse: Any = "auto",
         exact: bool | str = "auto",
         folds: int = 5,
@@ -148,7 +148,7 @@ class GAP(ErrorBars, BaseEstimator):
         self.terms = terms
         self.baseline = baseline
         self.e0 = e0
-        self.noise = noise
+        self.noise_levels = noise_levels
         self.sparse = sparse
         self.exact = exact
         self.folds = folds
@@ -244,7 +244,9 @@ class GAP(ErrorBars, BaseEstimator):
         self.potential_ = self._fit.potential
         return self
 
-    def predict(self, X: Sequence[ase.Atoms], uncertainty: bool | str | None = None, noise: bool = True) -> Prediction:
+    def predict(
+        self, X: Sequence[ase.Atoms], uncertainty: bool | str | None = None, include_noise: bool = True
+    ) -> Prediction:
         """Predict energies, forces, stresses and local energies of frames.
 
         Parameters
@@ -254,12 +256,12 @@ class GAP(ErrorBars, BaseEstimator):
         uncertainty
             None (or False); ``"local"``: standard deviations of local energies; ``"energy"``: also of energies;
             ``"full"`` (or True): also of forces and stresses, which cost far more.
-        noise
+        include_noise
             Whether a standard deviation is that of a new label (function, label noise and misfit) or of the function.
         """
         check_is_fitted(self, "potential_")
         kind = uncertainty_kind(uncertainty)
-        means = self.potential_.evaluate_many(atoms_list(X, may_be_empty=True), kind, noise)
+        means = self.potential_.evaluate_many(atoms_list(X, may_be_empty=True), kind, include_noise)
         prediction = Prediction(
             energy=np.array([m.energy for m in means]),
             forces=[m.forces for m in means],
@@ -271,15 +273,15 @@ class GAP(ErrorBars, BaseEstimator):
         if kind == "local":
             variances = [m.local_variance for m in means if m.local_variance is not None]
             types = [atoms.info.get("config_type") for atoms in atoms_list(X, may_be_empty=True)]
-            local = [self.potential_.with_noise(v, noise, t) for v, t in zip(variances, types, strict=True)]
+            local = [self.potential_.with_noise(v, include_noise, t) for v, t in zip(variances, types, strict=True)]
             return replace(prediction, local_energy_std=local)
-        spreads = [m.spread for m in means if m.spread is not None]
+        stds = [m.std for m in means if m.std is not None]
         return replace(
             prediction,
-            energy_std=np.array([s.energy for s in spreads]),
-            forces_std=[s.forces for s in spreads],
-            stress_std=[s.stress for s in spreads],
-            local_energy_std=[s.local_energy for s in spreads],
+            energy_std=np.array([s.energy for s in stds]),
+            forces_std=[s.forces for s in stds],
+            stress_std=[s.stress for s in stds],
+            local_energy_std=[s.local_energy for s in stds],
         )
 
     def evaluate(self, X: Sequence[ase.Atoms], uncertainty: bool | str | None = True, progress: bool = False) -> Report:
@@ -289,10 +291,10 @@ class GAP(ErrorBars, BaseEstimator):
         """
         check_is_fitted(self, "potential_")
 
-        def bar(frames: Any) -> Any:
+        def shown(frames: Any) -> Any:
             return progress_bar(frames, desc="evaluate", unit="frame", show=progress)
 
-        return evaluate_frames(self.potential_, self._frames(X), uncertainty_kind(uncertainty), bar)
+        return evaluate_frames(self.potential_, self._frames(X), uncertainty_kind(uncertainty), shown)
 
     def score(self, X: Sequence[ase.Atoms], y: Any = None) -> float:
         """Minus the root-mean-square force error (eV/A); minus that of energies (eV/atom) where there are no forces."""
@@ -303,14 +305,16 @@ class GAP(ErrorBars, BaseEstimator):
             return -1e-3 * summary["energy_rmse_mev_per_atom"]
         raise DataError("the frames have neither forces nor energies to score; give labelled frames")
 
-    def calculator(self, uncertainty: bool | str | None = None, noise: bool = True, skin: float = 0.7) -> GAPCalculator:
+    def calculator(
+        self, uncertainty: bool | str | None = None, include_noise: bool = True, skin: float = 0.7
+    ) -> GAPCalculator:
         """ASE calculator of the potential.
 
         ``uncertainty`` is None, ``"local"``, ``"energy"`` or ``"full"``; ``skin`` (A) is that of the pair list. See
         :class:`GAPCalculator`.
         """
         check_is_fitted(self, "potential_")
-        return GAPCalculator(self.potential_, uncertainty, noise, skin)
+        return GAPCalculator(self.potential_, uncertainty, include_noise, skin)
 
     def describe(self) -> str:
         """Description of the model as text: species, terms, training set, levels and held-out errors."""

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from gapkit.exceptions import DataError
-from gapkit.potential.evaluation import Evaluation, Spread, uncertainty_kind
+from gapkit.potential.evaluation import Evaluation, StandardDeviations, uncertainty_kind
 from gapkit.potential.potential import PASS, Potential
-from gapkit.potential.spreads import batches
+from gapkit.potential.predictive_variances import batches
 from gapkit.structures.labels import LabelledFrame
 
 
@@ -35,21 +35,21 @@ class Errors:
     forces_z: list[np.ndarray] = field(default_factory=list)
     virial: list[np.ndarray] = field(default_factory=list)
 
-    def add(self, frame: LabelledFrame, mean: Evaluation, spread: Spread | None) -> None:
+    def add(self, frame: LabelledFrame, mean: Evaluation, stds: StandardDeviations | None) -> None:
         """Add the errors of one frame."""
         n = frame.n_atoms
         self.n_frames += 1
         self.n_atoms += n
         if frame.energy is not None:
             self.energy.append((mean.energy - frame.energy) / n)
-            if spread is not None and spread.energy > 0:
-                self.energy_z.append((mean.energy - frame.energy) / spread.energy)
+            if stds is not None and stds.energy > 0:
+                self.energy_z.append((mean.energy - frame.energy) / stds.energy)
         if frame.forces is not None:
             labels = frame.force_labels
             error = (mean.forces - frame.forces).ravel()[labels]
             self.forces.append(error)
-            if spread is not None and spread.forces is not None:
-                std = spread.forces.ravel()[labels]
+            if stds is not None and stds.forces is not None:
+                std = stds.forces.ravel()[labels]
                 known = std > 0  # zero by symmetry, in a model that was fitted to no forces
                 self.forces_z.append(error[known] / std[known])
         if frame.virial is not None and mean.virial is not None:
@@ -133,10 +133,10 @@ def _cell(value: float | None, digits: int, width: int = 9) -> str:
 
 
 def _evaluated(
-    potential: Potential, frames: Sequence[LabelledFrame], uncertainty: str | None, bar: Any
+    potential: Potential, frames: Sequence[LabelledFrame], uncertainty: str | None, progress: Any
 ) -> Iterator[tuple[LabelledFrame, Evaluation]]:
     """Each frame with its prediction, by passes over many frames; forces' error bars where there are such labels."""
-    progress = iter(bar(frames))
+    bar = iter(progress(frames))
     for part in batches([f.n_atoms for f in frames], PASS):
         found: dict[int, Evaluation] = {}
         for kind in {None: (None,), "full": ("energy", "full")}.get(uncertainty, ("energy",)):
@@ -144,17 +144,17 @@ def _evaluated(
             if uncertainty == "full":
                 chosen = [f for f in chosen if (kind == "full") == (f.forces is not None)]
             names = [f"frame {f.index}" for f in chosen]
-            means = potential.evaluate_many([f.atoms for f in chosen], kind, where=names)
+            means = potential.evaluate_many([f.atoms for f in chosen], kind, names=names)
             found.update(zip(map(id, chosen), means, strict=True))
         for frame in frames[part]:
-            next(progress)
+            next(bar)
             yield frame, found[id(frame)]
-    for _ in progress:
+    for _ in bar:
         pass
 
 
 def evaluate_frames(
-    potential: Potential, frames: Sequence[LabelledFrame], uncertainty: bool | str | None = True, bar: Any = iter
+    potential: Potential, frames: Sequence[LabelledFrame], uncertainty: bool | str | None = True, progress: Any = iter
 ) -> Report:
     """Errors of ``potential`` on labelled frames; those without any label are left out.
 
@@ -174,19 +174,19 @@ def evaluate_frames(
         raise DataError("none of the frames has a label to compare with")
     for frame in labelled:
         potential.check(frame.atoms, f"frame {frame.index}")
-    for frame, mean in _evaluated(potential, labelled, uncertainty_kind(uncertainty), bar):
-        spread = mean.spread
+    for frame, mean in _evaluated(potential, labelled, uncertainty_kind(uncertainty), progress):
+        stds = mean.std
         for errors in (total, types.setdefault(frame.config_type or "none", Errors())):
-            errors.add(frame, mean, spread)
+            errors.add(frame, mean, stds)
         if frame.energy is not None:
             energy["reference"].append(frame.energy / frame.n_atoms)
             energy["predicted"].append(mean.energy / frame.n_atoms)
-            energy["std"].append(np.nan if spread is None else spread.energy / frame.n_atoms)
+            energy["std"].append(np.nan if stds is None else stds.energy / frame.n_atoms)
         if frame.forces is not None:
             labels = frame.force_labels
             forces["reference"].append(frame.forces.ravel()[labels])
             forces["predicted"].append(mean.forces.ravel()[labels])
-            std = None if spread is None else spread.forces
+            std = None if stds is None else stds.forces
             forces["std"].append(np.full(labels.sum(), np.nan) if std is None else std.ravel()[labels])
     return Report(
         total.summary(),

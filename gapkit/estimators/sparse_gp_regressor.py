@@ -271,7 +271,7 @@ class SparseGPRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
     >>> import numpy as np
     >>> X = np.linspace(0.0, 6.0, 40)[:, None]
     >>> gp = gapkit.SparseGPRegressor(n_sparse=12).fit(X, np.sin(X[:, 0]))
-    >>> mean, std = gp.predict([[1.0], [20.0]], return_std=True, noise=False)
+    >>> mean, std = gp.predict([[1.0], [20.0]], return_std=True, include_noise=False)
     >>> bool(abs(mean[0] - np.sin(1.0)) < 1e-3), bool(std[1] > 100 * std[0])
     (True, True)
     """
@@ -355,7 +355,7 @@ class SparseGPRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         )
         return self
 
-    def predict(self, X, return_std: bool = False, return_cov: bool = False, noise: bool = True):
+    def predict(self, X, return_std: bool = False, return_cov: bool = False, include_noise: bool = True):
         r"""Predictions and, on request, their uncertainty.
 
         With a the whitened row of a point and k** its prior variance, the mean is :math:`\delta\, a \cdot w`
@@ -367,7 +367,7 @@ class SparseGPRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
             Features.
         return_std, return_cov
             Whether to return standard deviations or covariances too; at most one.
-        noise
+        include_noise
             Whether they include the noise, so that they are those of new targets; False: of the function
             alone.
 
@@ -390,7 +390,7 @@ class SparseGPRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         half = scipy.linalg.solve_triangular(self.R_, A.T, trans="T", check_finite=False)
         residual = self._residual(X, A)
         variance = self.signal_**2 * (residual + np.einsum("mn,mn->n", half, half))
-        if noise:
+        if include_noise:
             variance += self.noise_**2
         if return_std:
             std = np.sqrt(variance)

@@ -35,6 +35,8 @@ def _stored_term(term: Any) -> dict[str, Any]:
 def restored(settings: Mapping[str, Any], potential: Potential) -> dict[str, Any]:
     """Parameters from :func:`stored`; those that a file does not keep are taken from the ``potential``."""
     given = dict(settings)
+    if "noise" in given:  # the name in files of older versions
+        given["noise_levels"] = given.pop("noise")
     terms = given.get("terms", list(potential.terms))
     if not isinstance(terms, str):
         terms = [term_from_settings(t["term"]) if isinstance(t, Mapping) and "term" in t else t for t in terms]

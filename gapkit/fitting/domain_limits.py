@@ -12,7 +12,7 @@ from gapkit.fitting.out_of_fold import OutOfFold
 from gapkit.fitting.training_set import TrainingSet
 from gapkit.potential.domain import Domain
 from gapkit.potential.local_variance import LocalVariance
-from gapkit.potential.spreads import Spreads
+from gapkit.potential.predictive_variances import PredictiveVariances
 from gapkit.structures.structure import Structure
 
 #: training environments, about, whose variance sets the limit
@@ -31,9 +31,9 @@ def measured_domain(
     data: TrainingSet,
     out_of_fold: OutOfFold,
     structures: Sequence[Structure],
-    spreads: Spreads,
+    variances: PredictiveVariances,
     forms: LocalVariance,
-    bar: Callable[..., Any],
+    progress: Callable[..., Any],
 ) -> Domain:
     """The domain of a fitted model.
 
@@ -41,22 +41,22 @@ def measured_domain(
     ----------
     structures
         Training frames from :func:`domain_sample`, with their pair lists.
-    spreads, forms
+    variances, forms
         Variances of local energies by the exact formula, and by the cheap forms.
-    bar
-        Makes a progress bar.
+    progress
+        Maker of progress bars.
     """
-    watched = bar(structures, desc="limits of the domain", unit="frame")
-    return Domain(local_variance(spreads, forms, watched), frame_limit(data, out_of_fold))
+    watched = progress(structures, desc="limits of the domain", unit="frame")
+    return Domain(local_variance(variances, forms, watched), frame_limit(data, out_of_fold))
 
 
-def local_variance(spreads: Spreads, forms: LocalVariance, structures: Iterable[Structure]) -> float:
+def local_variance(variances: PredictiveVariances, forms: LocalVariance, structures: Iterable[Structure]) -> float:
     """Largest calibrated variance (eV^2, without noise) of a local energy in a sample of the training frames, by the
     exact formula and by the cheap forms, which may say more: a calculator warns by either. Above zero, so that whatever
     is unknown is out of the domain of a model that knows all of its frames."""
     largest = float(np.finfo(float).tiny)
     for structure in structures:
-        exact = spreads.local_variances(structure, [None], np.array([0, structure.n_atoms]))
+        exact = variances.local_variances(structure, [None], np.array([0, structure.n_atoms]))
         largest = max(largest, float(exact.max()))
         if forms.serves(structure.numbers):
             largest = max(largest, float(forms.of(structure).max()))

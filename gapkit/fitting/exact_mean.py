@@ -82,7 +82,7 @@ class Labels:
     groups: list[str]
 
     @classmethod
-    def of(cls, targets: Targets, own_groups: Sequence[str]) -> Labels:
+    def of(cls, targets: Targets, separate_groups: Sequence[str]) -> Labels:
         """The labels of one frame, as :func:`gapkit.models.observations.observations` scales them."""
         root, n = np.sqrt(targets.n_atoms), targets.n_atoms
         rows, scale, y, groups = [], [], [], []
@@ -94,14 +94,14 @@ class Labels:
             groups.extend([kind] * len(index))
 
         if targets.energy is not None:
-            kind = ISOLATED if targets.isolated else group_name("energy", targets.config_type, own_groups)
+            kind = ISOLATED if targets.isolated else group_name("energy", targets.config_type, separate_groups)
             add(kind, np.array([0]), 1 / root, np.array([targets.energy / root]))
         if not targets.isolated and targets.forces is not None:
-            kind = group_name("forces", targets.config_type, own_groups)
+            kind = group_name("forces", targets.config_type, separate_groups)
             labels = np.flatnonzero(targets.force_labels)
             add(kind, 1 + labels, -1.0, targets.forces.ravel()[labels])
         if not targets.isolated and targets.virial is not None:
-            kind = group_name("virial", targets.config_type, own_groups)
+            kind = group_name("virial", targets.config_type, separate_groups)
             add(kind, np.arange(1 + 3 * n, 7 + 3 * n), -1 / root, targets.virial / root)
         return cls(np.concatenate(rows), np.concatenate(scale), np.concatenate(y), groups)
 
@@ -125,11 +125,11 @@ class ExactMean:
     ----------
     alpha : (m,)
         Weights of the sparse functionals: those of terms other than SOAP; zero for SOAP (eV).
-    extra : dict
+    mean_points : dict
         Per SOAP block its (points (d, d), weights (d,)).
     basis : SparseBasis
         The sparse functionals, with features along the eigenvectors of Q where they are projected anyway: the points of
-        ``extra`` are then the unit vectors.
+        ``mean_points`` are then the unit vectors.
     errors : dict
         Per held-out frame its out-of-fold errors of energy (eV), forces (3n,) in eV/A, and virial (6,) in eV; None or
         NaN where there is no label, or none that tells anything.
@@ -140,7 +140,7 @@ class ExactMean:
     """
 
     alpha: np.ndarray
-    extra: dict[int, tuple[np.ndarray, np.ndarray]]
+    mean_points: dict[int, tuple[np.ndarray, np.ndarray]]
     basis: SparseBasis
     errors: dict[int, tuple[float | None, np.ndarray | None, np.ndarray | None]]
     noise_factor: float
@@ -150,7 +150,7 @@ class ExactMean:
     is_exact: ClassVar[bool] = True
 
     @property
-    def account(self) -> dict[str, Any]:
+    def summary(self) -> dict[str, Any]:
         """JSON-ready entry of the model file about this mean."""
         return {"exact_noise_factor": self.noise_factor}
 
@@ -158,7 +158,7 @@ class ExactMean:
         """See :class:`gapkit.fitting.mean.Mean`."""
         return self.basis
 
-    def judges(self, n: int) -> bool:
+    def has_error(self, n: int) -> bool:
         """See :class:`gapkit.fitting.mean.Mean`."""
         return n in self.errors
 
@@ -174,13 +174,13 @@ class ExactMean:
         }
 
 
-def suits(terms: Sequence[Term]) -> bool:
+def supports_exact_mean(terms: Sequence[Term]) -> bool:
     """Whether an exact mean can be made of these terms: one SOAP term, of power two."""
     soap = [t for t in terms if t.descriptor.of_atoms]
     return len(soap) == 1 and isinstance(soap[0].kernel, DotProduct) and soap[0].kernel.zeta == 2
 
 
-def within_reach(data: TrainingSet) -> bool:
+def is_affordable(data: TrainingSet) -> bool:
     """Whether the default fit takes the exact mean: for molecules and clusters, few enough for the memory."""
     if any(f.atoms.pbc.any() for f in data.frames):
         return False
@@ -214,7 +214,7 @@ class LabelCovariances:
     ----------
     data, basis
         Training set and sparse functionals (their directions; the points of terms other than SOAP).
-    own_groups
+    separate_groups
         Noise groups beyond one per label kind.
     """
 
@@ -222,12 +222,12 @@ class LabelCovariances:
         self,
         data: TrainingSet,
         basis: SparseBasis,
-        own_groups: Sequence[str],
-        bar: Callable[..., Any],
+        separate_groups: Sequence[str],
+        progress: Callable[..., Any],
         n_threads: int = 1,
     ) -> None:
-        self.data, self.basis, self.bar, self.n_threads = data, basis, bar, n_threads
-        self.labels = [Labels.of(t, own_groups) for t in data.targets]
+        self.data, self.basis, self.progress, self.n_threads = data, basis, progress, n_threads
+        self.labels = [Labels.of(t, separate_groups) for t in data.targets]
         self.soap = {k: b for k, b in enumerate(basis.blocks) if b.descriptor.of_atoms}
         others = [b for k, b in enumerate(basis.blocks) if k not in self.soap]
         self.other_basis = SparseBasis.of_blocks(others, basis.n_terms) if others else None
@@ -279,7 +279,7 @@ class LabelCovariances:
                 (x, J), (x2, J2) = described[row][k], described[column][k]
                 K.add(end[row], end[column], signal[b.term] ** 2 * covariances(x, J, x2, J2, b.kernel.parameter))
 
-        for column in self.bar(range(len(frames)), desc="covariances of labels", unit="frame"):
+        for column in self.progress(range(len(frames)), desc="covariances of labels", unit="frame"):
             map_blocks(partial(fill, column=column), range(column, len(frames)), self.n_threads)
             described[column] = {}
         return K
@@ -303,11 +303,11 @@ class LabelCovariances:
         """The factor on all noise levels (but that of isolated atoms) with the least out-of-fold error of ``frames``,
         whose covariance ``K`` is, from one downwards to ``LEAST_FACTOR``."""
         kinds = np.array([kind_of(g) for n in frames for g in self.labels[n].groups])
-        progress = self.bar(total=FACTOR_TRIALS, desc="noise of the exact mean", unit="trial")
+        bar = self.progress(total=FACTOR_TRIALS, desc="noise of the exact mean", unit="trial")
 
         def value(log_factor: float) -> float:
             y, noise, of_fold = self._targets(frames, levels, float(np.exp(log_factor)), folds)
-            progress.update()
+            bar.update()
             try:
                 return held_out_objective(solve_exact(K.copy(), y, noise, of_fold, EVERY_FOLD).errors, y, kinds)
             except NumericsError:
@@ -315,7 +315,7 @@ class LabelCovariances:
 
         with blas_threads(self.n_threads):
             factor = float(np.exp(minimum_downwards(value, float(np.log(LEAST_FACTOR)), FACTOR_STEP)))
-        progress.close()
+        bar.close()
         return factor
 
     def mean(self, levels: Levels, folds: np.ndarray, by_fold: Mapping[int, Levels] | None = None) -> ExactMean:
@@ -338,13 +338,13 @@ class LabelCovariances:
         part_of = {n: slice(end[k], end[k + 1]) for k, n in enumerate(frames)}
         parts = [part_of[n] for n in range(len(frames))]
         Q, w = self._quadratic([solution.alpha[p] for p in parts])
-        extra, blocks = {}, list(self.basis.blocks)
+        mean_points, blocks = {}, list(self.basis.blocks)
         for k, b in self.soap.items():
             values, vectors = np.linalg.eigh(levels.signal[b.term] ** 2 * Q[k])
             if b.directions is None:
-                extra[k] = np.ascontiguousarray(vectors.T), values
+                mean_points[k] = np.ascontiguousarray(vectors.T), values
             else:
-                blocks[k], extra[k] = b.rotated(vectors), (np.eye(len(values)), values)
+                blocks[k], mean_points[k] = b.rotated(vectors), (np.eye(len(values)), values)
         alpha = np.zeros(self.basis.n_columns)
         if self.other_basis is not None:
             whitened = np.zeros(self.basis.n_columns)
@@ -355,7 +355,7 @@ class LabelCovariances:
             held |= self._errors_alone(fold, alone, folds)
         errors = {n: self._errors(n, e) for n, e in held.items()}
         basis = SparseBasis.of_blocks(blocks, self.basis.n_terms)
-        return ExactMean(alpha, extra, basis, errors, factor, self._held_out(held))
+        return ExactMean(alpha, mean_points, basis, errors, factor, self._held_out(held))
 
     def _errors_alone(self, fold: int, levels: Levels, folds: np.ndarray) -> dict[int, np.ndarray]:
         """Errors (labels,) by frame of one fold under levels that were found without it, as is the factor on their
@@ -406,12 +406,12 @@ class LabelCovariances:
 
     def _each(self, function: Callable[[int], Any], frames: Sequence[int], desc: str) -> Iterator[Any]:
         """Results of ``function`` for each frame, in order, some at a time."""
-        progress = self.bar(total=len(frames), desc=desc, unit="frame")
+        bar = self.progress(total=len(frames), desc=desc, unit="frame")
         for begin in range(0, len(frames), BATCH):
             batch = frames[begin : begin + BATCH]
             yield from map_blocks(function, batch, self.n_threads)
-            progress.update(len(batch))
-        progress.close()
+            bar.update(len(batch))
+        bar.close()
 
     def _errors(self, n: int, errors: np.ndarray) -> tuple[float | None, np.ndarray | None, np.ndarray | None]:
         n_atoms, rows = self.data.targets[n].n_atoms, self.labels[n].rows

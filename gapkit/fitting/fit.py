@@ -65,8 +65,8 @@ def fit_potential(
             found, learned = stages.find(made, rows, settings, work), rows.data
             del rows  # those of a model whose terms all stay are those of ``found``; of another, they are not needed
             solution = stages.solve(learned, found, work)
-            judged = stages.judge(learned, found, solution, settings, work)
-            potential = stages.assemble(checked, found, solution, judged, settings, work)
+            evaluated = stages.evaluate_folds(learned, found, solution, settings, work)
+            potential = stages.assemble(checked, found, solution, evaluated, settings, work)
         return Fit(potential, found.triangles, found.levels, made.folds, checked.findings)
 
 
@@ -74,7 +74,7 @@ def errors_of(potential: Potential, data: TrainingSet) -> TrainingSet:
     """Training set whose targets are the errors of a prediction, label minus prediction."""
     targets = []
     names = [f"frame {frame.index}" for frame in data.frames]
-    predictions = potential.evaluate_many([frame.atoms for frame in data.frames], where=names)
+    predictions = potential.evaluate_many([frame.atoms for frame in data.frames], names=names)
     for frame, t, p in zip(data.frames, data.targets, predictions, strict=True):
         energy = None if frame.energy is None else frame.energy - p.energy
         forces = None if frame.forces is None else frame.forces - p.forces
@@ -103,23 +103,23 @@ def _update(fit: Fit, frames: Sequence[LabelledFrame], progress: bool) -> Fit:
     )
     own = sorted(g for g in fit.levels.noise if ":" in g)
     added = Triangles(potential.basis.n_columns, potential.basis.n_terms)
-    bar = partial(progress_bar, show=progress)
-    accumulate_rows(added, data, potential.basis, new, own, n_threads, bar)
+    bars = partial(progress_bar, show=progress)
+    accumulate_rows(added, data, potential.basis, new, own, n_threads, bars)
     levels = _levels_with(fit.levels, added.groups)
     with blas_threads(n_threads):
         triangles = fit.triangles.merge(added)
         posterior = Posterior.solve(triangles, levels.noise, levels.signal, potential.basis.column_terms())
     weights = posterior.weights
-    if potential.extra:
+    if potential.mean_points:
         errors = Triangles(potential.basis.n_columns, potential.basis.n_terms)
-        accumulate_rows(errors, errors_of(potential, data), potential.basis, new, own, n_threads, bar)
+        accumulate_rows(errors, errors_of(potential, data), potential.basis, new, own, n_threads, bars)
         weights = posterior.correction(errors, levels.noise)
     with blas_threads(n_threads):
         alpha = potential.basis.unwhiten(weights)
         changed = replace(
             potential,
             posterior=posterior,
-            alpha=potential.alpha + alpha if potential.extra else alpha,
+            alpha=potential.alpha + alpha if potential.mean_points else alpha,
             noise_levels=dict(levels.noise),
             metadata=updated_description(potential.metadata, data),
             local_forms={},  # of the old posterior; without them variances of local energies are exact, and slower

@@ -39,7 +39,7 @@ EVIDENCE_LABELS = 20
 OWN_VIRIAL_FRAMES, OWN_VIRIALS = 5, 12
 
 
-def own_groups(data: TrainingSet, given: NoiseSettings) -> tuple[str, ...]:
+def separate_groups(data: TrainingSet, given: NoiseSettings) -> tuple[str, ...]:
     """Noise groups beyond one per label kind: the config_types that the user names, and virials by config_type.
 
     Stresses of different calculations differ in quality far more than energies and forces do (plane-wave cutoffs,
@@ -122,7 +122,7 @@ def find_levels(
     data: TrainingSet,
     terms: Sequence[Term],
     given: NoiseSettings,
-    bar: Callable[..., Any],
+    progress: Callable[..., Any],
     sample: EnergySample | KeptRows | None = None,
     n_threads: int = 1,
 ) -> LevelSearch:
@@ -131,11 +131,11 @@ def find_levels(
     The rough stage starts from several levels on few columns (whitened columns nest), the others from the best so far.
     """
     search = _Search(triangles, basis, data, terms, given, sample, n_threads)
-    progress = bar(total=LEVEL_STEPS, desc="noise levels", unit="step")
+    bar = progress(total=LEVEL_STEPS, desc="noise levels", unit="step")
 
     def report(value: float) -> None:
-        progress.set_postfix_str(f"objective {value:.4f}")
-        progress.update()
+        bar.set_postfix_str(f"objective {value:.4f}")
+        bar.update()
 
     rough = search.objective(ROUGH_COLUMNS)
     levels = search.roughly(rough, report)
@@ -146,8 +146,8 @@ def find_levels(
         most = last_columns(triangles, tied)
         if min(most, basis.n_columns) > WORTH_LAST * SEARCH_COLUMNS:
             levels = search_levels(search.objective(most, levels, tied), search.lower, callback=report)
-    progress.total = progress.n
-    progress.close()
+    bar.total = bar.n
+    bar.close()
     return LevelSearch(levels, rough, final, search.lower)
 
 
@@ -251,7 +251,7 @@ def choose_levels(
     data: TrainingSet,
     terms: Sequence[Term],
     given: NoiseSettings,
-    bar: Callable[..., Any],
+    progress: Callable[..., Any],
     sample: EnergySample | KeptRows | None = None,
     n_threads: int = 1,
 ) -> tuple[Levels, dict[str, Any]]:
@@ -260,23 +260,23 @@ def choose_levels(
     Returns
     -------
     levels
-    account : dict
+    summary : dict
         JSON-ready: objective, log evidence per label, relative standard errors of the levels, held-out errors against
         the number of sparse points, and the terms whose signal vanished.
     """
-    search = find_levels(triangles, basis, data, terms, given, bar, sample, n_threads)
+    search = find_levels(triangles, basis, data, terms, given, progress, sample, n_threads)
     levels, rough, final = search.levels, search.rough, search.final
-    account = account_of(levels, given.objective, final)
+    summary = summary_of(levels, given.objective, final)
     if np.isfinite(levels.objective):
         near = search_levels(rough, search.lower, [levels], 10)  # the curvature is that of its own minimum
         errors = relative_errors(rough, near)
         n = len(rough.free_noise)
-        account["noise_errors"] = dict(zip(rough.free_noise, errors[:n], strict=True))
-        account["signal_errors"] = dict(zip(map(str, rough.free_signal), errors[n:], strict=True))
+        summary["noise_errors"] = dict(zip(rough.free_noise, errors[:n], strict=True))
+        summary["signal_errors"] = dict(zip(map(str, rough.free_signal), errors[n:], strict=True))
     if len(final.triangles.folds) > 1:
-        account["sparse_curve"] = sparse_curve(basis, levels, final)
-    account["vanished"] = list(vanished_terms(final, levels)) if np.isfinite(levels.objective) else []
-    return levels, account
+        summary["sparse_curve"] = sparse_curve(basis, levels, final)
+    summary["vanished"] = list(vanished_terms(final, levels)) if np.isfinite(levels.objective) else []
+    return levels, summary
 
 
 def several_starts(start: Levels, objective: LevelObjective) -> list[Levels]:
@@ -289,7 +289,7 @@ def several_starts(start: Levels, objective: LevelObjective) -> list[Levels]:
     return [start, Levels(looser, start.signal), Levels(start.noise, smoother)]
 
 
-def account_of(levels: Levels, name: str, searched: LevelObjective) -> dict[str, Any]:
+def summary_of(levels: Levels, name: str, searched: LevelObjective) -> dict[str, Any]:
     """JSON-ready record of the search for levels; the evidence is a diagnostic, whatever the objective."""
     try:
         log_evidence = -Evidence(searched.triangles, searched.column_terms, levels, (), ()).evaluate(levels)[0]
@@ -340,8 +340,8 @@ def sparse_curve(basis: SparseBasis, levels: Levels, searched: LevelObjective) -
         statistics = held_out_statistics(searched.triangles.select(columns), terms[columns], levels)
         point: list[float | int | None] = [len(columns)]
         for kind in ("energy", "forces"):
-            mine = [s for g, s in statistics.items() if kind_of(g) == kind]
-            square = sum(s.n_rows * s.squared_error for s in mine)
-            point.append(float(np.sqrt(square / sum(s.n_rows for s in mine))) if mine else None)
+            of_kind = [s for g, s in statistics.items() if kind_of(g) == kind]
+            square = sum(s.n_rows * s.squared_error for s in of_kind)
+            point.append(float(np.sqrt(square / sum(s.n_rows for s in of_kind))) if of_kind else None)
         curve.append(point)
     return curve

@@ -72,7 +72,7 @@ def save_model(path: str | os.PathLike, fit: Fit, estimator: dict[str, Any], upd
             arrays[f"block{k}.factor"] = _pack(b.factor)
         if b.directions is not None:
             arrays[f"block{k}.directions"] = b.directions
-    for k, (points, weights) in potential.extra.items():
+    for k, (points, weights) in potential.mean_points.items():
         arrays[f"extra{k}.weights"] = weights
         if not _is_identity(points):
             arrays[f"extra{k}.points"] = points
@@ -169,8 +169,8 @@ def _potential(header: dict, arrays: dict, baseline: Any, path: Any) -> Potentia
     signal, column_terms = np.array(header["signal"], dtype=float), basis.column_terms()
     R = np.ascontiguousarray(_unpack(arrays["R"], basis.n_columns).T)
     posterior = Posterior(arrays["weights"], R, signal, signal[column_terms], column_terms)
-    extra = _extra(basis, arrays)
-    _check_identities(header, arrays, basis, posterior, extra)
+    mean_points = _mean_points(basis, arrays)
+    _check_identities(header, arrays, basis, posterior, mean_points)
     reference = _reference(header["reference"])
     calibration = Calibration(
         {g: GroupCalibration(**c) for g, c in header["calibration"]["groups"].items()},
@@ -180,7 +180,7 @@ def _potential(header: dict, arrays: dict, baseline: Any, path: Any) -> Potentia
     errors: LabelErrors = StatedErrors(calibration)
     if header["recalibration"] is not None:
         recalibration = Recalibration.from_dict(header["recalibration"])
-        errors = FittedErrors(calibration, recalibration, exact=bool(extra))
+        errors = FittedErrors(calibration, recalibration, exact=bool(mean_points))
     return Potential(
         terms,
         basis,
@@ -194,7 +194,7 @@ def _potential(header: dict, arrays: dict, baseline: Any, path: Any) -> Potentia
         dict(header["noise_levels"]),
         header["metadata"],
         local_forms=_local_forms(basis, arrays),
-        extra=extra,
+        mean_points=mean_points,
     )
 
 
@@ -307,7 +307,7 @@ def _basis(header: dict, arrays: dict, terms: tuple[Term, ...]) -> SparseBasis:
 
 
 def _check_identities(
-    header: dict, arrays: dict, basis: SparseBasis, posterior: Posterior, extra: Mapping[int, tuple]
+    header: dict, arrays: dict, basis: SparseBasis, posterior: Posterior, mean_points: Mapping[int, tuple]
 ) -> None:
     """Raise ValueError where the numbers of a file contradict each other; see ``model_identities``."""
     for k, block in enumerate(basis.blocks):
@@ -318,11 +318,11 @@ def _check_identities(
     if "c" in arrays:
         identities.check_sums(basis, arrays["c"])
     identities.check_posterior(posterior, arrays.get("z"))
-    if not extra:
+    if not mean_points:
         identities.check_weights(basis, arrays["alpha"], arrays["weights"])
-    for k in extra:
+    for k in mean_points:
         if f"extra{k}.points" in arrays:
-            identities.check_orthonormal(extra[k][0], f"block {k}")
+            identities.check_orthonormal(mean_points[k][0], f"block {k}")
         if not header["metadata"].get("updates") and arrays["alpha"][basis.blocks[k].columns].any():
             raise ValueError(f"block {k} has weights beside those of its exact mean")
 
@@ -343,9 +343,9 @@ def _upgraded(header: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _extra(basis: SparseBasis, arrays: dict[str, np.ndarray]) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+def _mean_points(basis: SparseBasis, arrays: dict[str, np.ndarray]) -> dict[int, tuple[np.ndarray, np.ndarray]]:
     """Points and weights of an exact mean; ValueError where they do not fit their block."""
-    extra = {}
+    mean_points = {}
     for k, block in enumerate(basis.blocks):
         if f"extra{k}.weights" not in arrays:
             continue
@@ -355,8 +355,8 @@ def _extra(basis: SparseBasis, arrays: dict[str, np.ndarray]) -> dict[int, tuple
         points = np.eye(len(weights)) if stored is None else stored
         if points.shape != (*weights.shape, block.points.shape[1]) or not block.descriptor.of_atoms:
             raise ValueError(f"the further points of block {k} have the shape {points.shape}")
-        extra[k] = points, weights
-    return extra
+        mean_points[k] = points, weights
+    return mean_points
 
 
 def _local_forms(basis: SparseBasis, arrays: dict[str, np.ndarray]) -> dict[int, LocalForm]:

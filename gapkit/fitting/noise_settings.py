@@ -13,7 +13,7 @@ from gapkit.models.held_out import HeldOutError
 from gapkit.models.leave_one_out import LeaveOneOut
 from gapkit.models.levels import LevelObjective
 
-#: what a search for levels may minimise, by the name that ``noise`` takes
+#: what a search for levels may minimise, by the name that ``noise_levels`` takes
 OBJECTIVES: dict[str, type[LevelObjective]] = {
     "held_out_error": HeldOutError,
     "held_out_density": HeldOutDensity,
@@ -50,16 +50,18 @@ class NoiseSettings:
             return cls(objective=noise)
         if not isinstance(noise, Mapping):
             raise SettingsError(
-                f"noise must be 'auto' or a table of standard deviations or one of {', '.join(OBJECTIVES)}, "
+                f"noise_levels must be 'auto' or a table of standard deviations or one of {', '.join(OBJECTIVES)}, "
                 f"not {noise!r:.80}"
             )
         table = dict(noise)
         objective = table.pop("objective", "held_out_error")
         if not isinstance(objective, str) or objective not in OBJECTIVES:
-            raise SettingsError(f"noise: objective must be one of {', '.join(OBJECTIVES)}, not {objective!r}")
+            raise SettingsError(f"noise_levels: objective must be one of {', '.join(OBJECTIVES)}, not {objective!r}")
         by_config = table.pop("config_types", {})
         if not isinstance(by_config, Mapping) or not all(isinstance(v, Mapping) for v in by_config.values()):
-            raise SettingsError(f"noise: config_types must be a table of tables of levels, not {by_config!r:.80}")
+            raise SettingsError(
+                f"noise_levels: config_types must be a table of tables of levels, not {by_config!r:.80}"
+            )
         return cls(cls._levels(table), {str(c): cls._levels(v) for c, v in by_config.items()}, objective)
 
     @staticmethod
@@ -67,7 +69,7 @@ class NoiseSettings:
         levels = {}
         for kind, value in table.items():
             if kind not in ("energy", "forces", "virial"):
-                raise SettingsError(f"noise has levels for energy, forces and virial, not for {kind!r}")
+                raise SettingsError(f"noise_levels is for energy, forces and virial, not for {kind!r}")
             if isinstance(value, str) and value == "auto":
                 continue
             if not (is_number(value) and SMALLEST <= value <= LARGEST):

@@ -54,15 +54,15 @@ class OutOfFold:
         Training set, sparse functionals and terms.
     folds : (frames,) int
         Fold of each frame; negative ones are never held out.
-    bar
-        Makes a progress bar.
+    progress
+        Maker of progress bars.
     mean
         Its errors count, with the variances of the sparse posterior.
 
     Attributes
     ----------
     errors : list of FrameErrors
-        Filled by :meth:`judge`, fold by fold.
+        Filled by :meth:`evaluate_fold`, fold by fold.
     """
 
     def __init__(
@@ -71,31 +71,31 @@ class OutOfFold:
         basis: SparseBasis,
         terms: Sequence[Term],
         folds: np.ndarray,
-        bar: Callable[..., Any],
+        progress: Callable[..., Any],
         mean: Mean,
     ) -> None:
-        self.data, self.basis, self.folds, self.bar, self.mean = data, basis, folds, bar, mean
+        self.data, self.basis, self.folds, self.progress, self.mean = data, basis, folds, progress, mean
         held = np.flatnonzero(folds >= 0)
         labels = sum(data.targets[n].n_rows for n in held)
         whole = set(held[:: max(1, -(-labels // LABELS))].tolist())
         energies = [n for n in held if data.targets[n].energy is not None and n not in whole]
         alone = set(energies[:: max(1, -(-len(energies) // ENERGIES))])
-        self.sample = {int(n): n in whole for n in sorted(whole | alone) if mean.judges(int(n))}
+        self.sample = {int(n): n in whole for n in sorted(whole | alone) if mean.has_error(int(n))}
         self.errors: list[FrameErrors] = []
         self._directions = LeftOutDirections(data, basis, terms, folds)
-        self._progress: Any = None
+        self._bar: Any = None
         self._left = len(self.sample)
 
-    def judge(self, fold: int, posterior: Posterior, mean: Posterior | None = None) -> None:
+    def evaluate_fold(self, fold: int, posterior: Posterior, mean: Posterior | None = None) -> None:
         """Add the errors of the frames of ``fold`` under ``posterior``, which was solved without them.
 
         ``mean``: another such posterior, whose errors count, beside the variances of ``posterior``.
         """
-        mine = [(n, whole) for n, whole in self.sample.items() if self.folds[n] == fold]
-        if self._progress is None:
-            self._progress = self.bar(total=len(self.sample), desc="error bars", unit="frame")
+        in_sample = [(n, whole) for n, whole in self.sample.items() if self.folds[n] == fold]
+        if self._bar is None:
+            self._bar = self.progress(total=len(self.sample), desc="error bars", unit="frame")
         directions = self._directions.without(fold)
-        for n, whole in mine:
+        for n, whole in in_sample:
             targets = self.data.targets[n]
             derivatives = whole and targets.derivatives
             structure = Structure(self.data.frames[n].atoms, self.basis.r_cut)
@@ -106,10 +106,10 @@ class OutOfFold:
                 continue
             errors = known_errors(errors, targets, rows.prior) if derivatives else (errors[0], None, None)
             self.errors.append(FrameErrors.of(targets.n_atoms, VarianceParts.of_rows(posterior, A, rows), *errors))
-        self._progress.update(len(mine))
-        self._left -= len(mine)
+        self._bar.update(len(in_sample))
+        self._left -= len(in_sample)
         if self._left == 0:
-            self._progress.close()
+            self._bar.close()
 
     def consistent(self, calibration: Calibration, recalibration: Recalibration) -> Calibration:
         """The calibration with the function's variances shrunk, per label kind, until nearly all of the sample's are
@@ -119,7 +119,7 @@ class OutOfFold:
             if model.n == 0:
                 continue  # of another kind: no error of this one was seen
             _, residual, weights, hidden = pooled(self.errors, range(len(self.errors)), kind)
-            judged = model.judged(residual, weights)
+            judged = model.has_error(residual, weights)
             latent = calibration.of(kind).latent(residual, weights)[judged]
             rise = model.rise(residual, weights, hidden)[judged]
             if not self.mean.is_exact:

@@ -28,9 +28,9 @@ def accumulate_rows(
     data: TrainingSet,
     basis: SparseBasis,
     folds: np.ndarray,
-    own_groups: Sequence[str],
+    separate_groups: Sequence[str],
     n_threads: int,
-    bar: Callable[..., Any],
+    progress: Callable[..., Any],
     sample: EnergySample | KeptRows | None = None,
     variances: bool = True,
 ) -> TrainingSet:
@@ -54,13 +54,13 @@ def accumulate_rows(
         targets = data.targets[n]
         structure = Structure(data.frames[n].atoms, basis.r_cut)
         rows = basis.rows(structure, derivatives=targets.derivatives, prior=variances)
-        return list(observations(targets, rows, own_groups, variances))
+        return list(observations(targets, rows, separate_groups, variances))
 
-    progress = bar(total=len(data.frames), desc="covariances", unit="frame")
+    bar = progress(total=len(data.frames), desc="covariances", unit="frame")
     for batch in _batches(data.targets, min(max(2000, basis.n_columns), LARGEST_BATCH)):
         made = map_blocks(frame_rows, batch, n_threads)
         flat = [(n, o) for n, per_frame in zip(batch, made, strict=True) for o in per_frame]
-        progress.update(len(batch))
+        bar.update(len(batch))
         for n, per_frame in zip(batch, made, strict=True):
             learned[n] = _without_fixed(learned[n], per_frame)
         if not flat:
@@ -75,7 +75,7 @@ def accumulate_rows(
                 triangles.update(part, o.y, o.prior, o.group, int(folds[n]), log_scale)
                 if sample is not None:
                     sample.offer(o, part, int(folds[n]), n)
-    progress.close()
+    bar.close()
     if not triangles.items:
         raise DataError(
             "no label tells anything: all forces and stresses vanish by symmetry; add energies, or frames whose atoms "

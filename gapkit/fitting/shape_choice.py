@@ -69,7 +69,7 @@ class Shape:
         return f"r_cut {s.r_cut} n_max {s.n_max} l_max {s.l_max} sigma {s.sigma}"
 
 
-def worthwhile(data: TrainingSet) -> bool:
+def is_worth_comparing(data: TrainingSet) -> bool:
     """Whether there are frames and labels enough for a comparison, energies and forces, of few species."""
     kinds = [any(getattr(t, kind) is not None for t in data.targets) for kind in ("energy", "forces")]
     enough = len(data.frames) >= FEWEST_FRAMES and data.n_rows >= FEWEST_LABELS
@@ -82,9 +82,9 @@ def pilot(data: TrainingSet) -> TrainingSet:
     share = min(1.0, PILOT_ATOMS / atoms)
     kept: list[int] = []
     for name in sorted({str(t.config_type) for t in data.targets}):
-        mine = [k for k, t in enumerate(data.targets) if str(t.config_type) == name and not t.isolated]
-        n = min(len(mine), max(5, round(share * len(mine))))
-        kept += [mine[k] for k in np.linspace(0, len(mine), n, endpoint=False).astype(int)]
+        of_type = [k for k, t in enumerate(data.targets) if str(t.config_type) == name and not t.isolated]
+        n = min(len(of_type), max(5, round(share * len(of_type))))
+        kept += [of_type[k] for k in np.linspace(0, len(of_type), n, endpoint=False).astype(int)]
     kept = sorted(kept + [k for k, t in enumerate(data.targets) if t.isolated])
     return replace(data, frames=tuple(data.frames[k] for k in kept), targets=tuple(data.targets[k] for k in kept))
 
@@ -95,35 +95,35 @@ def choose_shape(
     given: NoiseSettings,
     n_folds: int,
     n_threads: int,
-    bar: Callable[..., Any],
+    progress: Callable[..., Any],
 ) -> tuple[tuple[Term, ...], list[Shape]]:
     """Terms with the best shape of SOAP for these frames, and the shapes that were tried (the default first)."""
-    comparison = Comparison(pilot(data), given, n_folds, n_threads, quiet(bar))
+    comparison = Comparison(pilot(data), given, n_folds, n_threads, quiet(progress))
     shells = Shells.of([f.atoms for f in comparison.data.frames], LONGEST_TRIED + REACH)
-    progress = bar(total=1 + max(len(OUTWARDS), len(INWARDS)), desc="cutoff and resolution", unit="fit")
+    bar = progress(total=1 + max(len(OUTWARDS), len(INWARDS)), desc="cutoff and resolution", unit="fit")
 
-    def judged(shape: tuple[float, int, float]) -> tuple[float, tuple[Term, ...]]:
+    def scored(shape: tuple[float, int, float]) -> tuple[float, tuple[Term, ...]]:
         changed = reshaped(terms, shape, shells)
         score = comparison.score(changed)
-        progress.update()
+        bar.update()
         return score, changed
 
-    least, best = judged(DEFAULT)
+    least, best = scored(DEFAULT)
     longer = False
     for shape in OUTWARDS:
         if not within_bounds(reshaped(terms, shape, shells), comparison.data):
             break
-        score, changed = judged(shape)
+        score, changed = scored(shape)
         if not score < least - WORTH_LONGER:
             break
         least, best, longer = score, changed, True
     for shape in () if longer else INWARDS:
-        score, changed = judged(shape)
+        score, changed = scored(shape)
         if score < least - WORTH:
             least, best = score, changed
         elif not score < least + LOST:
             break
-    progress.close()
+    bar.close()
     return best, comparison.tried
 
 
@@ -141,7 +141,7 @@ class Comparison:
     given: NoiseSettings
     n_folds: int
     n_threads: int
-    bar: Callable[..., Any]
+    progress: Callable[..., Any]
     tried: list[Shape] = field(default_factory=list)
     _folds: np.ndarray | None = None
     _search: LevelSearch | None = None
@@ -150,27 +150,27 @@ class Comparison:
         """Held-out error of a small fit with these terms; infinite where rounding makes it impossible."""
         fewer = [replace(t, n_sparse=min(t.n_sparse, PILOT_SPARSE)) for t in terms]
         rng = np.random.default_rng(0)
-        pool = gather_pool(self.data, fewer, rng, self.bar)
+        pool = gather_pool(self.data, fewer, rng, self.progress)
         if self._folds is None:
             self._folds = assign_folds(self.data, pool.fingerprints, self.n_folds)
         try:
-            score = self._judge(choose_sparse_points(pool, fewer, rng, self.bar), fewer, self._folds)
+            score = self._score(choose_sparse_points(pool, fewer, rng, self.progress), fewer, self._folds)
         except (NumericsError, np.linalg.LinAlgError):
             score = float("inf")
         soap: Any = next(t.descriptor for t in terms if t.descriptor.of_atoms)
         self.tried.append(Shape(soap, score))
         return score
 
-    def _judge(self, basis: SparseBasis, terms: Sequence[Term], folds: np.ndarray) -> float:
+    def _score(self, basis: SparseBasis, terms: Sequence[Term], folds: np.ndarray) -> float:
         """Held-out error by all columns at the levels that are found for them."""
         data, given = self.data, replace(self.given, objective="held_out_error")
         triangles = Triangles(basis.n_columns, len(terms))
         sample = replace(EnergySample.of(basis, data), columns=np.arange(basis.n_columns))
         own = tuple(given.by_config)  # virials share one level: a dozen of them would cost more than the rest
-        accumulate_rows(triangles, data, basis, folds, own, self.n_threads, self.bar, sample, variances=False)
+        accumulate_rows(triangles, data, basis, folds, own, self.n_threads, self.progress, sample, variances=False)
         with blas_threads(self.n_threads, basis.n_columns):
             if self._search is None:
-                search = find_levels(triangles, basis, data, terms, given, self.bar, sample, self.n_threads)
+                search = find_levels(triangles, basis, data, terms, given, self.progress, sample, self.n_threads)
             else:
                 search = _search_from(self._search, triangles, basis, sample)
             score = float(_objective(search, triangles, basis, sample, basis.n_columns).evaluate(search.levels)[0])

@@ -13,18 +13,18 @@ from gapkit.exceptions import GapkitWarning, SettingsError
 from gapkit.fitting.candidates import choose_sparse_points, choose_terms, gather_pool
 from gapkit.fitting.decisions import Decisions
 from gapkit.fitting.domain_limits import domain_sample, measured_domain
-from gapkit.fitting.exact_mean import LabelCovariances, suits, within_reach
-from gapkit.fitting.level_choice import EnergySample, choose_levels, kept_rows, own_groups
+from gapkit.fitting.exact_mean import LabelCovariances, is_affordable, supports_exact_mean
+from gapkit.fitting.level_choice import EnergySample, choose_levels, kept_rows, separate_groups
 from gapkit.fitting.lone_atoms import with_lone_atoms
 from gapkit.fitting.mean import Mean, SparseMean
 from gapkit.fitting.nested_levels import levels_by_fold, one_fold_of_few
 from gapkit.fitting.out_of_fold import OutOfFold
 from gapkit.fitting.plan import plan_line
-from gapkit.fitting.pruning import account_without, without_terms
+from gapkit.fitting.pruning import summary_without, without_terms
 from gapkit.fitting.rows import accumulate_rows
 from gapkit.fitting.screening import Findings, screened
 from gapkit.fitting.settings import FitSettings
-from gapkit.fitting.shape_choice import Shape, choose_shape, worthwhile
+from gapkit.fitting.shape_choice import Shape, choose_shape, is_worth_comparing
 from gapkit.fitting.shells import warn_of_touched_shells
 from gapkit.fitting.training_ranges import training_domain
 from gapkit.fitting.training_set import TrainingSet, assign_folds, describe_training
@@ -36,8 +36,9 @@ from gapkit.models.terms import Term
 from gapkit.models.triangles import Triangles
 from gapkit.potential.local_variance import LocalVariance, choose_forms
 from gapkit.potential.potential import Potential
-from gapkit.potential.spreads import Spreads
+from gapkit.potential.predictive_variances import PredictiveVariances
 from gapkit.progress import report
+from gapkit.randomness import generator_of
 from gapkit.structures.structure import Structure
 from gapkit.uncertainty.calibration import calibrate
 from gapkit.uncertainty.label_errors import FittedErrors, LabelErrors, StatedErrors
@@ -57,8 +58,10 @@ class Work:
     ----------
     n_threads
         Threads.
-    bar, progress
-        Makes progress bars; whether they are shown.
+    progress
+        Maker of progress bars.
+    shows_progress
+        Whether the bars are shown.
     decisions
         Decisions of earlier runs of the same fit.
     memory
@@ -66,8 +69,8 @@ class Work:
     """
 
     n_threads: int
-    bar: Callable[..., Any]
-    progress: bool = False
+    progress: Callable[..., Any]
+    shows_progress: bool = False
     decisions: Decisions = field(default_factory=Decisions)
     memory: float | None = None
 
@@ -90,7 +93,7 @@ class Design:
         Terms, and their sparse functionals.
     folds : (frames,) int
         Fold of each frame; negative ones are never held out.
-    own_groups : tuple of str
+    separate_groups : tuple of str
         Noise groups beyond one per label kind.
     exact : bool
         Whether the mean takes every label as a functional.
@@ -101,7 +104,7 @@ class Design:
     terms: tuple[Term, ...]
     basis: SparseBasis
     folds: np.ndarray
-    own_groups: tuple[str, ...]
+    separate_groups: tuple[str, ...]
     exact: bool
     shapes: tuple[Shape, ...] = ()
 
@@ -122,13 +125,13 @@ class Rows:
 class FoundLevels:
     """Levels, the model of those terms whose signal did not vanish, and the record of the search.
 
-    ``by_fold``: of few frames, levels found without each fold, by which its errors are judged.
+    ``by_fold``: of few frames, levels found without each fold, by which its errors are evaluated.
     """
 
     levels: Levels
     design: Design
     triangles: Triangles
-    account: dict[str, Any]
+    summary: dict[str, Any]
     by_fold: dict[int, Levels] = field(default_factory=dict)
 
     def mean_without(self, fold: int) -> Posterior | None:
@@ -149,7 +152,7 @@ class Solution:
 
 
 @dataclass(frozen=True)
-class Judgement:
+class FoldEvaluation:
     """Strategy for error bars, and the out-of-fold errors that it was fitted to."""
 
     errors: LabelErrors
@@ -164,14 +167,14 @@ def screen(data: TrainingSet, settings: FitSettings, work: Work) -> Screened:
     if known is not None:
         return Screened(*known)
     terms = choose_terms(settings.terms, data, settings.sparse, wants_exact(data, settings))
-    checked = Screened(*screened(data, terms, settings.e0, work.n_threads, work.bar))
+    checked = Screened(*screened(data, terms, settings.e0, work.n_threads, work.progress))
     work.decisions.keep_screening(checked.findings)
     return checked
 
 
 def wants_exact(data: TrainingSet, settings: FitSettings) -> bool:
     """Whether the mean is to take every label as a functional."""
-    return settings.all_auto and within_reach(data) if settings.exact == "auto" else bool(settings.exact)
+    return settings.all_auto and is_affordable(data) if settings.exact == "auto" else bool(settings.exact)
 
 
 def design(data: TrainingSet, settings: FitSettings, work: Work) -> Design:
@@ -182,20 +185,20 @@ def design(data: TrainingSet, settings: FitSettings, work: Work) -> Design:
     SettingsError
         Where an exact mean is asked for that the terms cannot have.
     """
-    rng = np.random.default_rng(settings.random_state)
+    rng = generator_of(settings.random_state)
     exact = wants_exact(data, settings)
     terms = choose_terms(settings.terms, data, settings.sparse, exact)
     if not isinstance(settings.terms, str):
         warn_of_touched_shells(terms, [frame.atoms for frame in data.frames])
     shapes: list[Shape] = []
-    if settings.all_auto and not exact and settings.n_folds > 1 and worthwhile(data):
+    if settings.all_auto and not exact and settings.n_folds > 1 and is_worth_comparing(data):
         terms, shapes = _shape(terms, data, settings, work)
-    if exact and not suits(terms):
+    if exact and not supports_exact_mean(terms):
         raise SettingsError("exact=True needs one SOAP term, with the kernel DotProduct(2)")
-    pool = gather_pool(data, terms, rng, work.bar)
-    basis = choose_sparse_points(pool, terms, rng, work.bar)
+    pool = gather_pool(data, terms, rng, work.progress)
+    basis = choose_sparse_points(pool, terms, rng, work.progress)
     folds = assign_folds(data, pool.fingerprints, settings.n_folds)
-    return Design(terms, basis, folds, own_groups(data, settings.noise), exact, tuple(shapes))
+    return Design(terms, basis, folds, separate_groups(data, settings.noise_levels), exact, tuple(shapes))
 
 
 def _shape(
@@ -205,7 +208,7 @@ def _shape(
     known = work.decisions.shape(data.species)
     if known is not None:
         return known
-    found = choose_shape(terms, data, settings.noise, settings.n_folds, work.n_threads, work.bar)
+    found = choose_shape(terms, data, settings.noise_levels, settings.n_folds, work.n_threads, work.progress)
     work.decisions.keep_shape(*found)
     return found
 
@@ -218,14 +221,14 @@ def accumulate(data: TrainingSet, made: Design, settings: FitSettings, work: Wor
     SettingsError
         For a model that needs more memory than there is.
     """
-    own = len(made.own_groups)
+    own = len(made.separate_groups)
     plan = plan_line(data, made.basis, settings.n_folds, work.n_threads, made.exact, own, work.memory)
-    if work.progress:
+    if work.shows_progress:
         report(plan)
     triangles = Triangles(made.basis.n_columns, len(made.terms))
-    sample = kept_rows(settings.noise, made.basis, data)
+    sample = kept_rows(settings.noise_levels, made.basis, data)
     learned = accumulate_rows(
-        triangles, data, made.basis, made.folds, made.own_groups, work.n_threads, work.bar, sample
+        triangles, data, made.basis, made.folds, made.separate_groups, work.n_threads, work.progress, sample
     )
     return Rows(learned, triangles, sample)
 
@@ -235,18 +238,18 @@ def find(made: Design, rows: Rows, settings: FitSettings, work: Work) -> FoundLe
     basis, terms, triangles = made.basis, made.terms, rows.triangles
     known = work.decisions.levels(triangles.groups, len(terms))
     if known is None:
-        given = settings.noise
+        given = settings.noise_levels
         if one_fold_of_few(triangles, rows.data):
             given = replace(given, objective="evidence")
-        known = choose_levels(triangles, basis, rows.data, terms, given, work.bar, rows.sample, work.n_threads)
+        known = choose_levels(triangles, basis, rows.data, terms, given, work.progress, rows.sample, work.n_threads)
         work.decisions.keep_levels(*known)
-    levels, account = known
-    gone, account = account["vanished"], account_without(account, terms)
-    account["shapes"] = [[str(s), s.score] for s in made.shapes if np.isfinite(s.score)]
-    if gone:
-        basis, triangles, levels, terms = without_terms(basis, triangles, levels, terms, gone)
-    by_fold = levels_by_fold(triangles, basis, rows.data, terms, settings.noise, levels, work.n_threads)
-    return FoundLevels(levels, replace(made, basis=basis, terms=terms), triangles, account, by_fold)
+    levels, summary = known
+    dropped, summary = summary["vanished"], summary_without(summary, terms)
+    summary["shapes"] = [[str(s), s.score] for s in made.shapes if np.isfinite(s.score)]
+    if dropped:
+        basis, triangles, levels, terms = without_terms(basis, triangles, levels, terms, dropped)
+    by_fold = levels_by_fold(triangles, basis, rows.data, terms, settings.noise_levels, levels, work.n_threads)
+    return FoundLevels(levels, replace(made, basis=basis, terms=terms), triangles, summary, by_fold)
 
 
 def solve(data: TrainingSet, found: FoundLevels, work: Work) -> Solution:
@@ -257,25 +260,27 @@ def solve(data: TrainingSet, found: FoundLevels, work: Work) -> Solution:
         levels.noise,
         levels.signal,
         made.basis.column_terms(),
-        progress=lambda items: work.bar(items, desc="solving", unit="part"),
+        progress=lambda items: work.progress(items, desc="solving", unit="part"),
     )
-    if made.exact and suits(made.terms):
-        covariances = LabelCovariances(data, made.basis, made.own_groups, work.bar, work.n_threads)
+    if made.exact and supports_exact_mean(made.terms):
+        covariances = LabelCovariances(data, made.basis, made.separate_groups, work.progress, work.n_threads)
         return Solution(posterior, covariances.mean(levels, made.folds, found.by_fold))
     return Solution(posterior, SparseMean(made.basis.unwhiten(posterior.weights)))
 
 
-def judge(data: TrainingSet, found: FoundLevels, solution: Solution, settings: FitSettings, work: Work) -> Judgement:
+def evaluate_folds(
+    data: TrainingSet, found: FoundLevels, solution: Solution, settings: FitSettings, work: Work
+) -> FoldEvaluation:
     """Errors of each fold under the posterior of the others, and error bars fitted to them."""
     made, mean, sums = found.design, solution.mean, HeldOutSums()
-    out_of_fold = OutOfFold(data, made.basis, made.terms, made.folds, work.bar, mean)
+    out_of_fold = OutOfFold(data, made.basis, made.terms, made.folds, work.progress, mean)
     if len(found.triangles.folds) > 1:
         for fold, posterior in fold_posteriors(found.triangles, made.basis.column_terms(), found.levels):
             alone = found.mean_without(fold)
             sums.add(found.triangles, fold, posterior, alone)
-            out_of_fold.judge(fold, posterior, alone)
+            out_of_fold.evaluate_fold(fold, posterior, alone)
     elif settings.n_folds > 1:
-        evident = "those of most evidence" if found.account["objective"] == "evidence" else "starting values"
+        evident = "those of most evidence" if found.summary["objective"] == "evidence" else "starting values"
         warnings.warn(
             f"all frames fall into one fold, so nothing can be held out: levels are {evident} and error "
             "bars are not calibrated; add frames of other trajectories",
@@ -285,9 +290,9 @@ def judge(data: TrainingSet, found: FoundLevels, solution: Solution, settings: F
     calibration = calibrate(found.levels, mean.held_out_of(sums.statistics()), mean.residual_share)
     if not out_of_fold.errors:
         n_frames = sum(not t.isolated for t in data.targets)
-        searched = any(settings.noise.given(group) is None for group in found.triangles.groups)
-        wider = inflation(n_frames) if searched and found.account["objective"] == "evidence" else 1.0
-        return Judgement(StatedErrors(calibration.scaled(wider)), out_of_fold)
+        searched = any(settings.noise_levels.given(group) is None for group in found.triangles.groups)
+        wider = inflation(n_frames) if searched and found.summary["objective"] == "evidence" else 1.0
+        return FoldEvaluation(StatedErrors(calibration.scaled(wider)), out_of_fold)
     energies = sum("energy" in e.kinds for e in out_of_fold.errors)
     if 0 < energies < FEWEST_ENERGIES:
         warnings.warn(
@@ -298,38 +303,43 @@ def judge(data: TrainingSet, found: FoundLevels, solution: Solution, settings: F
         )
     recalibration = out_of_fold.recalibration()
     calibration = out_of_fold.consistent(calibration, recalibration)
-    errors = FittedErrors(calibration, recalibration, exact=bool(mean.extra))
-    return Judgement(errors, out_of_fold)
+    errors = FittedErrors(calibration, recalibration, exact=bool(mean.mean_points))
+    return FoldEvaluation(errors, out_of_fold)
 
 
 def assemble(
-    checked: Screened, found: FoundLevels, solution: Solution, judged: Judgement, settings: FitSettings, work: Work
+    checked: Screened,
+    found: FoundLevels,
+    solution: Solution,
+    evaluated: FoldEvaluation,
+    settings: FitSettings,
+    work: Work,
 ) -> Potential:
     """Potential made of the results of all stages, with a cheap form of its local variances and its domain."""
     data, made, mean, posterior = checked.data, found.design, solution.mean, solution.posterior
     basis = mean.basis_of(made.basis)
     sample = [Structure(atoms, basis.r_cut) for atoms in domain_sample(data)]
     few = basis.n_columns <= LARGEST_FORM
-    forms = choose_forms(basis, posterior, judged.errors.calibration, sample, work.bar) if few else {}
+    forms = choose_forms(basis, posterior, evaluated.errors.calibration, sample, work.progress) if few else {}
     reference = with_lone_atoms(data, sample, basis, posterior)
-    spreads = Spreads(basis, posterior, judged.errors, settings.n_jobs, reference)
-    predictors = basis.predictors(mean.alpha, mean.extra)
-    cheap = LocalVariance(basis, mean.alpha, posterior.signal, judged.errors.calibration, predictors, forms)
+    variances = PredictiveVariances(basis, posterior, evaluated.errors, settings.n_jobs, reference)
+    predictors = basis.predictors(mean.alpha, mean.mean_points)
+    cheap = LocalVariance(basis, mean.alpha, posterior.signal, evaluated.errors.calibration, predictors, forms)
     return Potential(
         terms=made.terms,
         basis=basis,
         posterior=posterior,
         alpha=mean.alpha,
-        extra=mean.extra,
+        mean_points=mean.mean_points,
         reference=reference,
         baseline=settings.baseline,
-        errors=judged.errors,
+        errors=evaluated.errors,
         species=data.species,
-        domain=measured_domain(data, judged.out_of_fold, sample, spreads, cheap, work.bar),
+        domain=measured_domain(data, evaluated.out_of_fold, sample, variances, cheap, work.progress),
         noise_levels=dict(found.levels.noise),
         metadata={
-            **describe_training(data, basis, found.levels, judged.errors.calibration, settings.n_folds),
-            "levels": found.account | mean.account,
+            **describe_training(data, basis, found.levels, evaluated.errors.calibration, settings.n_folds),
+            "levels": found.summary | mean.summary,
             "domain": training_domain(data.frames),
             "screened": [label.as_dict() for label in checked.findings.left_out],
         },

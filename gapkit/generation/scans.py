@@ -11,7 +11,8 @@ from ase import Atoms
 
 from gapkit.checks import check_positive
 from gapkit.exceptions import DataError
-from gapkit.generation.frames import check_count, fresh, generator_of
+from gapkit.generation.frames import check_count, fresh
+from gapkit.randomness import generator_of
 from gapkit.structures.neighbours import neighbours
 
 
@@ -63,10 +64,10 @@ def neighbour_scan(
     factors = [check_positive("factor", float(f)) for f in factors]
     pairs = neighbours(atoms, check_positive("r_cut", r_cut, "A"))
     for atom in rng.permutation(len(atoms))[:n]:
-        mine = np.flatnonzero(pairs.i == atom)
-        if len(mine) == 0:
+        around = np.flatnonzero(pairs.i == atom)
+        if len(around) == 0:
             raise DataError(f"atom {atom} has no neighbour within {r_cut} A: give a larger r_cut")
-        vector = pairs.vectors[mine[np.argmin(pairs.distances[mine])]]
+        vector = pairs.vectors[around[np.argmin(pairs.distances[around])]]
         for factor in factors:
             frame = fresh(atoms, "neighbour_scan", f"{name}-{atom}")
             frame.positions[atom] += (1 - factor) * vector

@@ -103,13 +103,13 @@ def _terms(gap: GAP) -> tuple[tuple[str, ...], ...]:
 
 
 def _objective_lines(m: dict[str, Any]) -> tuple[str, ...]:
-    account = m.get("levels", {})
+    summary = m.get("levels", {})
     lines = []
-    if account:
-        lines.append(f"chosen by {account['objective'].replace('_', ' ')}; relative errors from its curvature")
-        if account.get("log_evidence_per_label") is not None:
-            lines.append(f"log evidence per label at these levels: {account['log_evidence_per_label']:.4f}")
-        lines += shape_lines(account.get("shapes") or [])
+    if summary:
+        lines.append(f"chosen by {summary['objective'].replace('_', ' ')}; relative errors from its curvature")
+        if summary.get("log_evidence_per_label") is not None:
+            lines.append(f"log evidence per label at these levels: {summary['log_evidence_per_label']:.4f}")
+        lines += shape_lines(summary.get("shapes") or [])
     moved = m.get("last_digits")
     lines.append(str(Movement(**moved)) if moved else "how far last digits move predictions was not measured")
     return tuple(lines)
@@ -136,7 +136,7 @@ def _domain_lines(gap: GAP) -> tuple[str, ...]:
     if domain.get("density"):
         low, high = domain["density"]
         lines.append(f"density of periodic training frames: {low:.5f} to {high:.5f} atoms/A^3")
-    limit = p.domain_limit(noise=False)
+    limit = p.domain_limit(include_noise=False)
     lines.append(f"an environment counts as out of domain above {limit:.4g} eV standard deviation of its local energy")
     if p.domain.energy_variance is not None:
         lines.append(

@@ -14,6 +14,7 @@ from gapkit.checks import check_count, check_positive
 from gapkit.estimators.gap import GAP
 from gapkit.exceptions import DataError
 from gapkit.progress import progress_bar
+from gapkit.randomness import generator_of
 from gapkit.structures.labels import labelled_frames
 
 #: relative noise of positions and labels that stands for other last digits
@@ -119,7 +120,7 @@ def last_digits(
     compared = list(frames[:: max(1, len(frames) // 200)] if test is None else test)
     if not compared:
         raise DataError("there are no frames to compare predictions for; give one or more as test")
-    first, rng = gap.predict(compared), np.random.default_rng(random_state)
+    first, rng = gap.predict(compared), generator_of(random_state)
     sizes = np.array([len(atoms) for atoms in compared])
     energy = force = 0.0
     for _ in progress_bar(range(refits), desc="refits", unit="fit", show=progress):

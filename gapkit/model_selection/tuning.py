@@ -242,12 +242,12 @@ def held_out_error(gap: GAP, kind: str) -> float | None:
     eV per square root of atoms (energy, virial), eV/A (forces).
     """
     groups = gap.potential_.calibration.groups
-    mine = {g: c.held_out_rmse for g, c in groups.items() if kind_of(g) == kind and np.isfinite(c.held_out_rmse)}
-    if not mine:
+    of_kind = {g: c.held_out_rmse for g, c in groups.items() if kind_of(g) == kind and np.isfinite(c.held_out_rmse)}
+    if not of_kind:
         return None
     fit = gap._fit
-    weight = {g: 1 if fit is None else fit.triangles.count(g) for g in mine}
-    return float(np.sqrt(sum(weight[g] * mine[g] ** 2 for g in mine) / sum(weight.values())))
+    weight = {g: 1 if fit is None else fit.triangles.count(g) for g in of_kind}
+    return float(np.sqrt(sum(weight[g] * of_kind[g] ** 2 for g in of_kind) / sum(weight.values())))
 
 
 def _fingerprint(gap: GAP, frames: Sequence[Atoms]) -> dict[str, Any]:

@@ -106,16 +106,16 @@ class SparseBasis:
         return cls(numbered, n_terms)
 
     def predictors(
-        self, alpha: np.ndarray, extra: Mapping[int, tuple[np.ndarray, np.ndarray]] | None = None
+        self, alpha: np.ndarray, mean_points: Mapping[int, tuple[np.ndarray, np.ndarray]] | None = None
     ) -> list[tuple[Descriptor, Channel, Any]]:
         """Descriptor, channel and predictor of the mean for the weights ``alpha`` (m,).
 
-        ``extra``: by index of block, further points (k, d) and weights (k,) that are not sparse functionals.
+        ``mean_points``: by index of block, further points (k, d) and weights (k,) that are not sparse functionals.
         Terms with one and the same descriptor share a pass over the environments where their kernels allow it.
         """
         grouped: dict[tuple[str, Channel], list[tuple[Descriptor, KernelSum]]] = {}
         for k, b in enumerate(self.blocks):
-            made = b.kernel_sum(alpha, (extra or {}).get(k))
+            made = b.kernel_sum(alpha, (mean_points or {}).get(k))
             grouped.setdefault((json.dumps(b.descriptor.settings()), b.channel), []).append((b.descriptor, made))
         return [
             (group[0][0], channel, group[0][0].predictor([s for _, s in group]))

@@ -204,9 +204,9 @@ class HeldOutError(LevelObjective):
     def _loss(self, kind: str, fold: int, u: np.ndarray) -> tuple[float, np.ndarray]:
         """A fold's sum of absolute or squared errors of one kind, and its slope by u (m,)."""
         if kind == "energy" and self.energies is not None:
-            mine = self.energies.fold == fold
-            A = self.energies.A[mine]
-            error = A @ u - self.energies.y[mine]
+            in_fold = self.energies.fold == fold
+            A = self.energies.A[in_fold]
+            error = A @ u - self.energies.y[in_fold]
             loss, by_error = rounded_absolute(error, self.energies.rounding)
             return loss, A.T @ by_error
         total, slope = 0.0, np.zeros_like(u)

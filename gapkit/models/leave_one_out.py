@@ -14,7 +14,7 @@ the case of one row). Nothing is fitted again: all frames together cost about as
           \frac{\partial J}{\partial \log \delta_t} = 2 \sum_f v_{-f,t} \cdot \delta_t^{-2} u_{-f,t}.
 
 Neighbouring frames of a molecular-dynamics run are near-copies, which makes this error smaller than that of folds by
-trajectory: the folds are the default, this is a choice (``noise="leave_one_out"``).
+trajectory: the folds are the default, this is a choice (``noise_levels="leave_one_out"``).
 """
 
 from __future__ import annotations

@@ -91,17 +91,17 @@ def informative(prior: np.ndarray) -> np.ndarray:
     return np.asarray(prior.sum(axis=1) > FIXED)
 
 
-def group_name(kind: str, config_type: str | None, own_groups: Iterable[str]) -> str:
+def group_name(kind: str, config_type: str | None, separate_groups: Iterable[str]) -> str:
     """Name of a noise group: ``kind``, or ``kind:config_type`` where that config_type has levels of its own.
 
-    ``own_groups`` names config_types (all kinds of label) or single groups such as ``virial:liquid``.
+    ``separate_groups`` names config_types (all kinds of label) or single groups such as ``virial:liquid``.
     """
     own = f"{kind}:{config_type}"
-    return own if config_type is not None and not {config_type, own}.isdisjoint(own_groups) else kind
+    return own if config_type is not None and not {config_type, own}.isdisjoint(separate_groups) else kind
 
 
 def observations(
-    targets: Targets, rows: FrameRows, own_groups: Iterable[str] = (), variances: bool = True
+    targets: Targets, rows: FrameRows, separate_groups: Iterable[str] = (), variances: bool = True
 ) -> Iterator[Observations]:
     """Rows of a frame by noise group.
 
@@ -110,7 +110,7 @@ def observations(
     labels, and those that are fixed by symmetry (:func:`informative`), have no rows; without ``variances`` the prior
     variances are not known, and the latter have rows as well.
     """
-    own = tuple(own_groups)
+    own = tuple(separate_groups)
     scale = math.sqrt(targets.n_atoms)
     if targets.energy is not None:
         kind = ISOLATED if targets.isolated else group_name("energy", targets.config_type, own)

@@ -132,12 +132,13 @@ class SparseBlock:
         factor = factor_of(points, self.kernel, self.jitter)
         return replace(self, points=points, factor=factor, directions=directions)
 
-    def kernel_sum(self, alpha: np.ndarray, extra: tuple[np.ndarray, np.ndarray] | None = None) -> KernelSum:
-        """The block's function for the weights ``alpha`` (all columns; eV), and for ``extra`` points and weights."""
+    def kernel_sum(self, alpha: np.ndarray, mean_points: tuple[np.ndarray, np.ndarray] | None = None) -> KernelSum:
+        """The block's function for the weights ``alpha`` (all columns; eV), and for further ``mean_points``, which are
+        points and their weights."""
         own = alpha[self.columns]
-        if extra is None:
+        if mean_points is None:
             return KernelSum(self.kernel, self.points, own, self.directions)
-        points, weights = extra
+        points, weights = mean_points
         if own.any():
             points, weights = np.vstack([points, self.points]), np.concatenate([weights, own])
         return KernelSum(self.kernel, points, weights, self.directions, self.points.mean(axis=0))

@@ -226,7 +226,7 @@ def add_pair_prediction(
 def pair_kernel_sums(first, j, distances, numbers, low, high, table, inverse_spacing, n_pad, out):
     """Add the tabulated functions of all pairs of species ``low`` and ``high`` to the rows of their first atoms.
 
-    ``table`` is from ``radial.in_eights`` with one l; ``out`` (n_atoms, n_pad).
+    ``table`` is from ``radial.in_octets`` with one l; ``out`` (n_atoms, n_pad).
     """
     f = np.empty(n_pad)
     flat = out.reshape(-1)

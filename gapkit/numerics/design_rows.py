@@ -16,7 +16,7 @@ import numpy as np
 from numba import njit
 
 from gapkit.numerics import kernel_functions
-from gapkit.numerics.products import product, turn
+from gapkit.numerics.products import product, transpose_blocks
 from gapkit.numerics.simd import add, fma, load, splat, store
 from gapkit.numerics.vectors import aligned_zeros, inner
 
@@ -87,7 +87,7 @@ def add_rows(x, weight, start, target, J, dweight, sparse, function, parameter, 
         columns = (used + 7) // 8 * 8
         for k in range(used):
             points[k * padded : k * padded + width] = sparse[begin + k]
-        turn(columns, width, points, 0, padded, turned, 0, PANEL)
+        transpose_blocks(columns, width, points, 0, padded, turned, 0, PANEL)
         for e in range(len(x)):
             top, bottom = start[e], start[e + 1]
             product(

@@ -80,7 +80,7 @@ def hermite_table(value, slope, spacing, n_pad):
     return table.ravel()
 
 
-def in_eights(table, n_l, n_pad):
+def in_octets(table, n_l, n_pad):
     """The table of :func:`hermite_table` as :func:`interpolate` takes it: at each point, eight n at a time, each l."""
     turned = np.reshape(table, (-1, n_l, 2, n_pad // 8, 8)).transpose(0, 3, 1, 2, 4)
     out = aligned_zeros(turned.size)

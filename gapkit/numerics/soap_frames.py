@@ -5,8 +5,8 @@ import math
 import numpy as np
 from numba import njit
 
-from gapkit.numerics.harmonics import lead_down
-from gapkit.numerics.products import product, turn
+from gapkit.numerics.harmonics import lower_degree
+from gapkit.numerics.products import product, transpose_blocks
 from gapkit.numerics.simd import add, broadcast, fma, load, multiply, splat, store, subtract
 from gapkit.numerics.soap import (
     expand,
@@ -29,14 +29,14 @@ PANEL = 64
 
 
 @njit(cache=True, nogil=True)
-def _workspace(atoms, first, n_channels, l_max, eights):
+def _workspace(atoms, first, n_channels, l_max, n_octets):
     """Arrays for the largest of these environments: slots; where channels begin, and their sizes; radial functions and
     slopes; harmonics; scratch space of ``pair_harmonics`` and of the power spectrum."""
     longest = 1
     for a in atoms:
         longest = max(longest, first[a + 1] - first[a])
     n_slots = (longest + 7 * n_channels + 7) // 8 * 8
-    radial = 8 * n_slots * (l_max + 1) * eights
+    radial = 8 * n_slots * (l_max + 1) * n_octets
     return (
         np.empty(n_slots, dtype=np.int64),
         np.zeros(n_channels + 1, dtype=np.int64),
@@ -45,7 +45,7 @@ def _workspace(atoms, first, n_channels, l_max, eights):
         aligned_zeros(radial),
         aligned_zeros((l_max + 1) ** 2 * n_slots),
         aligned_zeros(24),
-        aligned_zeros(square_size(l_max, eights)),
+        aligned_zeros(square_size(l_max, n_octets)),
     )
 
 
@@ -63,15 +63,15 @@ def _normalise(vector):
 def _describe(a, pairs, basis, blocks, scale, slopes, workspace, c, c_at, p):
     """Neighbours, radial functions, harmonics, coefficients and power spectrum of the environment of atom ``a``."""
     first, j, vectors, distance, channel_of = pairs
-    tables, centre, l_max, n_max, eights, n_channels, summed, _ = basis
+    tables, centre, l_max, n_max, n_octets, n_channels, summed, _ = basis
     slot, begin, size, f, df, y, work, square = workspace
     place_neighbours(first[a], first[a + 1], channel_of, j, n_channels, slot, begin, size)
     table, inverse_spacing, factors = tables
     used = begin[n_channels]
-    radial_functions(slot, used, distance, table, inverse_spacing, (l_max + 1) * eights, slopes, f, df)
+    radial_functions(slot, used, distance, table, inverse_spacing, (l_max + 1) * n_octets, slopes, f, df)
     pair_harmonics(slot, used, vectors, distance, factors, l_max, y, work)
-    expand(begin, n_channels, summed, channel_of[a], centre, f, y, l_max, eights, c, c_at)
-    power_spectrum(c, c_at, blocks, l_max, n_max, eights, scale, square, p)
+    expand(begin, n_channels, summed, channel_of[a], centre, f, y, l_max, n_octets, c, c_at)
+    power_spectrum(c, c_at, blocks, l_max, n_max, n_octets, scale, square, p)
 
 
 @njit(cache=True, nogil=True)
@@ -80,11 +80,11 @@ def descriptors(atoms, pairs, basis, blocks, scale, normalise, out):
 
     ``pairs``: where each environment's pairs begin (atoms + 1,), their neighbours (p,), vectors (flat 3p) and distances
     (p,), and the channel of each atom's density (atoms,). ``basis`` is the tuple of
-    ``gapkit.descriptors.soap.SoapBasis.floor_arrays``; ``scale`` is eight doubles longer than the features.
+    ``gapkit.descriptors.soap.SoapBasis.compiled_arrays``; ``scale`` is eight doubles longer than the features.
     """
-    _, _, l_max, _, eights, n_channels, _, _ = basis
-    workspace = _workspace(atoms, pairs[0], n_channels, l_max, eights)
-    c = aligned_zeros(8 * n_channels * (l_max + 1) ** 2 * eights)
+    _, _, l_max, _, n_octets, n_channels, _, _ = basis
+    workspace = _workspace(atoms, pairs[0], n_channels, l_max, n_octets)
+    c = aligned_zeros(8 * n_channels * (l_max + 1) ** 2 * n_octets)
     p = aligned_zeros(len(scale))
     n_features = out.shape[1]
     for i in range(len(atoms)):
@@ -101,45 +101,45 @@ def _shared(mean, u, columns, shared):
 
 
 @njit(cache=True, nogil=True)
-def _sum_over_points(u, columns, coefficients, spread, energy, slope, t, k, h):
+def _sum_over_points(u, columns, coefficients, components, energy, slope, t, k, h):
     """Energies (columns,) and dE/du (d, columns) of a sum of powers; ``u`` (d, columns) is taken from the mean point.
 
     ``coefficients`` holds the points' mean (d,), their offsets from it (m, d), products with it (m,), weights (m,; eV)
-    and the power. Unless ``spread`` (r, m) is empty, its product with the kernel values is added to ``h`` (r, columns).
-    ``t``, ``k``: PANEL x columns doubles of scratch space. Matrices are flat.
+    and the power. The product of ``components`` (r, m) with the kernel values, if it is not empty, is added to ``h``
+    (r, columns). ``t``, ``k``: PANEL x columns doubles of scratch space. Matrices are flat.
     """
     mean, offsets, products, weights, power = coefficients
     m, d = offsets.shape
     points = offsets.reshape(-1)
-    matrix = spread.reshape(-1)
+    matrix = components.reshape(-1)
     shared, slopes = aligned_zeros(columns), aligned_zeros(columns)
     _shared(mean, u, columns, shared)
     energy[:columns] = 0.0
     for begin in range(0, m, PANEL):
         rows = min(PANEL, m - begin)
         product(rows, columns, d, points, begin * d, d, 1, u, 0, columns, t, 0, columns, False)
-        if len(spread) > 0:
+        if len(components) > 0:
             powers(power, rows, columns, products, shared, begin, t, k)
-            product(len(spread), columns, rows, matrix, begin, m, 1, k, 0, columns, h, 0, columns, True)
+            product(len(components), columns, rows, matrix, begin, m, 1, k, 0, columns, h, 0, columns, True)
         weighted_powers(power, rows, columns, products, shared, weights, begin, t, energy, slopes)
         product(d, columns, rows, points, begin * d, 1, d, t, 0, columns, slope, 0, columns, begin > 0)
     product(d, columns, 1, mean, 0, 1, 1, slopes, 0, columns, slope, 0, columns, True)
 
 
 @njit(cache=True, nogil=True)
-def _kernel_products(u, columns, coefficients, spread, t, k, h):
+def _kernel_products(u, columns, coefficients, components, t, k, h):
     """Add the part of :func:`_sum_over_points` that goes to ``h``."""
     mean, offsets, products, _, power = coefficients
     m, d = offsets.shape
     points = offsets.reshape(-1)
-    matrix = spread.reshape(-1)
+    matrix = components.reshape(-1)
     shared = aligned_zeros(columns)
     _shared(mean, u, columns, shared)
     for begin in range(0, m, PANEL):
         rows = min(PANEL, m - begin)
         product(rows, columns, d, points, begin * d, d, 1, u, 0, columns, t, 0, columns, False)
         powers(power, rows, columns, products, shared, begin, t, k)
-        product(len(spread), columns, rows, matrix, begin, m, 1, k, 0, columns, h, 0, columns, True)
+        product(len(components), columns, rows, matrix, begin, m, 1, k, 0, columns, h, 0, columns, True)
 
 
 @njit(cache=True, nogil=True)
@@ -160,15 +160,15 @@ def _quadratic(u, columns, polynomial, energy, slope):
 
 
 @njit(cache=True, nogil=True)
-def _pair_products(atoms, columns, others, pair, h):
-    """The pair sums ``others`` (n_atoms, q) of these atoms times ``pair`` (r, q), into ``h`` (r, columns)."""
+def _pair_products(atoms, columns, pair_sums, pair, h):
+    """Products of the ``pair_sums`` (n_atoms, q) of these atoms with ``pair`` (r, q), written to ``h`` (r, columns)."""
     r, q = pair.shape
     width = (q + 7) // 8 * 8
-    mine = aligned_zeros(columns * width)
+    of_atoms = aligned_zeros(columns * width)
     for i in range(len(atoms)):
-        mine[i * width : i * width + q] = others[atoms[i]]
+        of_atoms[i * width : i * width + q] = pair_sums[atoms[i]]
     turned = aligned_zeros(columns * width)
-    turn(columns, q, mine, 0, width, turned, 0, columns)
+    transpose_blocks(columns, q, of_atoms, 0, width, turned, 0, columns)
     product(r, columns, q, pair.reshape(-1), 0, q, 1, turned, 0, columns, h, 0, columns, False)
 
 
@@ -188,14 +188,14 @@ def _subtract_explained(atoms, columns, signs, h, variance):
 
 @njit(cache=True, nogil=True)
 def energies_and_pair_gradients(
-    atoms, pairs, basis, blocks, scale, mean, directions, collapsed, coefficients, polynomial, spread, others,
+    atoms, pairs, basis, blocks, scale, mean, directions, collapsed, coefficients, polynomial, variance_form, pair_sums,
     block_size, energy, g, variance,
 ):  # fmt: skip
     """Local energies and dE/dr_ij of the environments ``atoms``, blocks of ``block_size`` (a multiple of 8) at a time.
 
     The local energy is a function of u = U (p / |p| - ``mean``), U being ``directions`` (d, f), or the identity
     where it has no rows: a quadratic ``polynomial`` where ``collapsed``, else the kernel sum of ``coefficients`` (see
-    ``gapkit.descriptors.soap_predictor``). With a ``spread``, what its sparse points and the pair sums ``others``
+    ``gapkit.descriptors.soap_predictor``). With a ``variance_form``, what its sparse points and the ``pair_sums``
     (n_atoms, q) explain is taken from ``variance[atom]``. Adds to ``energy[atom]`` and fills ``g[pair]`` for these
     atoms and their pairs only, so that threads can share the arrays; ``pairs`` as in :func:`descriptors`. The adjoint
     of the normalisation is :math:`dE/dp = (G - \\hat p (\\hat p \\cdot G))/|p|`.
@@ -204,22 +204,22 @@ def energies_and_pair_gradients(
     environment hold what was there before.
     """
     first, j, vectors, distance, channel_of = pairs
-    (table, inverse_spacing, factors), _, l_max, n_max, eights, n_channels, summed, (source, factor) = basis
+    (table, inverse_spacing, factors), _, l_max, n_max, n_octets, n_channels, summed, (source, factor) = basis
     n_features = len(mean)
     width = (len(scale) + 7) // 8 * 8
     projects = len(directions) > 0
     d = len(directions) if projects else n_features
     flat_directions = directions.reshape(-1)
-    of_variance, soap, pair, signs = spread
-    spreads = len(signs) > 0
+    of_variance, soap, pair, signs = variance_form
+    with_variances = len(signs) > 0
     none = soap[:0]
-    workspace = _workspace(atoms, first, n_channels, l_max, eights)
+    workspace = _workspace(atoms, first, n_channels, l_max, n_octets)
     slot, begin, size, f, df, y, work, square = workspace
-    size_c = 8 * n_channels * (l_max + 1) ** 2 * eights
+    size_c = 8 * n_channels * (l_max + 1) ** 2 * n_octets
     block_size = min(block_size, (len(atoms) + 7) // 8 * 8)
     c = aligned_zeros(block_size * size_c)
     q = aligned_zeros(size_c)
-    led = aligned_zeros(4 * size_c)
+    lowered = aligned_zeros(4 * size_c)
     p = aligned_zeros(block_size * width)
     gradient = aligned_zeros(block_size * width)
     length = aligned_zeros(block_size)
@@ -227,7 +227,7 @@ def energies_and_pair_gradients(
     u = aligned_zeros(d * block_size) if projects else turned
     slope = aligned_zeros(width * block_size)
     t = aligned_zeros(PANEL * block_size)
-    k = aligned_zeros(PANEL * block_size if spreads else 0)
+    k = aligned_zeros(PANEL * block_size if with_variances else 0)
     h = aligned_zeros(len(signs) * block_size)
     values = aligned_zeros(block_size)
     for start in range(0, len(atoms), block_size):
@@ -237,30 +237,30 @@ def energies_and_pair_gradients(
             here = p[i * width : (i + 1) * width]
             _describe(atoms[start + i], pairs, basis, blocks, scale, False, workspace, c, i * size_c, here)
             length[i] = _normalise(here[:n_features])
-        turn(columns, n_features, p, 0, width, turned, 0, columns)
+        transpose_blocks(columns, n_features, p, 0, width, turned, 0, columns)
         for feature in range(n_features):
             for i in range(0, columns, 8):
                 at = feature * columns + i
                 store(turned, at, subtract(load(turned, at), broadcast(mean, feature)))
         if projects:
             product(d, columns, n_features, flat_directions, 0, n_features, 1, turned, 0, columns, u, 0, columns, False)
-        if spreads:
-            _pair_products(atoms[start : start + n], columns, others, pair, h)
+        if with_variances:
+            _pair_products(atoms[start : start + n], columns, pair_sums, pair, h)
         if collapsed:
             _quadratic(u, columns, polynomial, values, slope)
-            if spreads:
+            if with_variances:
                 _kernel_products(u, columns, of_variance, soap, t, k, h)
         else:
-            _sum_over_points(u, columns, coefficients, soap if spreads else none, values, slope, t, k, h)
-        if spreads:
+            _sum_over_points(u, columns, coefficients, soap if with_variances else none, values, slope, t, k, h)
+        if with_variances:
             _subtract_explained(atoms[start : start + n], columns, signs, h, variance)
         if projects:
             product(
                 n_features, columns, d, flat_directions, 0, 1, n_features, slope, 0, columns, turned, 0, columns, False
             )
-            turn(n_features, columns, turned, 0, columns, gradient, 0, width)
+            transpose_blocks(n_features, columns, turned, 0, columns, gradient, 0, width)
         else:
-            turn(n_features, columns, slope, 0, columns, gradient, 0, width)
+            transpose_blocks(n_features, columns, slope, 0, columns, gradient, 0, width)
         for i in range(n):
             a = atoms[start + i]
             energy[a] += values[i]
@@ -269,15 +269,15 @@ def energies_and_pair_gradients(
             along = inner(unit[:n_features], here[:n_features])
             subtract_along(along, unit, 1.0 / length[i], here, 0, n_features)
             power_spectrum_adjoint(
-                here, c, i * size_c, blocks, n_channels, summed, l_max, n_max, eights, scale, square, q
+                here, c, i * size_c, blocks, n_channels, summed, l_max, n_max, n_octets, scale, square, q
             )
             for at in range(0, len(q), 8 * (l_max + 1) ** 2):
-                lead_down(q, at, l_max, source, factor, led, 4 * at)
+                lower_degree(q, at, l_max, source, factor, lowered, 4 * at)
             place_neighbours(first[a], first[a + 1], channel_of, j, n_channels, slot, begin, size)
             used = begin[n_channels]
-            radial_functions(slot, used, distance, table, inverse_spacing, (l_max + 1) * eights, True, f, df)
+            radial_functions(slot, used, distance, table, inverse_spacing, (l_max + 1) * n_octets, True, f, df)
             pair_harmonics(slot, used, vectors, distance, factors, l_max, y, work)
-            pair_gradients(slot, begin, size, vectors, distance, led, f, df, y, n_channels, l_max, eights, g)
+            pair_gradients(slot, begin, size, vectors, distance, lowered, f, df, y, n_channels, l_max, n_octets, g)
 
 
 @njit(cache=True, nogil=True)
@@ -331,15 +331,15 @@ def jacobians(atoms, pairs, basis, blocks, scale, n_atoms, x, start_of, target, 
     r_ij (x) dp/dr_ij. The derivative of the unit vector is (dp - x (x . dp)) / |p|.
     """
     first, j, vectors, distance, _ = pairs
-    _, _, l_max, n_max, eights, n_channels, summed, (source, factor) = basis
+    _, _, l_max, n_max, n_octets, n_channels, summed, (source, factor) = basis
     n_features = x.shape[1]
     width = (len(scale) + 7) // 8 * 8
-    workspace = _workspace(atoms, first, n_channels, l_max, eights)
+    workspace = _workspace(atoms, first, n_channels, l_max, n_octets)
     slot, begin, size, f, df, y, _, _ = workspace
-    c = aligned_zeros(8 * n_channels * (l_max + 1) ** 2 * eights)
-    led = aligned_zeros(4 * len(c))
-    sums = aligned_zeros(sums_size(n_channels, l_max, eights))
-    rho, phi = aligned_zeros(8 * (l_max + 1) * eights + 8), aligned_zeros(8 * (l_max + 1) * eights + 8)
+    c = aligned_zeros(8 * n_channels * (l_max + 1) ** 2 * n_octets)
+    lowered = aligned_zeros(4 * len(c))
+    sums = aligned_zeros(sums_size(n_channels, l_max, n_octets))
+    rho, phi = aligned_zeros(8 * (l_max + 1) * n_octets + 8), aligned_zeros(8 * (l_max + 1) * n_octets + 8)
     p = aligned_zeros(width)
     one = aligned_zeros(3 * width)
     own = aligned_zeros(9 * width)  # by the position of the central atom, and by the strain
@@ -353,7 +353,7 @@ def jacobians(atoms, pairs, basis, blocks, scale, n_atoms, x, start_of, target, 
         inverse_length = 1.0 / _normalise(p[:n_features])
         x[i] = p[:n_features]
         for at in range(0, len(c), 8 * (l_max + 1) ** 2):
-            lead_down(c, at, l_max, source, factor, led, 4 * at)
+            lower_degree(c, at, l_max, source, factor, lowered, 4 * at)
         top = start_of[i]
         place[a] = top
         used = top + 3
@@ -364,14 +364,14 @@ def jacobians(atoms, pairs, basis, blocks, scale, n_atoms, x, start_of, target, 
             touches[s] = True
             for k in range(begin[s], begin[s] + size[s]):
                 if k & 7 == 0:
-                    neighbour_sums(k, led, y, n_channels, l_max, eights, sums)
+                    neighbour_sums(k, lowered, y, n_channels, l_max, n_octets, sums)
                 pair = slot[k]
                 rx, ry, rz = vectors[3 * pair], vectors[3 * pair + 1], vectors[3 * pair + 2]
                 inverse = 1.0 / distance[pair]
-                radial_factors(k, inverse, f, df, l_max, eights, rho, phi)
+                radial_factors(k, inverse, f, df, l_max, n_octets, rho, phi)
                 pair_jacobian(
                     k & 7, rx * inverse, ry * inverse, rz * inverse, touches, rho, phi, sums, blocks, l_max, n_max,
-                    eights, scale, width, one,
+                    n_octets, scale, width, one,
                 )  # fmt: skip
                 for axis in range(3):
                     along = inner(p[:n_features], one[axis * width : axis * width + n_features])

@@ -46,7 +46,7 @@ class GAPCalculator(LockedCalculator):
         5 % too large for most environments like the training data's, 15 % in the root mean square; see
         ``gapkit.potential.local_variance``); ``"energy"``: exact ones, and that of the energy; ``"full"`` or True:
         those of forces and stress too. Standard deviations are properties as others: ``get_property("forces_std")``.
-    noise
+    include_noise
         Whether standard deviations predict a new label (function, noise and misfit) or the function alone.
     skin
         Extra reach of the pair list (A), which is searched anew only when atoms have moved so far that a pair from
@@ -64,7 +64,7 @@ class GAPCalculator(LockedCalculator):
         self,
         potential: Potential,
         uncertainty: bool | str | None = None,
-        noise: bool = True,
+        include_noise: bool = True,
         skin: float = 0.7,
         **kwargs: Any,
     ) -> None:
@@ -72,7 +72,7 @@ class GAPCalculator(LockedCalculator):
             raise SettingsError(f"skin must be a finite distance of at least 0 A, not {skin!r}")
         self.potential: Potential = potential
         self.uncertainty: str | None = uncertainty_kind(uncertainty)
-        self.noise: bool = noise
+        self.include_noise: bool = include_noise
         self.skin: float = skin
         self._warned: bool = False
         self._pairs: VerletList = VerletList(potential.r_cut, skin)
@@ -107,7 +107,7 @@ class GAPCalculator(LockedCalculator):
             results["stress"] = mean.stress
             results["stresses"] = -mean.atomic_virials / volume
         if self.uncertainty is not None:
-            self._add_spread(frame, structure, mean.local_variance, results)
+            self._add_standard_deviations(frame, structure, mean.local_variance, results)
         self.results = results
 
     def batch_forces(self, atoms: Atoms) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
@@ -129,26 +129,28 @@ class GAPCalculator(LockedCalculator):
 
         return evaluate
 
-    def _add_spread(self, frame, structure, local_variance, results: dict[str, Any]) -> None:
+    def _add_standard_deviations(self, frame, structure, local_variance, results: dict[str, Any]) -> None:
         parts = None
         if self.uncertainty in ("energy", "full"):
             full = self.uncertainty == "full"
             parts = self.potential.variance_parts(structure, derivatives=full)
-            spread = self.potential.spread(frame, structure=structure, noise=self.noise, forces=full, parts=parts)
-            results["energy_std"] = spread.energy
-            if spread.forces is not None:
-                results["forces_std"] = spread.forces
-            if spread.stress is not None:
-                results["stress_std"] = spread.stress
-            local = spread.local_energy
+            std = self.potential.standard_deviations(
+                frame, structure=structure, include_noise=self.include_noise, forces=full, parts=parts
+            )
+            results["energy_std"] = std.energy
+            if std.forces is not None:
+                results["forces_std"] = std.forces
+            if std.stress is not None:
+                results["stress_std"] = std.stress
+            local = std.local_energy
         elif local_variance is not None:
-            local = self.potential.with_noise(local_variance, self.noise)
+            local = self.potential.with_noise(local_variance, self.include_noise)
         else:
-            local = self.potential.local_spread(structure, noise=self.noise)
+            local = self.potential.local_std(structure, include_noise=self.include_noise)
         results["energies_std"] = local
-        beyond = self.potential.domain_excess(structure, local, self.noise, parts)
-        results["domain_excess"] = beyond.value
-        if beyond.value > 1 and not self._warned:
+        beyond = self.potential.domain_excess(structure, local, self.include_noise, parts)
+        results["domain_excess"] = beyond.ratio
+        if beyond.ratio > 1 and not self._warned:
             self._warned = True
             warnings.warn(
                 f"this frame is out of the domain of the training data: {beyond.reason}; add frames like this one to "

@@ -22,18 +22,18 @@ ENERGY_MARGIN = 2.0
 
 
 @dataclass(frozen=True)
-class Excess:
+class DomainExcess:
     """Distance of a frame from the domain.
 
     Attributes
     ----------
-    value : float
+    ratio : float
         The largest standard deviation in units of its limit: above 1 the frame is out of the domain.
     reason : str
         Which number has that standard deviation.
     """
 
-    value: float
+    ratio: float
     reason: str
 
 
@@ -58,7 +58,7 @@ class Domain:
         """Largest standard deviation of a local energy (eV) within the domain, for labels of this noise (eV)."""
         return float(np.sqrt(MARGIN**2 * self.local_variance + noise**2))
 
-    def excess(self, local_std: np.ndarray, noise: float = 0.0, energy_variance: float | None = None) -> Excess:
+    def excess(self, local_std: np.ndarray, noise: float = 0.0, energy_variance: float | None = None) -> DomainExcess:
         """Largest standard deviation of a frame in units of its limit: above 1 the frame is out of the domain.
 
         Parameters
@@ -69,7 +69,7 @@ class Domain:
             Variance of the frame's energy, per atom, as :attr:`energy_variance`; needed where that is not None.
         """
         limit, worst = self.local_limit(noise), int(np.argmax(local_std))
-        found = Excess(
+        found = DomainExcess(
             float(local_std[worst] / limit),
             f"atom {worst}: the standard deviation of its local energy, {local_std[worst]:.3g} eV, is above "
             f"{limit:.3g} eV",
@@ -77,9 +77,9 @@ class Domain:
         if self.energy_variance is None or energy_variance is None:
             return found
         times = float(np.sqrt(energy_variance / self.energy_variance))
-        if times / ENERGY_MARGIN <= found.value:
+        if times / ENERGY_MARGIN <= found.ratio:
             return found
-        return Excess(
+        return DomainExcess(
             times / ENERGY_MARGIN,
             f"the standard deviation of its energy is {times:.3g} times the largest of a held-out training frame",
         )

@@ -38,7 +38,7 @@ def uncertainty_kind(uncertainty: bool | str | None) -> str | None:
 
 
 @dataclass(frozen=True)
-class Spread:
+class StandardDeviations:
     """Predictive standard deviations for one frame, in the units of :class:`Evaluation`; None where not asked for."""
 
     energy: float
@@ -68,7 +68,7 @@ class Evaluation:
         that is no sum over environments is divided equally.
     local_variance : (n,) or None
         Calibrated variance of the function at each local energy (eV^2), without noise, where it was asked for.
-    spread : Spread or None
+    std : StandardDeviations or None
         Standard deviations, where they were asked for.
     """
 
@@ -79,7 +79,7 @@ class Evaluation:
     local_energy: np.ndarray
     atomic_virials: np.ndarray
     local_variance: np.ndarray | None = None
-    spread: Spread | None = None
+    std: StandardDeviations | None = None
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,7 @@ class JointEnergies:
         return self.combination(c)
 
 
-def joint_energies(potential: Potential, frames: Sequence[ase.Atoms], noise: bool = True) -> JointEnergies:
+def joint_energies(potential: Potential, frames: Sequence[ase.Atoms], include_noise: bool = True) -> JointEnergies:
     r"""Energies of ``frames`` with their joint error.
 
     The function's covariance is :math:`a \rho + \lambda^2 \omega`, each factor that of the frame's energy group, with
@@ -111,12 +111,12 @@ def joint_energies(potential: Potential, frames: Sequence[ase.Atoms], noise: boo
     variance = np.diagonal(covariance).copy()
     share = np.divide(np.diagonal(residual), variance, out=np.zeros_like(variance), where=variance > 0)
     loadings = np.array([potential.reference.loadings(s) for s in structures])
-    if noise:
+    if include_noise:
         sigma = np.array([g.noise * np.sqrt(len(a)) for g, a in zip(groups, frames, strict=True)])
         std = np.sqrt(variance + sigma**2)
         if potential.errors.has_model("energy"):
             both = zip(frames, structures, strict=True)
-            std = np.array([potential.spread(a, structure=s, forces=False).energy for a, s in both])
+            std = np.array([potential.standard_deviations(a, structure=s, forces=False).energy for a, s in both])
             std = np.sqrt(std**2 - np.sum(loadings**2, axis=1))
         covariance = np.outer(std, std) * _correlation(covariance) ** SHARPNESS
     return JointEnergies(energy, covariance + loadings @ loadings.T, share)
@@ -126,7 +126,7 @@ def _variance_ratios(
     potential: Potential, structures: Sequence[Structure], config_types: Sequence[str | None]
 ) -> np.ndarray:
     """Factor on the stated variance of every frame's energy (``LabelErrors.variance_ratio``)."""
-    if not potential.extra:
+    if not potential.mean_points:
         return np.ones(len(structures))
     parts = [potential.variance_parts(s, derivatives=False).of_labels("energy", s.n_atoms) for s in structures]
     return np.concatenate(

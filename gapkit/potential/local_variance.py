@@ -32,7 +32,7 @@ from gapkit.models.basis import SparseBasis
 from gapkit.models.posterior import Posterior
 from gapkit.models.sparse_block import SparseBlock
 from gapkit.numerics.chains import pair_kernel_sums
-from gapkit.numerics.radial import hermite_table, in_eights
+from gapkit.numerics.radial import hermite_table, in_octets
 from gapkit.structures.structure import Structure
 from gapkit.uncertainty.calibration import Calibration
 
@@ -84,12 +84,12 @@ def choose_forms(
     posterior: Posterior,
     calibration: Calibration,
     structures: Sequence[Structure],
-    bar: Callable[..., Iterable[Structure]] | None = None,
+    progress: Callable[..., Iterable[Structure]] | None = None,
 ) -> dict[int, LocalForm]:
     """Forms by index of SOAP block, from the environments of a sample of training frames.
 
-    Empty where the model is of another kind. A block of which the sample holds no environment gets no form. ``bar``
-    makes a progress bar of the frames; None: without one.
+    Empty where the model is of another kind. A block of which the sample holds no environment gets no form.
+    ``progress`` makes a progress bar of the frames; None: without one.
     """
     if not supports(basis):
         return {}
@@ -97,15 +97,15 @@ def choose_forms(
     pair_columns = _pair_columns(basis)
     stride = max(1, sum(s.n_atoms for s in structures) // SAMPLE)
     passed = dict.fromkeys((k for k, _ in _soap_blocks(basis)), 0)
-    for s in structures if bar is None else bar(structures, desc="fast error bars", unit="frame"):
+    for s in structures if progress is None else progress(structures, desc="fast error bars", unit="frame"):
         K = basis.local_rows(s).K
         for k, b in _soap_blocks(basis):
-            all_mine = np.flatnonzero(s.numbers == b.channel[0])
-            mine = all_mine[-passed[k] % stride :: stride]
-            passed[k] += len(all_mine)
-            if len(mine):
+            centres = np.flatnonzero(s.numbers == b.channel[0])
+            picked = centres[-passed[k] % stride :: stride]
+            passed[k] += len(centres)
+            if len(picked):
                 columns = np.r_[pair_columns, np.arange(b.columns.start, b.columns.stop)]
-                rows.setdefault(k, []).append(K[np.ix_(mine, columns)])
+                rows.setdefault(k, []).append(K[np.ix_(picked, columns)])
     # whitened unit rows for all columns at once: (R^T R)^-1 in the basis of the rows
     covariance = scipy.linalg.cho_solve((posterior.R, False), np.diag(posterior.column_signal), check_finite=False)
     covariance *= posterior.column_signal[:, None]
@@ -210,7 +210,7 @@ class PairTable:
         slope = np.gradient(value, r[1], axis=0, edge_order=2)
         slope[:, -1] = 0.0  # the square root has corners: a value between two grid points stays between theirs
         n_pad = -(-value.shape[1] // 8) * 8
-        table = in_eights(hermite_table(value[:, None, :], slope[:, None, :], r[1], n_pad), 1, n_pad)
+        table = in_octets(hermite_table(value[:, None, :], slope[:, None, :], r[1], n_pad), 1, n_pad)
         return cls(block, table, 1 / r[1], n_pad)
 
     def sums(self, structure: Structure) -> tuple[np.ndarray, np.ndarray]:

@@ -21,10 +21,10 @@ from gapkit.numerics.threads import limited_threads
 from gapkit.numerics.writeable import writeable
 from gapkit.potential.baseline import baseline_labels, is_local
 from gapkit.potential.checked_structures import CheckedStructures
-from gapkit.potential.domain import LONE_EXCESS, Domain, Excess
-from gapkit.potential.evaluation import CentresEvaluation, Evaluation, Spread, uncertainty_kind
+from gapkit.potential.domain import LONE_EXCESS, Domain, DomainExcess
+from gapkit.potential.evaluation import CentresEvaluation, Evaluation, StandardDeviations, uncertainty_kind
 from gapkit.potential.local_variance import LocalForm, LocalVariance
-from gapkit.potential.spreads import Spreads, batches
+from gapkit.potential.predictive_variances import PredictiveVariances, batches
 from gapkit.structures.labels import atoms_list, cell_volume
 from gapkit.structures.neighbours import FrameArrays, Neighbours
 from gapkit.structures.reference_energies import ReferenceEnergies
@@ -51,10 +51,10 @@ def at_least(variance: np.ndarray) -> np.ndarray:
     return np.maximum(variance, LEAST_VARIANCE * variance.max(initial=0.0))
 
 
-def passes(frames: Sequence[ase.Atoms], where: Sequence[str] | None) -> Iterator[tuple[list[ase.Atoms], list[str]]]:
-    """Frames that share a pass, and their names in messages: those of ``where``, or ``frame 0`` and so on."""
+def passes(frames: Sequence[ase.Atoms], names: Sequence[str] | None) -> Iterator[tuple[list[ase.Atoms], list[str]]]:
+    """Frames that share a pass, and their names in messages: those of ``names``, or ``frame 0`` and so on."""
     frames = atoms_list(frames, may_be_empty=True)
-    names = [f"frame {k}" for k in range(len(frames))] if where is None else list(where)
+    names = [f"frame {k}" for k in range(len(frames))] if names is None else list(names)
     for part in batches([len(atoms) for atoms in frames], PASS):
         yield frames[part], names[part]
 
@@ -87,7 +87,7 @@ class Potential:
         Threads; None: what the environment allows.
     local_forms : dict
         Forms that make variances of local energies cheap (``gapkit.potential.local_variance``); may be empty.
-    extra : dict
+    mean_points : dict
         By index of block, points (k, d) and weights (k,) that the mean has beyond its sparse functionals: those of an
         exact mean (``gapkit.fitting.exact_mean``). Empty for a sparse model.
     """
@@ -105,7 +105,7 @@ class Potential:
     metadata: dict[str, Any] = field(default_factory=dict)
     n_jobs: int | None = None
     local_forms: dict[int, LocalForm] = field(default_factory=dict)
-    extra: dict[int, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
+    mean_points: dict[int, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
 
     def fingerprint(self) -> dict[str, Any]:
         """Fingerprint by which predictions of two models are told apart (:func:`gapkit.fingerprints.described`)."""
@@ -128,7 +128,7 @@ class Potential:
 
     @cached_property
     def _predictors(self) -> list:
-        return self.basis.predictors(self.alpha, self.extra)
+        return self.basis.predictors(self.alpha, self.mean_points)
 
     @cached_property
     def _local_variance(self) -> LocalVariance:
@@ -149,19 +149,19 @@ class Potential:
         """Whether :meth:`evaluate` can give variances of local energies for these atomic numbers."""
         return bool(self.local_forms) and self._local_variance.serves(numbers)
 
-    def check(self, atoms: ase.Atoms, where: str = "frame") -> None:
+    def check(self, atoms: ase.Atoms, context: str = "frame") -> None:
         """Check a frame as :meth:`structure` does, at the cost of one short pair list."""
-        self._structures.check(atoms, where)
+        self._structures.check(atoms, context)
 
     @cached_property
-    def _spreads(self) -> Spreads:
-        return Spreads(self.basis, self.posterior, self.errors, self.n_jobs, self.reference)
+    def _variances(self) -> PredictiveVariances:
+        return PredictiveVariances(self.basis, self.posterior, self.errors, self.n_jobs, self.reference)
 
     @cached_property
     def _structures(self) -> CheckedStructures:
         return CheckedStructures(self.species, self.r_cut)
 
-    def structure(self, atoms: ase.Atoms, where: str = "frame", pairs: VerletList | None = None) -> Structure:
+    def structure(self, atoms: ase.Atoms, context: str = "frame", pairs: VerletList | None = None) -> Structure:
         """The checked frame with its pair lists, taken from ``pairs`` if given.
 
         Raises
@@ -170,7 +170,7 @@ class Potential:
             An atom of a species that the model was not trained on; see ``gapkit.structures.labels`` and
             ``gapkit.structures.plausibility`` for the others.
         """
-        return self._structures.of_frame(atoms, where, pairs)
+        return self._structures.of_frame(atoms, context, pairs)
 
     @cached_property
     def _local_baseline(self) -> bool:
@@ -196,7 +196,7 @@ class Potential:
             For variances of a model without forms, see :meth:`has_fast_local_variance`.
         """
         if local_variance and not self.has_fast_local_variance(structure.numbers):
-            raise SettingsError("this model has no form for it; ask has_fast_local_variance, or local_spread")
+            raise SettingsError("this model has no form for it; ask has_fast_local_variance, or local_std")
         with limited_threads(self.n_jobs):
             if local_variance:
                 sums = Sums.zeros(structure.n_atoms, components, *self._local_variance.begin(structure))
@@ -216,7 +216,7 @@ class Potential:
     def evaluate(
         self,
         atoms: ase.Atoms,
-        where: str = "frame",
+        context: str = "frame",
         structure: Structure | None = None,
         local_variance: bool = False,
     ) -> Evaluation:
@@ -230,15 +230,15 @@ class Potential:
             For variances of a model without forms (:meth:`has_fast_local_variance`). And what :meth:`structure` raises,
             if no ``structure`` is given.
         """
-        structure = structure or self._structures.of_frame(atoms, where)
-        return self._evaluations([atoms], [where], structure, local_variance)[0]
+        structure = structure or self._structures.of_frame(atoms, context)
+        return self._evaluations([atoms], [context], structure, local_variance)[0]
 
     def evaluate_many(
         self,
         frames: Sequence[ase.Atoms],
         uncertainty: bool | str | None = None,
-        noise: bool = True,
-        where: Sequence[str] | None = None,
+        include_noise: bool = True,
+        names: Sequence[str] | None = None,
     ) -> list[Evaluation]:
         """Energies, forces and virials of many frames, in one pass over all of their environments.
 
@@ -251,10 +251,10 @@ class Potential:
             Frames; ``info["config_type"]`` chooses the noise of their labels.
         uncertainty
             None; ``"local"``: variances of local energies; ``"energy"``: standard deviations of energies and local
-            energies; ``"full"``: of forces and stresses too (:attr:`Evaluation.spread`).
-        noise
+            energies; ``"full"``: of forces and stresses too (:attr:`Evaluation.std`).
+        include_noise
             Whether a standard deviation predicts a new label (function, label noise and misfit) or the function alone.
-        where
+        names
             Names of the frames in messages; default: ``frame 0`` and so on.
 
         Raises
@@ -266,12 +266,12 @@ class Potential:
         """
         uncertainty = uncertainty_kind(uncertainty)
         found: list[Evaluation] = []
-        for part, names in passes(frames, where):
-            found += self._pass(part, names, uncertainty, noise)
+        for part, part_names in passes(frames, names):
+            found += self._pass(part, part_names, uncertainty, include_noise)
         return found
 
     def _pass(
-        self, frames: list[ase.Atoms], names: list[str], uncertainty: str | None, noise: bool
+        self, frames: list[ase.Atoms], names: list[str], uncertainty: str | None, include_noise: bool
     ) -> list[Evaluation]:
         structure = self._structures.of_frames(FrameArrays.of(frames), names)
         fast = uncertainty == "local" and self.has_fast_local_variance(structure.numbers)
@@ -284,12 +284,12 @@ class Potential:
             return means
         begin = np.cumsum([0, *(len(atoms) for atoms in frames)])
         if uncertainty == "local":
-            variance = self._spreads.local_variances(structure, [None] * len(frames), begin)
+            variance = self._variances.local_variances(structure, [None] * len(frames), begin)
             return [
                 replace(m, local_variance=variance[a:b]) for m, a, b in zip(means, begin[:-1], begin[1:], strict=True)
             ]
-        spreads = self._spreads.of_frames(frames, structure, begin, noise, uncertainty == "full")
-        return [replace(m, spread=s) for m, s in zip(means, spreads, strict=True)]
+        stds = self._variances.stds_of_frames(frames, structure, begin, include_noise, uncertainty == "full")
+        return [replace(m, std=s) for m, s in zip(means, stds, strict=True)]
 
     def _apart(self, served: np.ndarray, frames: list[ase.Atoms], names: list[str]) -> list[Evaluation]:
         """:meth:`_pass` for local variances of the frames with forms and of those without, in the order given."""
@@ -300,13 +300,13 @@ class Potential:
         return [found[k] for k in np.argsort(order)]
 
     def _evaluations(
-        self, frames: Sequence[ase.Atoms], where: Sequence[str], structure: Structure, local_variance: bool
+        self, frames: Sequence[ase.Atoms], names: Sequence[str], structure: Structure, local_variance: bool
     ) -> list[Evaluation]:
         """One evaluation per frame, of a structure that holds them all."""
         sums = self.sums(structure, 6, local_variance)
         local, forces, virials = sums.local, np.negative(sums.gradient), np.negative(sums.strain)
         found, begin = [], 0
-        for atoms, name in zip(frames, where, strict=True):
+        for atoms, name in zip(frames, names, strict=True):
             end = begin + len(atoms)
             own, pull, atomic = local[begin:end], forces[begin:end], virials[begin:end]
             volume = cell_volume(atoms)
@@ -414,69 +414,69 @@ class Potential:
         variance = at_least(sums.variance[own]) if local_variance else None
         return CentresEvaluation(sums.local[own], sums.gradient, -sums.strain[own], variance)
 
-    def spread(
+    def standard_deviations(
         self,
         atoms: ase.Atoms,
-        where: str = "frame",
+        context: str = "frame",
         structure: Structure | None = None,
-        noise: bool = True,
+        include_noise: bool = True,
         forces: bool = True,
         config_type: str | None = None,
         parts: VarianceParts | None = None,
-    ) -> Spread:
+    ) -> StandardDeviations:
         """Predictive standard deviations of one frame.
 
-        ``noise=True`` predicts a new label: function plus label noise and model misfit; ``noise=False`` the function
-        alone. ``forces`` also asks for those of forces and stress, at the cost of a training row per component.
-        The noise is that of the frame's config_type where it has levels of its own. ``parts``: what
+        With ``include_noise`` they are those of a new label: function, label noise and model misfit; without it, those
+        of the function alone. ``forces`` also asks for those of forces and stress, at the cost of a training row per
+        component. The noise is that of the frame's config_type where it has levels of its own. ``parts``: what
         :meth:`variance_parts` gave for this frame, where it is known already.
         """
-        structure = structure or self.structure(atoms, where)
+        structure = structure or self.structure(atoms, context)
         parts = parts if parts is not None else self.variance_parts(structure, forces)
-        local = self.local_spread(structure, noise, config_type)
-        return self._spreads.of_parts(atoms, structure, parts, local, noise, forces, config_type)
+        local = self.local_std(structure, include_noise, config_type)
+        return self._variances.stds_of_parts(atoms, structure, parts, local, include_noise, forces, config_type)
 
     def variance_parts(self, structure: Structure, derivatives: bool) -> VarianceParts:
         """The parts of the posterior variances (rows,) of a frame's energy and, on request, of its derivatives."""
-        return self._spreads.variance_parts([structure], derivatives)[0]
+        return self._variances.variance_parts([structure], derivatives)[0]
 
-    def local_spread(self, structure: Structure, noise: bool = True, config_type: str | None = None) -> np.ndarray:
+    def local_std(self, structure: Structure, include_noise: bool = True, config_type: str | None = None) -> np.ndarray:
         """Standard deviations (n,) of local energies (eV), alone: the cheap uncertainty for dynamics."""
-        variance = self._spreads.local_variances(structure, [config_type], np.array([0, structure.n_atoms]))
-        return self.with_noise(variance, noise, config_type)
+        variance = self._variances.local_variances(structure, [config_type], np.array([0, structure.n_atoms]))
+        return self.with_noise(variance, include_noise, config_type)
 
-    def local_spreads(
-        self, frames: Sequence[ase.Atoms], noise: bool = True, where: Sequence[str] | None = None
+    def local_std_many(
+        self, frames: Sequence[ase.Atoms], include_noise: bool = True, names: Sequence[str] | None = None
     ) -> list[np.ndarray]:
-        """:meth:`local_spread` of many frames, in passes over all of their atoms; ``where`` as in
+        """:meth:`local_std` of many frames, in passes over all of their atoms; ``names`` as in
         :meth:`evaluate_many`."""
         found: list[np.ndarray] = []
-        for part, names in passes(frames, where):
+        for part, part_names in passes(frames, names):
             frame_arrays = FrameArrays.of(part)
-            std = self.local_spread(self._structures.of_frames(frame_arrays, names), noise)
+            std = self.local_std(self._structures.of_frames(frame_arrays, part_names), include_noise)
             found += np.split(std, frame_arrays.begin[1:-1])
         return found
 
-    def with_noise(self, variance: np.ndarray, noise: bool, config_type: str | None = None) -> np.ndarray:
+    def with_noise(self, variance: np.ndarray, include_noise: bool, config_type: str | None = None) -> np.ndarray:
         """Standard deviations (eV) of local energies from the variance of the function, with the noise if asked for."""
-        return self._spreads.with_noise(variance, noise, config_type)
+        return self._variances.with_noise(variance, include_noise, config_type)
 
-    def domain_limit(self, noise: bool = True) -> float:
+    def domain_limit(self, include_noise: bool = True) -> float:
         """Standard deviation of a local energy (eV) beyond which an environment counts as out of domain.
 
         One and a half times the largest among a sample of training environments; see :class:`Domain`.
         """
-        return self.domain.local_limit(self._spreads.local_noise(noise))
+        return self.domain.local_limit(self._variances.local_noise(include_noise))
 
     def domain_excess(
-        self, structure: Structure, local_std: np.ndarray, noise: bool, parts: VarianceParts | None = None
-    ) -> Excess:
+        self, structure: Structure, local_std: np.ndarray, include_noise: bool, parts: VarianceParts | None = None
+    ) -> DomainExcess:
         """Distance of a frame from the domain of the training frames: above 1 it is out.
 
         Parameters
         ----------
         local_std : (n,)
-            Standard deviations of local energies (eV), with or without ``noise``.
+            Standard deviations of local energies (eV), with or without ``include_noise``.
         parts
             Result of :meth:`variance_parts` for this frame, where it is known already.
         """
@@ -484,10 +484,10 @@ class Potential:
         if self.domain.energy_variance is not None:
             parts = parts if parts is not None else self.variance_parts(structure, derivatives=False)
             energy = float((parts.weights[0] + parts.hidden[0]) / structure.n_atoms)
-        found = self.domain.excess(local_std, self._spreads.local_noise(noise), energy)
+        found = self.domain.excess(local_std, self._variances.local_noise(include_noise), energy)
         alone = np.flatnonzero(self.reference.alone_std(structure))
-        if len(alone) and found.value < LONE_EXCESS:
-            return Excess(
+        if len(alone) and found.ratio < LONE_EXCESS:
+            return DomainExcess(
                 LONE_EXCESS,
                 f"atom {alone[0]} has no neighbour within the cutoff, or few, and no isolated "
                 f"{chemical_symbols[structure.numbers[alone[0]]]} was in the training frames",

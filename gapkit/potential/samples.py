@@ -138,7 +138,7 @@ class Sampler:
 
 def _mean_variance_ratio(potential: Potential, structures: Sequence[Structure], kind: str) -> float:
     """Mean variance of the frames' labels of one kind by the potential's error model, over that by its levels."""
-    if not potential.extra:
+    if not potential.mean_points:
         return 1.0
     carried = stated = 0.0
     for structure in structures:

@@ -18,6 +18,8 @@ from ase.md.verlet import VelocityVerlet
 
 from gapkit.checkpoints import stoppable
 from gapkit.exceptions import SettingsError
+from gapkit.progress import progress_bar
+from gapkit.randomness import generator_of
 from gapkit.sampling.md_files import MDFiles
 
 #: friction of the Langevin thermostat (1/fs)
@@ -92,10 +94,11 @@ def run_md(
     steps: int,
     timestep: float = 1.0,
     ensemble: str = "nve",
-    rng: np.random.Generator | None = None,
+    random_state: int | np.random.Generator | None = None,
     record_every: int = 10,
-    step_callback: Callable[[int], None] | None = None,
+    callback: Callable[[int], None] | None = None,
     files: MDFiles | None = None,
+    progress: bool = False,
 ) -> Trajectory:
     """Velocity Verlet (``nve``) or Langevin (``nvt``, friction 0.01/fs) from thermal velocities.
 
@@ -109,15 +112,17 @@ def run_md(
         K. Velocities are drawn at this temperature unless the atoms already move.
     steps, timestep
         Number of steps and their length (fs).
-    rng
-        Source of random numbers.
+    random_state
+        Seed of the velocities and of the thermostat, or a generator.
     record_every
         Steps between records; the first and the last step are always recorded.
-    step_callback
+    callback
         Called with the step number at each record.
     files
         Where frames go as they are recorded; they are not kept in memory then. A run of files with a state goes on from
         it, to ``steps`` steps in all, as if it had not been interrupted; the result has the part from there on.
+    progress
+        Whether to show a progress bar.
 
     Raises
     ------
@@ -129,7 +134,7 @@ def run_md(
     >>> import numpy as np
     >>> from ase.build import bulk
     >>> from ase.calculators.emt import EMT
-    >>> run = run_md(bulk("Cu", cubic=True), EMT(), 300, steps=20, rng=np.random.default_rng(0))
+    >>> run = run_md(bulk("Cu", cubic=True), EMT(), 300, steps=20, random_state=0)
     >>> run.time.tolist(), bool(abs(run.drift) < 1e-4)
     ([0.0, 10.0, 20.0], True)
     """
@@ -138,7 +143,7 @@ def run_md(
         raise SettingsError(f"record_every must be at least 1, not {record_every}")
     if ensemble not in ("nve", "nvt"):
         raise SettingsError(f"ensemble must be 'nve' or 'nvt', not {ensemble!r}")
-    rng = rng if rng is not None else np.random.default_rng()
+    rng = generator_of(random_state)
     atoms = atoms.copy()
     atoms.calc = calculator
     if not np.any(atoms.get_momenta()):
@@ -165,8 +170,8 @@ def run_md(
             frames.append(snapshot)
         else:
             files.record(snapshot)
-        if step_callback is not None:
-            step_callback(dynamics.nsteps)
+        if callback is not None:
+            callback(dynamics.nsteps)
 
     dynamics.attach(observe, interval=record_every)
     if files is not None:
@@ -176,8 +181,9 @@ def run_md(
             note()
     interrupted, whole = False, True
     try:
-        with stoppable() as stop:
+        with stoppable() as stop, progress_bar(desc="dynamics", total=steps, show=progress) as bar:
             for _ in dynamics.irun(max(steps - dynamics.nsteps, 0)):
+                bar.update(dynamics.nsteps - bar.n)
                 if stop.requested:
                     interrupted = dynamics.nsteps < steps
                     break

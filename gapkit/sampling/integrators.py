@@ -135,8 +135,8 @@ def thermostat(dt: float, friction: float, kT: float, inverse_masses: np.ndarray
 
     Examples
     --------
-    >>> damping, spread = thermostat(1.0, np.log(2.0), 3.0, np.array([1.0, 0.0]))
-    >>> round(damping, 12), spread
+    >>> damping, noise_std = thermostat(1.0, np.log(2.0), 3.0, np.array([1.0, 0.0]))
+    >>> round(damping, 12), noise_std
     (0.5, array([1.5, 0. ]))
     """
     return float(np.exp(-friction * dt)), np.sqrt(kT * -np.expm1(-2 * friction * dt) * inverse_masses)

@@ -122,7 +122,7 @@ class Motion:
         self.v0 = np.array([a.get_velocities() for a in starts])
         self.v0[:, self.held] = 0.0
         self.dt, self.kT = settings.timestep * units.fs, settings.temperature * units.kB
-        self.damping, self.spread = thermostat(self.dt, settings.friction / units.fs, self.kT, self.inverse_masses)
+        self.damping, self.noise_std = thermostat(self.dt, settings.friction / units.fs, self.kT, self.inverse_masses)
         self.normals = np.empty(self.x0.shape)
 
     def evaluate(self, positions: np.ndarray, step: int) -> tuple[np.ndarray, np.ndarray]:
@@ -178,7 +178,7 @@ class Motion:
         if self.settings.ensemble == "nve":
             moved = velocity_verlet_step(*start, **common)
         else:
-            moved = baoab_step(*start, **common, damping=self.damping, noise=self.spread * self.draw())
+            moved = baoab_step(*start, **common, damping=self.damping, noise=self.noise_std * self.draw())
         return ReplicaState(number, *moved)
 
     def identity(self, recorded: bool) -> dict[str, Any]:

@@ -156,7 +156,9 @@ def tiny_model(trial: Trial, kernel: Kernel | None) -> tuple[GAP, list[ase.Atoms
         kernel = usual_kernels(trial, x)[0]
     terms = [Term(trial.given, kernel, n_sparse=10)]
     noise = {"energy": 0.01, "forces": 0.05, "virial": 0.05}
-    gap = GAP(terms=terms, e0={chemical_symbols[z]: 0.0 for z in trial.species}, noise=noise, folds=2, random_state=0)
+    gap = GAP(
+        terms=terms, e0={chemical_symbols[z]: 0.0 for z in trial.species}, noise_levels=noise, folds=2, random_state=0
+    )
     return gap.fit(frames), frames
 
 

@@ -102,10 +102,10 @@ def calibrate(
     reference = next((k for k in ("forces", "energy", "virial") if any(kind_of(g) == k for g in held_out)), None)
     residual_scale = weight_scale = 1.0
     if reference is not None:
-        mine = {g: s for g, s in held_out.items() if kind_of(g) == reference}
-        error = sum(s.n_rows * s.squared_error for s in mine.values())
-        rho = sum(s.n_rows * s.residual for s in mine.values())
-        rest = sum(s.n_rows * (s.weight_variance + levels.noise[g] ** 2) for g, s in mine.items())
+        of_kind = {g: s for g, s in held_out.items() if kind_of(g) == reference}
+        error = sum(s.n_rows * s.squared_error for s in of_kind.values())
+        rho = sum(s.n_rows * s.residual for s in of_kind.values())
+        rest = sum(s.n_rows * (s.weight_variance + levels.noise[g] ** 2) for g, s in of_kind.items())
         if error > 0:
             residual_scale = error / (rho + rest)
             if residual_scale * rho > residual_share * error:

@@ -95,11 +95,11 @@ class LabelErrors(Protocol):
         """Whether the variance of this label kind comes from an error model."""
 
     def variance(
-        self, kind: str, parts: VarianceParts, config_type: str | None = None, noise: bool = True
+        self, kind: str, parts: VarianceParts, config_type: str | None = None, include_noise: bool = True
     ) -> np.ndarray:
         """Variances (k,) of labels of one kind from the ``parts`` (k,) of their posterior variances.
 
-        ``noise``: of new labels (function, label noise and misfit); else of the function alone.
+        ``include_noise``: of new labels (function, label noise and misfit); else of the function alone.
         """
 
     def variance_ratio(self, kind: str, parts: VarianceParts, config_type: str | None = None) -> np.ndarray:
@@ -122,11 +122,11 @@ class StatedErrors:
         return False
 
     def variance(
-        self, kind: str, parts: VarianceParts, config_type: str | None = None, noise: bool = True
+        self, kind: str, parts: VarianceParts, config_type: str | None = None, include_noise: bool = True
     ) -> np.ndarray:
         """See :class:`LabelErrors`."""
         group = self.calibration.of(kind, config_type)
-        return group.latent(parts.residual, parts.weights) + (group.noise**2 if noise else 0.0)
+        return group.latent(parts.residual, parts.weights) + (group.noise**2 if include_noise else 0.0)
 
     def variance_ratio(self, kind: str, parts: VarianceParts, config_type: str | None = None) -> np.ndarray:
         """See :class:`LabelErrors`; ones."""
@@ -160,14 +160,14 @@ class FittedErrors:
         return kind in self.recalibration.models
 
     def variance(
-        self, kind: str, parts: VarianceParts, config_type: str | None = None, noise: bool = True
+        self, kind: str, parts: VarianceParts, config_type: str | None = None, include_noise: bool = True
     ) -> np.ndarray:
         """See :class:`LabelErrors`."""
-        stated = StatedErrors(self.calibration).variance(kind, parts, config_type, noise)
+        stated = StatedErrors(self.calibration).variance(kind, parts, config_type, include_noise)
         if not self.has_model(kind):
             return stated
         model = self.recalibration.models[kind]
-        if noise:
+        if include_noise:
             return model.variance(*parts)
         rise = model.rise(*parts)
         # levels state nothing of a kind that had no labels, and of an exact mean they describe another model

@@ -19,6 +19,7 @@ from scipy.stats import rankdata, spearmanr
 from sklearn.metrics import roc_auc_score
 
 from gapkit.exceptions import DataError
+from gapkit.randomness import generator_of
 
 
 def z_scores(error: np.ndarray, std: np.ndarray) -> np.ndarray:
@@ -112,9 +113,11 @@ def rank_correlation(error: np.ndarray, std: np.ndarray) -> float:
     return float(spearmanr(size, std).statistic)
 
 
-def rank_correlation_ceiling(std: np.ndarray, rng: np.random.Generator, draws: int = 20) -> float:
+def rank_correlation_ceiling(
+    std: np.ndarray, random_state: int | np.random.Generator | None = None, draws: int = 20
+) -> float:
     """:func:`rank_correlation` of perfect error bars: errors drawn from normal distributions with these ``std``."""
-    std = np.ravel(std)
+    std, rng = np.ravel(std), generator_of(random_state)
     order = rankdata(std)
     return float(np.mean([spearmanr(np.abs(rng.normal(size=len(std))) * std, order).statistic for _ in range(draws)]))
 

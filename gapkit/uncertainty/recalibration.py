@@ -200,7 +200,7 @@ class ErrorModel:
         DataError
             For errors that all vanish.
         """
-        judged = self.judged(residual, weights)
+        judged = self.has_error(residual, weights)
         std = np.sqrt(self.variance(residual, weights, hidden))
         factor = float(np.mean(z_scores(error[judged], std[judged]) ** 2))
         if not factor > 0:
@@ -224,7 +224,7 @@ class ErrorModel:
         beyond = np.divide(v, inside, out=np.ones_like(v), where=inside > 0)
         return np.asarray(self.factor * inside**self.power * beyond)
 
-    def judged(self, residual: np.ndarray, weights: np.ndarray, hidden: np.ndarray | float = 0.0) -> np.ndarray:
+    def has_error(self, residual: np.ndarray, weights: np.ndarray, hidden: np.ndarray | float = 0.0) -> np.ndarray:
         """Whether an error bar can be tested on a label: not where the label is fixed by symmetry."""
         return np.asarray(residual) + np.asarray(weights) > self.symmetry
 

@@ -66,7 +66,7 @@ def pool():
 def test_maximum_variance_takes_the_largest(gap, pool):
     candidates = Candidates.of(gap, pool)
     chosen = MaximumVariance()(candidates, 4, np.random.default_rng(0))
-    std = [gap.predict([a], uncertainty=True, noise=False).local_energy_std[0].max() for a in pool]
+    std = [gap.predict([a], uncertainty=True, include_noise=False).local_energy_std[0].max() for a in pool]
     assert chosen == [int(k) for k in np.argsort(std)[::-1][:4]]
 
 
@@ -131,7 +131,7 @@ def test_the_threshold_leaves_known_frames_alone(gap, pool):
     assert AtomThreshold(1e6)(candidates, 5, rng) == []
     assert len(AtomThreshold(1e-6)(candidates, 5, rng)) == 5
     limit = float(np.median(candidates.largest_std))
-    factor = limit / gap.potential_.domain_limit(noise=False)
+    factor = limit / gap.potential_.domain_limit(include_noise=False)
     chosen = AtomThreshold(factor)(candidates, 30, rng)
     assert set(chosen) == {k for k, s in enumerate(candidates.largest_std) if s > limit}
     assert sorted(RandomChoice()(candidates, 30, rng)) == list(range(30))
@@ -362,6 +362,9 @@ def test_other_settings_in_the_same_folder_are_refused(tmp_path, pool):
         learning(tmp_path, pool, batch=4).run()
     with pytest.raises(SettingsError, match="batch must be"):
         learning(tmp_path, pool, batch=0)
+    for wrong in (np.random.default_rng(0), -1, None):
+        with pytest.raises(SettingsError, match="random_state must be a whole number of at least 0"):
+            learning(tmp_path / "c", pool, random_state=wrong)
     with pytest.raises(SettingsError, match="initial frames"):
         learning(tmp_path, pool, initial=[])
 
@@ -381,7 +384,10 @@ def relabelled(frames):
         (lambda pool: {"initial": relabelled(pool[:4])}, "labels"),
         (lambda pool: {"initial": pool[1:5]}, "frames, labels"),
         (lambda pool: {"test": pool[10:12]}, "test frames"),
-        (lambda pool: {"gap": small_gap(noise={"energy": 0.1}, folds=2)}, r"settings \(model \(folds, noise\)\)"),
+        (
+            lambda pool: {"gap": small_gap(noise_levels={"energy": 0.1}, folds=2)},
+            r"settings \(model \(folds, noise_levels\)\)",
+        ),
         (lambda pool: {"explorer": PoolExplorer(bare(pool[:9]))}, r"settings \(explorer \(frames\)\)"),
         (lambda pool: {"acquisition": DOptimal(noise=0.5)}, r"settings \(acquisition \(noise\)\)"),
         (lambda pool: {"refit_growth": 3.0}, r"settings \(refit_growth\)"),
@@ -441,7 +447,7 @@ def main():
     for a in pool[:6]:
         a.info["trajectory"] = str(id(a))
     run = ActiveLearning({folder!r}, small_gap(), pool[:6], PoolExplorer(bare(pool)), partial(Moody, {folder!r}),
-                         batch=3, stop=Stop(generations=2), workers={workers}, seed=3)
+                         batch=3, stop=Stop(generations=2), workers={workers}, random_state=3)
     run.run()
 
 if __name__ == "__main__":
@@ -535,6 +541,8 @@ def test_the_command_runs_and_goes_on(tmp_path, pool, capsys):
         ('name = "emt"', 'name = "vasp"', "no oracle is called 'vasp'"),
         ('kind = "random_displacements"', 'kind = "guess"', "no kind is called 'guess'"),
         ("batch = 2", "batches = 2", "unknown keys batches"),
+        ("batch = 2", "seed = 2", "the key seed is now called random_state"),
+        ("batch = 2", "random_state = -1", "random_state must be"),
         ("folder = ", "folder = 3 # ", "folder"),
         ("[stop]", "[acquisition]\nkind = 'best'\n[stop]", "no acquisition is called 'best'"),
         ("generations = 2", "epochs = 2", "epochs"),

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from gapkit.cli.configuration import add_settings, described, settings_table
+from gapkit.cli.configuration import add_settings, described, read_toml, settings_table
 from gapkit.cli.outputs import write_json
 from gapkit.exceptions import SettingsError
 from tests.test_settings import Inner, Outer
@@ -70,3 +70,10 @@ def test_an_option_that_does_not_fit_does_not_blame_the_file(tmp_path):
 def test_numbers_that_json_lacks_are_null(tmp_path):
     write_json(tmp_path / "a.json", {"a": float("nan"), "b": [1, float("inf")], "c": {"d": 2.5}})
     assert json.loads((tmp_path / "a.json").read_text()) == {"a": None, "b": [1, None], "c": {"d": 2.5}}
+
+
+def test_the_old_name_of_a_key_is_refused_with_its_present_name(tmp_path):
+    file = tmp_path / "fit.toml"
+    file.write_text('noise = "auto"\n')
+    with pytest.raises(SettingsError, match="fit.toml: the key noise is now called noise_levels"):
+        read_toml(file, ("noise_levels",), {"noise": "noise_levels"})

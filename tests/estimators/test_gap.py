@@ -28,14 +28,14 @@ FIXED = {"energy": 0.01, "forces": 0.1, "virial": 0.1}
 
 
 def test_parameters_are_stored_as_given_and_cloned():
-    gap = small_gap(noise=dict(FIXED), sparse={"n": 7}, baseline="zbl")
+    gap = small_gap(noise_levels=dict(FIXED), sparse={"n": 7}, baseline="zbl")
     assert set(gap.get_params()) == {
-        "terms", "baseline", "e0", "noise", "sparse", "exact", "folds", "screen", "energy_key", "forces_key",
+        "terms", "baseline", "e0", "noise_levels", "sparse", "exact", "folds", "screen", "energy_key", "forces_key",
         "virial_key", "n_jobs", "random_state",
     }  # fmt: skip
     copy = clone(gap)
     assert copy is not gap
-    assert copy.get_params()["noise"] == FIXED
+    assert copy.get_params()["noise_levels"] == FIXED
     assert [t.settings() for t in copy.terms] == [t.settings() for t in gap.terms]
     assert copy.set_params(folds=2, sparse="random") is copy
     assert (copy.folds, copy.sparse, gap.folds) == (2, "random", 3)
@@ -97,24 +97,24 @@ def test_score_without_forces_is_that_of_energies(gap, held_out):
 
 @pytest.mark.filterwarnings("ignore:error bars of energies follow from:gapkit.exceptions.GapkitWarning")
 def test_cross_val_predict_gives_the_energies_of_frames_that_were_left_out(train):
-    predicted = cross_val_predict(small_gap(noise=FIXED), train, cv=KFold(3, shuffle=True, random_state=0))
+    predicted = cross_val_predict(small_gap(noise_levels=FIXED), train, cv=KFold(3, shuffle=True, random_state=0))
     for learned, left_out in KFold(3, shuffle=True, random_state=0).split(train):
-        gap = small_gap(noise=FIXED).fit([train[k] for k in learned])
+        gap = small_gap(noise_levels=FIXED).fit([train[k] for k in learned])
         np.testing.assert_array_equal(predicted[left_out], gap.predict([train[k] for k in left_out]).energy)
 
 
 def test_cross_validation(train):
-    scores = cross_val_score(small_gap(noise=FIXED, folds=1), train, cv=3)
+    scores = cross_val_score(small_gap(noise_levels=FIXED, folds=1), train, cv=3)
     assert scores.shape == (3,)
     parts = [train[4:], train[:4]]
-    expected = small_gap(noise=FIXED, folds=1).fit(parts[0]).score(parts[1])
+    expected = small_gap(noise_levels=FIXED, folds=1).fit(parts[0]).score(parts[1])
     assert scores[0] == pytest.approx(expected, rel=1e-9)
     groups = [a.info["config_type"] for a in train]
-    assert np.isfinite(cross_val_score(small_gap(noise=FIXED), train, groups=groups, cv=GroupKFold(2))).all()
+    assert np.isfinite(cross_val_score(small_gap(noise_levels=FIXED), train, groups=groups, cv=GroupKFold(2))).all()
 
 
 def test_grid_search(train, held_out):
-    search = GridSearchCV(small_gap(noise=FIXED, folds=1), {"sparse": [10, 20]}, cv=2, error_score="raise")
+    search = GridSearchCV(small_gap(noise_levels=FIXED, folds=1), {"sparse": [10, 20]}, cv=2, error_score="raise")
     search.fit(train)
     mean = search.cv_results_["mean_test_score"]
     assert mean.shape == (2,)
@@ -149,7 +149,7 @@ def test_the_potential_is_good(gap, held_out):
 
 def test_standard_deviations(gap, held_out):
     full, cheap = gap.predict(held_out, uncertainty=True), gap.predict(held_out, uncertainty="energy")
-    function = gap.predict(held_out, uncertainty=True, noise=False)
+    function = gap.predict(held_out, uncertainty=True, include_noise=False)
     np.testing.assert_allclose(cheap.energy_std, full.energy_std, rtol=1e-7)
     assert cheap.forces_std == [None] * 6
     assert gap.predict(held_out).energy_std is None
@@ -178,16 +178,16 @@ def test_predictions_do_not_depend_on_the_company(gap, held_out):
 
 def test_isolated_atoms_fix_e0(train):
     atom = Atoms("Cu", info={"energy": 0.75})
-    gap = small_gap(noise=FIXED).fit([*train, atom])
+    gap = small_gap(noise_levels=FIXED).fit([*train, atom])
     assert gap.potential_.reference.values == {29: 0.75}
     assert gap.predict([Atoms("Cu")]).energy[0] == pytest.approx(0.75, abs=0.05)
     gold = Atoms("Au", info={"energy": 0.2})
-    with_gold = small_gap(noise=FIXED).fit([*train, gold])
+    with_gold = small_gap(noise_levels=FIXED).fit([*train, gold])
     assert with_gold.potential_.species == (29,)
 
 
 def test_own_noise_of_a_config_type(train, held_out):
-    gap = small_gap(folds=1, noise={**FIXED, "config_types": {"cluster": {"forces": 0.7}}}).fit(train)
+    gap = small_gap(folds=1, noise_levels={**FIXED, "config_types": {"cluster": {"forces": 0.7}}}).fit(train)
     p = gap.predict(held_out, uncertainty=True)
     for std, atoms in zip(p.forces_std, held_out, strict=True):
         assert (std > 0.69).all() == (atoms.info["config_type"] == "cluster")
@@ -243,7 +243,7 @@ def test_update_equals_a_refit_with_everything_else_frozen(train, held_out, tmp_
 def test_labels_of_a_new_config_type_take_the_largest_noise_of_their_kind(train, held_out):
     """Where every config_type of the training set has a level of its own: 20 meV for crystals, 50 meV for clusters."""
     own = {"bulk": {"energy": 0.02}, "cluster": {"energy": 0.05}}
-    gap = small_gap(noise={"energy": 0.01, "forces": 0.1, "virial": 0.1, "config_types": own}).fit(train)
+    gap = small_gap(noise_levels={"energy": 0.01, "forces": 0.1, "virial": 0.1, "config_types": own}).fit(train)
     before = gap.potential_.noise_levels
     assert before["energy:bulk"] == 0.02 and before["energy:cluster"] == 0.05 and "energy" not in before
     new = held_out[0].copy()
@@ -254,14 +254,14 @@ def test_labels_of_a_new_config_type_take_the_largest_noise_of_their_kind(train,
 
 
 def test_updates_in_turn_equal_one_update(train, held_out):
-    once, twice = small_gap(noise=FIXED).fit(train), small_gap(noise=FIXED).fit(train)
+    once, twice = small_gap(noise_levels=FIXED).fit(train), small_gap(noise_levels=FIXED).fit(train)
     once.update(held_out)
     twice.update(held_out[:2]).update(held_out[2:])
     np.testing.assert_allclose(once.predict(train).energy, twice.predict(train).energy, rtol=0, atol=1e-8)
 
 
 def test_update_improves_on_the_new_frames(train, held_out):
-    gap = small_gap(noise=FIXED).fit(train[:4])
+    gap = small_gap(noise_levels=FIXED).fit(train[:4])
     before = gap.score(held_out)
     assert gap.update([*train[4:], *held_out]).score(held_out) > before
 
@@ -272,7 +272,7 @@ def test_update_with_a_kind_of_label_that_the_model_does_not_know(train):
         bare.append(atoms.copy())
         bare[-1].arrays["forces"] = atoms.get_forces()
         bare[-1].info["energy"] = atoms.get_potential_energy()
-    gap = small_gap(noise=FIXED).fit(bare)
+    gap = small_gap(noise_levels=FIXED).fit(bare)
     with pytest.raises(DataError, match="labels of kind virial, which the model was not fitted to: fit again"):
         gap.update(train)
 
@@ -358,7 +358,7 @@ def test_report_of_forces_that_vanish_by_symmetry_in_a_model_without_forces(held
     frames = [a.copy() for a in held_out]
     for frame, labelled in zip(frames, held_out, strict=True):
         frame.info["energy"] = labelled.get_potential_energy()
-    gap = small_gap(noise=FIXED).fit(frames)
+    gap = small_gap(noise_levels=FIXED).fit(frames)
     lone = Atoms("Cu", info={"energy": 0.0, "config_type": "atom"})
     lone.arrays["forces"] = np.zeros((1, 3))
     report = gap.evaluate([lone])
@@ -368,7 +368,7 @@ def test_report_of_forces_that_vanish_by_symmetry_in_a_model_without_forces(held
 
 
 def test_a_factorisation_that_fails_is_an_error_with_a_remedy(train, held_out, monkeypatch):
-    gap = small_gap(noise=FIXED).fit(train)
+    gap = small_gap(noise_levels=FIXED).fit(train)
 
     def fail(*_, **__):
         raise np.linalg.LinAlgError("2-th leading minor")

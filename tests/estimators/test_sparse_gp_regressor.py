@@ -153,7 +153,7 @@ def test_variance_is_never_negative_and_never_above_the_prior(noise, signal, len
     kernel = SquaredExponential(length)
     model = SparseGPRegressor(kernel, noise=noise, signal=signal, n_sparse=n_sparse).fit(X, y)
     for X_new in (X, data(seed=1)[0]):
-        std = model.predict(X_new, return_std=True, noise=False)[1]
+        std = model.predict(X_new, return_std=True, include_noise=False)[1]
         assert np.isfinite(std).all()
         assert (std >= 0).all()
         assert (std <= signal * (1.0 + 1e-6)).all()
@@ -177,7 +177,7 @@ def test_few_sparse_points_do_not_make_the_model_sure_of_itself():
     X = np.array([[0.0], [10.0]])
     model = SparseGPRegressor(SquaredExponential(1.0), noise=0.1, signal=2.0, n_sparse=1).fit(X, [1.0, 1.0])
     (other,) = {0, 1} - set(model.sparse_indices_.tolist())
-    std = model.predict(X, return_std=True, noise=False)[1]
+    std = model.predict(X, return_std=True, include_noise=False)[1]
     assert std[other] == pytest.approx(2.0, rel=1e-6)
 
 
@@ -205,7 +205,7 @@ def test_all_rows_as_sparse_points_give_the_full_gaussian_process_of_scikit_lear
     assert model.nystrom_trace_ == 0.0  # rounding is cut off
     for kind in ("return_std", "return_cov"):
         for ours, theirs in zip(
-            model.predict(X_new, noise=False, **{kind: True}),
+            model.predict(X_new, include_noise=False, **{kind: True}),
             oracle.predict(X_new, **{kind: True}),
             strict=True,
         ):

@@ -298,7 +298,7 @@ def predictions(gap: gapkit.GAP, frames) -> np.ndarray:
     variances of local energies and the limit of the domain."""
     parts: list[Any] = []
     for noise in (True, False):
-        p = gap.predict(frames, uncertainty=True, noise=noise)
+        p = gap.predict(frames, uncertainty=True, include_noise=noise)
         for found in (p.energy, p.forces, p.stress, p.local_energy, p.energy_std, p.forces_std, p.stress_std):
             parts += [np.ravel(x) for x in found if x is not None]
         parts += [np.ravel(x) for x in p.local_energy_std]

@@ -122,17 +122,17 @@ def test_a_fit_goes_on_where_another_machine_would_choose_another_mean(tmp_path,
     clusters = [a for a in copper_frames(40, seed=6) if not a.pbc.any()]
     gap, path = gapkit.GAP(folds=3, n_jobs=1), tmp_path / "fit.npz"
     whole = content(gap.fit(clusters, checkpoint=path), tmp_path / "m.gapkit")
-    assert gap.potential_.extra
+    assert gap.potential_.mean_points
     monkeypatch.setattr(exact_mean, "memory_limit", lambda: MemoryLimit(1e4, "nobody has"))
     assert content(gap.fit(clusters, checkpoint=path), tmp_path / "m.gapkit") == whole
-    assert not gap.fit(clusters).potential_.extra
+    assert not gap.fit(clusters).potential_.mean_points
 
 
 @pytest.mark.parametrize(
     ("gap", "n", "differ"),
     [
         ({"folds": 4}, 12, r"settings \(folds\)"),
-        ({"noise": {"energy": 0.1}, "e0": "least_squares"}, 12, r"settings \(e0, noise \(by_kind"),
+        ({"noise_levels": {"energy": 0.1}, "e0": "least_squares"}, 12, r"settings \(e0, noise_levels \(by_kind"),
         ({"terms": small_gap().terms[:1]}, 12, r"settings \(terms\)"),
         ({"baseline": "zbl"}, 12, r"settings \(baseline\)"),
         ({}, 11, "frames, labels"),

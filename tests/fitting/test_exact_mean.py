@@ -13,7 +13,7 @@ import gapkit
 import gapkit.model_selection
 from gapkit.exceptions import NumericsError, OutOfDomainWarning, SettingsError
 from gapkit.fitting import exact_mean
-from gapkit.fitting.exact_mean import LabelCovariances, Labels, within_reach
+from gapkit.fitting.exact_mean import LabelCovariances, Labels, is_affordable
 from gapkit.fitting.training_set import training_set
 from gapkit.models.basis import SparseBasis
 from gapkit.models.exact_gp import held_out_objective, minimum_downwards, solve_exact
@@ -58,7 +58,7 @@ def model(**changes):
     ]
     e0 = {"H": 3.0, "C": 3.5, "O": 4.0, "Cu": 0.2}
     noise = {"energy": 0.01, "forces": 0.05, "virial": 0.05}
-    fixed = {"terms": terms, "e0": e0, "noise": noise, "folds": 3, "random_state": 0, "exact": True}
+    fixed = {"terms": terms, "e0": e0, "noise_levels": noise, "folds": 3, "random_state": 0, "exact": True}
     return gapkit.GAP(**{**fixed, **changes})
 
 
@@ -157,7 +157,7 @@ def test_the_mean_is_that_of_dense_algebra(frames, gap):
     K = np.tril(lower) + np.tril(lower, -1).T
     n = sum(len(both.labels[k].y) for k in range(len(frames)))
     factor = gap.potential_.metadata["levels"]["exact_noise_factor"]
-    noise = {k: factor * v for k, v in gap.noise.items()}
+    noise = {k: factor * v for k, v in gap.noise_levels.items()}
     variance = np.array([noise[g] ** 2 for lab in both.labels for g in lab.groups])[:n]
     y = np.concatenate([lab.y for lab in both.labels])
     mean = K[n:, :n] @ np.linalg.solve(K[:n, :n] + np.diag(variance), y[:n])
@@ -294,8 +294,8 @@ def test_points_of_projected_features_are_unit_vectors_and_not_in_the_file(tmp_p
     terms = [model().terms[0], gapkit.Term(soap, gapkit.DotProduct(2), n_sparse=15, signal=10.0, projection=24)]
     train, test = molecules(9, 1), molecules(2, 2)
     gap = model(terms=terms).fit(train)
-    assert len(gap.potential_.extra) == 3
-    for k, (points, weights) in gap.potential_.extra.items():
+    assert len(gap.potential_.mean_points) == 3
+    for k, (points, weights) in gap.potential_.mean_points.items():
         block = gap.potential_.basis.blocks[k]
         np.testing.assert_array_equal(points, np.eye(len(weights)))
         np.testing.assert_allclose(block.directions @ block.directions.T, np.eye(len(weights)), atol=1e-12)
@@ -325,13 +325,13 @@ def test_only_projected_features_are_rotated(gap):
 def test_a_file_keeps_the_variance_of_the_function(frames, gap, tmp_path):
     """Joint covariances of the function of an exact mean are scaled to its error models."""
     gap.save(tmp_path / "m.gapkit")
-    found = gapkit.load(tmp_path / "m.gapkit").joint_energies(frames[:3], noise=False)
-    expected = gap.joint_energies(frames[:3], noise=False)
+    found = gapkit.load(tmp_path / "m.gapkit").joint_energies(frames[:3], include_noise=False)
+    expected = gap.joint_energies(frames[:3], include_noise=False)
     np.testing.assert_array_equal(found.covariance, expected.covariance)
     p = gap.potential_
     levels = replace(p, errors=StatedErrors(p.calibration))
     # of few frames the error model has a power of one, and its variances are nearly those of the levels
-    assert np.any(np.abs(joint_energies(levels, frames[:3], noise=False).std / expected.std - 1) > 5e-3)
+    assert np.any(np.abs(joint_energies(levels, frames[:3], include_noise=False).std / expected.std - 1) > 5e-3)
 
 
 def test_an_update_with_what_is_known_already_changes_little_and_with_news_much(frames):
@@ -363,7 +363,7 @@ def thermal():
     train = molecules(60, 8)
     soap = gapkit.SOAP(r_cut=3.5, n_max=6, l_max=4, sigma=0.4)
     terms = [model().terms[0], gapkit.Term(soap, gapkit.DotProduct(2), n_sparse=150, signal=10.0)]
-    gap = model(folds=5, noise="auto", terms=terms).fit(train)
+    gap = model(folds=5, noise_levels="auto", terms=terms).fit(train)
     pulled = []
     for distance in (0.0, 0.3, 0.8, 1.0):
         atoms = molecule("CH3OH")
@@ -412,8 +412,8 @@ def test_the_card_says_where_the_domain_of_molecules_ends(thermal):
 def test_the_function_is_as_uncertain_everywhere(thermal):
     """Standard deviations, joint covariances and samples of the function agree, near the data and far."""
     gap, _, pulled = thermal
-    alone = gap.predict(pulled, uncertainty="energy", noise=False).energy_std
-    joint = gap.joint_energies(pulled, noise=False)
+    alone = gap.predict(pulled, uncertainty="energy", include_noise=False).energy_std
+    joint = gap.joint_energies(pulled, include_noise=False)
     np.testing.assert_allclose(joint.std, alone, rtol=1e-6)
     drawn = [sampled_energies(gap.potential_, [a], 2000, np.random.default_rng(0))[:, 0] for a in pulled]
     np.testing.assert_allclose(np.std(drawn, axis=1), alone, rtol=0.1)
@@ -422,12 +422,12 @@ def test_the_function_is_as_uncertain_everywhere(thermal):
 
 def test_default_terms_take_it_for_molecules_alone():
     e0 = {"H": 3.0, "C": 3.5, "O": 4.0}
-    assert gapkit.GAP(e0=e0).fit(molecules(8, 1)).potential_.extra
-    assert not gapkit.GAP().fit(crystals(8, 1)).potential_.extra
-    assert not gapkit.GAP(e0=e0, exact=False).fit(molecules(8, 1)).potential_.extra
+    assert gapkit.GAP(e0=e0).fit(molecules(8, 1)).potential_.mean_points
+    assert not gapkit.GAP().fit(crystals(8, 1)).potential_.mean_points
+    assert not gapkit.GAP(e0=e0, exact=False).fit(molecules(8, 1)).potential_.mean_points
     data = training_set(labelled_frames(molecules(2, 1)), e0, None)
-    assert within_reach(data)
-    assert not within_reach(replace(data, targets=data.targets * 1000, frames=data.frames * 1000))
+    assert is_affordable(data)
+    assert not is_affordable(replace(data, targets=data.targets * 1000, frames=data.frames * 1000))
 
 
 @pytest.mark.parametrize("exact", ["always", 2, None])

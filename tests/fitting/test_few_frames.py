@@ -17,7 +17,7 @@ from gapkit.fitting.noise_settings import NoiseSettings
 from gapkit.models.levels import HeldOutSums
 from gapkit.models.posterior import Posterior
 from gapkit.potential.local_variance import LocalVariance
-from gapkit.potential.spreads import Spreads
+from gapkit.potential.predictive_variances import PredictiveVariances
 from gapkit.structures.labels import labelled_frames
 from gapkit.uncertainty.label_errors import pooled
 from gapkit.uncertainty.recalibration import FEW_FRAMES, ErrorModel, inflation
@@ -80,14 +80,14 @@ def test_error_bars_of_few_frames_are_of_the_order_of_the_errors(make, n):
 def small():
     """What the stages of a fit to twelve frames found, and its training set."""
     kept = {}
-    judge = stages.judge
+    judge = stages.evaluate_folds
 
     def keeping(data, found, solution, settings, work):
         kept.update(data=data, found=found, judged=judge(data, found, solution, settings, work))
         return kept["judged"]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stages, "judge", keeping)
+        patch.setattr(stages, "evaluate_folds", keeping)
         small_gap().fit(copper_frames(12, seed=1))
     return kept["data"], kept["found"], kept["judged"]
 
@@ -185,7 +185,10 @@ def test_labels_that_vanish_by_symmetry_tell_nothing_of_error_bars(make):
     spread = np.ptp([a.get_potential_energy() / len(a) for a in train])
     assert all(s / len(a) < max(3 * spread, 0.5) for s, a in zip(p.energy_std, test, strict=True))
     structure = gap.potential_.structure(test[0])
-    assert gap.potential_.domain_excess(structure, gap.potential_.local_spread(structure, noise=False), False).value > 1
+    assert (
+        gap.potential_.domain_excess(structure, gap.potential_.local_std(structure, include_noise=False), False).ratio
+        > 1
+    )
 
 
 def test_forces_without_labels_have_error_bars_by_those_of_virials():
@@ -253,7 +256,7 @@ def test_an_energy_that_is_no_energy_is_refused_by_frame():
 def test_a_model_that_knows_everything_of_its_frames_can_be_saved(tmp_path, monkeypatch):
     """Variances of local energies that vanish leave a limit of the domain above zero, which a file must have."""
     lone = rattled(1, seed=0)[0]
-    monkeypatch.setattr(Spreads, "local_variances", lambda self, structure, *_: np.zeros(structure.n_atoms))
+    monkeypatch.setattr(PredictiveVariances, "local_variances", lambda self, structure, *_: np.zeros(structure.n_atoms))
     monkeypatch.setattr(LocalVariance, "serves", lambda *_: False)
     gap = quiet_fit([lone])
     monkeypatch.undo()

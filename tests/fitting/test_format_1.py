@@ -35,14 +35,14 @@ def test_a_file_of_format_1_predicts_as_before(known, frame, again, tmp_path):
         gap.save(tmp_path / "new.gapkit", updatable=True)
         gap = gapkit.load(tmp_path / "new.gapkit")
     p = gap.predict([frame], uncertainty=True)
-    q = gap.predict([frame], uncertainty=True, noise=False)
+    q = gap.predict([frame], uncertainty=True, include_noise=False)
     widths = gap.intervals([frame], level=0.5)[0]
     found = {
         "energy": p.energy[0], "forces": p.forces[0], "stress": p.stress[0], "energy_std": p.energy_std[0],
         "forces_std": p.forces_std[0], "stress_std": p.stress_std[0], "local_energy_std": p.local_energy_std[0],
         "function_energy_std": q.energy_std[0], "function_forces_std": q.forces_std[0],
         "interval_energy": widths["energy"], "interval_forces": widths["forces"],
-        "domain_limit": gap.potential_.domain_limit(noise=False),
+        "domain_limit": gap.potential_.domain_limit(include_noise=False),
     }  # fmt: skip
     for name, value in found.items():
         size = np.abs(known[name]).max()

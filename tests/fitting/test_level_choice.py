@@ -6,7 +6,7 @@ import pytest
 import gapkit
 from gapkit.exceptions import SettingsError
 from gapkit.fitting import level_choice
-from gapkit.fitting.level_choice import EnergySample, last_columns, own_groups, relative_errors
+from gapkit.fitting.level_choice import EnergySample, last_columns, relative_errors, separate_groups
 from gapkit.fitting.noise_settings import OBJECTIVES, NoiseSettings
 from gapkit.fitting.training_set import TrainingSet
 from gapkit.models.evidence import Evidence
@@ -28,11 +28,11 @@ def data_of(virials):
 
 def test_virials_of_frequent_config_types_have_a_noise_of_their_own():
     data = data_of(["a"] * 5 + ["b"] * 9 + ["c"] * 4 + ["d-"] * 9)
-    assert own_groups(data, NoiseSettings.parse("auto")) == ("virial:a", "virial:b")
+    assert separate_groups(data, NoiseSettings.parse("auto")) == ("virial:a", "virial:b")
     named = NoiseSettings.parse({"config_types": {"b": {"forces": 0.2}}})
-    assert own_groups(data, named) == ("b", "virial:a")
-    assert own_groups(data, NoiseSettings.parse({"virial": 0.1})) == ()
-    assert own_groups(data_of(["a"] * 9), NoiseSettings.parse("auto")) == ()
+    assert separate_groups(data, named) == ("b", "virial:a")
+    assert separate_groups(data, NoiseSettings.parse({"virial": 0.1})) == ()
+    assert separate_groups(data_of(["a"] * 9), NoiseSettings.parse("auto")) == ()
 
 
 def test_group_names():
@@ -66,25 +66,25 @@ def test_the_sample_is_bounded_per_atom_and_of_what_can_be_held_out(monkeypatch)
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_every_objective_fits_a_good_potential(train, held_out, name):
-    gap = small_gap(noise=name).fit(train)
+    gap = small_gap(noise_levels=name).fit(train)
     assert gap.potential_.metadata["levels"]["objective"] == name
     assert gap.evaluate(held_out, uncertainty=False).summary["force_rmse_ev_per_ang"] < 0.1
 
 
 def test_objectives_differ_and_each_is_best_by_its_own_measure(train):
     evidence = {
-        name: small_gap(noise=name).fit(train).potential_.metadata["levels"]["log_evidence_per_label"]
+        name: small_gap(noise_levels=name).fit(train).potential_.metadata["levels"]["log_evidence_per_label"]
         for name in ("held_out_error", "evidence")
     }
     assert evidence["evidence"] > evidence["held_out_error"] + 1e-3
 
 
 def test_the_objective_may_stand_in_the_table_of_levels(train):
-    gap = small_gap(noise={"objective": "evidence", "energy": 0.02}).fit(train)
+    gap = small_gap(noise_levels={"objective": "evidence", "energy": 0.02}).fit(train)
     assert gap.potential_.metadata["noise"]["energy"] == 0.02
     assert gap.potential_.metadata["levels"]["objective"] == "evidence"
     with pytest.raises(SettingsError, match="objective must be one of"):
-        small_gap(noise={"objective": "luck"}).fit(train)
+        small_gap(noise_levels={"objective": "luck"}).fit(train)
 
 
 def test_an_updated_model_keeps_the_virial_groups(train):
@@ -141,7 +141,7 @@ def test_a_fixed_level_leaves_the_scale_free_to_be_known(train):
     )
     pinned = relative_errors(objective, fit.levels)
     assert max(pinned) < 10.0
-    assert gapkit.GAP().get_params()["noise"] == "auto"
+    assert gapkit.GAP().get_params()["noise_levels"] == "auto"
 
 
 def test_the_last_stage_searches_on_the_whole_model(train, monkeypatch):

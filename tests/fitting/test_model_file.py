@@ -17,6 +17,7 @@ from sklearn.exceptions import NotFittedError
 
 import gapkit
 from gapkit.cli import main
+from gapkit.estimators.stored_parameters import restored, stored
 from gapkit.exceptions import GapkitWarning, ModelFileError, SettingsError
 from gapkit.fitting.model_archive import SEAL, digests
 from tests.conftest import copper_frames, small_gap
@@ -76,11 +77,11 @@ def test_round_trip_with_own_noise_groups_two_species_and_a_triplet_term(tmp_pat
     ]
     noise = {**FIXED, "config_types": {"cluster": {"forces": 0.3}}}
     e0 = {"Cu": 0.1, "Au": -0.2}
-    gap = gapkit.GAP(terms, e0=e0, noise=noise, sparse={"selection": "fps"}, folds=2, random_state=5, n_jobs=1)
+    gap = gapkit.GAP(terms, e0=e0, noise_levels=noise, sparse={"selection": "fps"}, folds=2, random_state=5, n_jobs=1)
     gap.fit(frames + mixed)
     loaded = through_file(gap, tmp_path)
     same_predictions(gap, loaded, mixed + frames)
-    for name in ("folds", "e0", "noise", "sparse", "random_state", "energy_key", "n_jobs"):
+    for name in ("folds", "e0", "noise_levels", "sparse", "random_state", "energy_key", "n_jobs"):
         assert getattr(loaded, name) == getattr(gap, name), name
     assert loaded.terms == gap.terms
     assert [t.settings() for t in loaded.potential_.terms] == [t.settings() for t in gap.potential_.terms]
@@ -89,10 +90,13 @@ def test_round_trip_with_own_noise_groups_two_species_and_a_triplet_term(tmp_pat
 @pytest.mark.parametrize(
     "changed",
     [
-        {"noise": {"energy": 0.01, "config_types": {"a": {"forces": 0.3}}, "objective": "evidence"}},
+        {"noise_levels": {"energy": 0.01, "config_types": {"a": {"forces": 0.3}}, "objective": "evidence"}},
         {"baseline": "zbl", "e0": {29: 0.5}, "random_state": np.int64(3), "folds": 3, "n_jobs": 2},
         {"baseline": {"name": "zbl", "r_cut": 3.1}, "sparse": {"n": 7, "stratified": True}, "exact": False},
-        {"terms": [{"name": "pair", "r_cut": 4.0, "length_scale": 0.6, "n_sparse": 9}], "noise": "leave_one_out"},
+        {
+            "terms": [{"name": "pair", "r_cut": 4.0, "length_scale": 0.6, "n_sparse": 9}],
+            "noise_levels": "leave_one_out",
+        },
     ],
 )
 def test_parameters_survive_the_file(gap, train, tmp_path, changed):
@@ -520,3 +524,12 @@ def test_the_command_line_refuses_a_damaged_model(model_file, tmp_path, capsys, 
         assert message in err
     assert out.read_text() == "old"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["bad.gapkit", "out.xyz"]
+
+
+def test_parameters_of_files_of_older_versions_have_their_present_names():
+    gap = small_gap(noise_levels={"forces": 0.1}).fit(copper_frames(8, seed=1))
+    old = stored(gap.get_params(deep=False))
+    old["noise"] = old.pop("noise_levels")
+    given = restored(old, gap.potential_)
+    assert given["noise_levels"] == gap.noise_levels and "noise" not in given
+    assert set(given) == set(gap.get_params(deep=False))

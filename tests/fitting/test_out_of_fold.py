@@ -63,7 +63,7 @@ def test_the_models_are_fitted_to_these_errors(seen):
     assert set(models) == {"energy", "forces", "virial"}
     error, *parts = pooled(out_of_fold.errors, range(len(out_of_fold.errors)), "forces")
     z = error / np.sqrt(models["forces"].variance(*parts))
-    assert 0.7 < np.std(z[models["forces"].judged(*parts)]) < 1.2
+    assert 0.7 < np.std(z[models["forces"].has_error(*parts)]) < 1.2
 
 
 def test_energies_expect_the_power_of_forces(seen):
@@ -88,7 +88,9 @@ def test_a_sample_keeps_the_cost_bounded(seen, monkeypatch):
     monkeypatch.setattr("gapkit.fitting.out_of_fold.LABELS", 100)
     monkeypatch.setattr("gapkit.fitting.out_of_fold.ENERGIES", 4)
     terms = gap.potential_.terms
-    small = OutOfFold(out_of_fold.data, out_of_fold.basis, terms, gap._fit.folds, out_of_fold.bar, out_of_fold.mean)
+    small = OutOfFold(
+        out_of_fold.data, out_of_fold.basis, terms, gap._fit.folds, out_of_fold.progress, out_of_fold.mean
+    )
     whole = [n for n, both in small.sample.items() if both]
     assert sum(out_of_fold.data.targets[n].n_rows for n in whole) <= 150
     assert 0 < sum(not both for both in small.sample.values()) <= 4

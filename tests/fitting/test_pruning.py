@@ -8,7 +8,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 import gapkit
 from gapkit.exceptions import GapkitWarning
 from gapkit.fitting import stages as fitting
-from gapkit.fitting.pruning import account_without, vanished_terms, without_terms
+from gapkit.fitting.pruning import summary_without, vanished_terms, without_terms
 from gapkit.models.held_out import HeldOutError
 from gapkit.models.levels import Levels
 from gapkit.models.posterior import Posterior
@@ -52,7 +52,7 @@ def test_the_last_term_that_has_columns_stays(model):
     lone = Atoms("Cu", cell=4 * np.eye(3), pbc=[0, 0, 1])
     lone.calc = SinglePointCalculator(lone, energy=1.0)  # that of the atom, so that nothing is left to explain
     with pytest.warns(GapkitWarning, match="most evidence"):
-        gap = small_gap(noise="evidence").fit([lone])
+        gap = small_gap(noise_levels="evidence").fit([lone])
     assert "SOAP" in [type(t.descriptor).__name__ for t in gap.potential_.terms]
 
 
@@ -70,8 +70,8 @@ def test_a_fit_drops_it_and_says_so(train, monkeypatch, tmp_path):
     choose = fitting.choose_levels
 
     def vanishing(*arguments, **keywords):
-        levels, account = choose(*arguments, **keywords)
-        return levels, {**account, "vanished": [0]}
+        levels, summary = choose(*arguments, **keywords)
+        return levels, {**summary, "vanished": [0]}
 
     monkeypatch.setattr(fitting, "choose_levels", vanishing)
     gap = small_gap().fit(train)
@@ -87,9 +87,9 @@ def test_a_fit_drops_it_and_says_so(train, monkeypatch, tmp_path):
 
 
 def test_renumbered_errors():
-    account = {"signal_errors": {"0": 0.1, "2": 0.3}, "vanished": [1]}
-    changed = account_without(account, terms())
+    summary = {"signal_errors": {"0": 0.1, "2": 0.3}, "vanished": [1]}
+    changed = summary_without(summary, terms())
     assert changed["signal_errors"] == {"0": 0.1, "1": 0.3}
     assert changed["dropped_terms"] == ["triplet (r_cut 3.0 A)"]
     assert "vanished" not in changed
-    assert account_without({"vanished": []}, terms())["dropped_terms"] == pytest.approx([])
+    assert summary_without({"vanished": []}, terms())["dropped_terms"] == pytest.approx([])

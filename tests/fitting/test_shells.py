@@ -88,7 +88,7 @@ def test_a_fit_warns_of_a_given_cutoff_that_touches_a_shell_and_names_one_that_d
         return [gapkit.Term(gapkit.SOAP(r_cut=r_cut, n_max=2, l_max=1), gapkit.DotProduct(2), n_sparse=10)]
 
     with pytest.warns(GapkitWarning, match=r"cutoff 4\.4 A of term 0 \(SOAP\) touches .* 4\.40 A .* 4\.8 A lies"):
-        gapkit.GAP(terms(4.4), folds=1, noise={"energy": 0.01, "forces": 0.1, "virial": 0.1}).fit(frames)
+        gapkit.GAP(terms(4.4), folds=1, noise_levels={"energy": 0.01, "forces": 0.1, "virial": 0.1}).fit(frames)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         warn_of_touched_shells(terms(4.8), frames)

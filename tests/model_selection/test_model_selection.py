@@ -54,12 +54,12 @@ def test_frames_without_the_entry_are_groups_of_their_own(frames):
 
 
 def test_cross_validation_is_a_fit_without_the_group(frames):
-    model = small_gap(noise=FIXED, folds=1)
+    model = small_gap(noise_levels=FIXED, folds=1)
     result = model_selection.cross_validate(model, frames, "config_type")
     assert result.groups == (("bulk",), ("cluster",)) or result.groups == (("cluster",), ("bulk",))
     place = result.groups.index(("cluster",))
     others = [a for a in frames if a.info.get("config_type") != "cluster"]
-    alone = small_gap(noise=FIXED, folds=1).fit(others)
+    alone = small_gap(noise_levels=FIXED, folds=1).fit(others)
     expected = alone.evaluate([a for a in frames if a.info.get("config_type") == "cluster"], uncertainty=False)
     assert result.values("force_mae_ev_per_ang")[place] == pytest.approx(expected.summary["force_mae_ev_per_ang"])
     assert result.n_train[place] == len(others)
@@ -91,7 +91,9 @@ def test_learning_curve_falls_and_never_fits_to_its_test_frames(frames, monkeypa
     fit = GAP.fit
     monkeypatch.setattr(GAP, "fit", lambda self, X, **k: (fitted.append([id(a) for a in X]), fit(self, X, **k))[1])
     test = copper_frames(6, seed=6)
-    curve = model_selection.learning_curve(small_gap(noise=FIXED, folds=1, sparse=60), frames, [4, 16], test=test)
+    curve = model_selection.learning_curve(
+        small_gap(noise_levels=FIXED, folds=1, sparse=60), frames, [4, 16], test=test
+    )
     assert curve.size.tolist() == [4, 16]
     assert curve.force[1] < curve.force[0]
     assert curve.slope() == pytest.approx(np.log(curve.force[1] / curve.force[0]) / np.log(4))
@@ -171,7 +173,7 @@ def with_other_labels(frames):
     [
         ({"frames": lambda frames: frames[:8]}, "frames, labels"),
         ({"frames": with_other_labels}, "labels"),
-        ({"gap": {"noise": {"energy": 0.1, "forces": 0.5}, "folds": 2}}, r"settings \(folds, noise\)"),
+        ({"gap": {"noise_levels": {"energy": 0.1, "forces": 0.5}, "folds": 2}}, r"settings \(folds, noise_levels\)"),
         ({"version": "0.0.1"}, "version"),
     ],
 )

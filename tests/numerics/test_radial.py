@@ -17,7 +17,7 @@ def _interpolate(table, inverse_spacing, n_series, r, f, df):
 
 def interpolated(basis, r):
     f, df = np.zeros((basis.l_max + 1) * basis.n_pad), np.zeros((basis.l_max + 1) * basis.n_pad)
-    table = radial.in_eights(basis.table, basis.l_max + 1, basis.n_pad)
+    table = radial.in_octets(basis.table, basis.l_max + 1, basis.n_pad)
     _interpolate(table, basis.inverse_spacing, (basis.l_max + 1) * basis.n_pad // 8, r, f, df)
     return tuple(
         x.reshape(-1, basis.l_max + 1, 8).transpose(1, 0, 2).reshape(basis.l_max + 1, -1)[:, : basis.n_max]

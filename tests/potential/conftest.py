@@ -46,7 +46,12 @@ def many_terms() -> list[gapkit.Term]:
 
 def fitted(terms: list[gapkit.Term], frames: list[Atoms], **changes) -> Potential:
     """The potential of a quick fit: no level is searched for."""
-    fixed = {"e0": {"Cu": 3.5, "Ag": 3.0, "H": 3.2, "C": 3.5, "O": 4.6}, "noise": NOISE, "folds": 3, "exact": False}
+    fixed = {
+        "e0": {"Cu": 3.5, "Ag": 3.0, "H": 3.2, "C": 3.5, "O": 4.6},
+        "noise_levels": NOISE,
+        "folds": 3,
+        "exact": False,
+    }
     return gapkit.GAP(**{"terms": terms, "random_state": 0, **fixed, **changes}).fit(frames).potential_
 
 

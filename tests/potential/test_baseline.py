@@ -185,7 +185,7 @@ def test_a_fit_learns_the_difference(train, held_out, baseline):
         if atoms.pbc.any():
             results["stress"] = atoms.get_stress() - base["virial"] / atoms.get_volume()
         raised[-1].calc = SinglePointCalculator(raised[-1], **results)
-    fixed = {"terms": terms, "noise": noise, "e0": {"Cu": 0.3}}
+    fixed = {"terms": terms, "noise_levels": noise, "e0": {"Cu": 0.3}}
     plain = small_gap(**fixed).fit(train).predict(held_out, uncertainty=True)
     above = small_gap(**fixed, baseline=baseline).fit(raised).predict(held_out, uncertainty=True)
     for n, atoms in enumerate(held_out):

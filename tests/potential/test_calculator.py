@@ -27,7 +27,7 @@ def fitted(request, gap, train):
     if request.param == "plain":
         return gap
     baseline = {"name": "zbl", "r_cut": 3.4, "cutoff_width": 2.0}
-    return small_gap(baseline=baseline, folds=1, noise={"energy": 0.01, "forces": 0.1, "virial": 0.1}).fit(train)
+    return small_gap(baseline=baseline, folds=1, noise_levels={"energy": 0.01, "forces": 0.1, "virial": 0.1}).fit(train)
 
 
 def rattled(seed=5, pbc=True):
@@ -134,7 +134,7 @@ def test_uncertainty_local_and_full(gap):
     shapes = {"energy_std": (), "forces_std": (4, 3), "stress_std": (6,), "energies_std": (4,)}
     assert {k: np.shape(v) for k, v in full.items() if k.endswith("_std")} == shapes
     assert all(np.all(np.asarray(full[k]) > 0) for k in shapes)
-    atoms.calc = gap.calculator("full", noise=False)
+    atoms.calc = gap.calculator("full", include_noise=False)
     atoms.get_forces()
     for k in shapes:
         assert np.all(atoms.calc.results[k] < full[k])
@@ -266,7 +266,7 @@ def test_optimisers_of_ase_run(gap):
 
 def test_dynamics_conserves_the_energy(gap):
     atoms = bulk("Cu", a=3.6, cubic=True) * (2, 1, 1)
-    run = run_md(atoms, gap.calculator("local"), 200.0, 25, 1.0, rng=np.random.default_rng(0), record_every=10)
+    run = run_md(atoms, gap.calculator("local"), 200.0, 25, 1.0, random_state=0, record_every=10)
     np.testing.assert_array_equal(run.time, [0, 10, 20, 25])
     assert np.ptp(run.total_energy) < 2e-4 < np.ptp(run.potential_energy)
     assert run.temperature[0] == pytest.approx(200, rel=0.8)

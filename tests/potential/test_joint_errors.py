@@ -122,14 +122,14 @@ def test_a_difference_of_a_frame_with_itself_has_no_error(gap, held_out):
 
 @pytest.mark.parametrize("noise", [True, False])
 def test_the_diagonal_is_what_predict_says(gap, held_out, noise):
-    p = gap.predict(held_out, uncertainty="energy", noise=noise)
-    joint = gap.joint_energies(held_out, noise=noise)
+    p = gap.predict(held_out, uncertainty="energy", include_noise=noise)
+    joint = gap.joint_energies(held_out, include_noise=noise)
     np.testing.assert_allclose(joint.energy, p.energy, rtol=1e-12)
     if noise:
         np.testing.assert_allclose(joint.std, p.energy_std, rtol=1e-6)
     else:  # the function has the variance that the levels state; predictions say less where the error model does
         levels = replace(gap.potential_, errors=StatedErrors(gap.potential_.calibration))
-        stated = [levels.spread(a, noise=False, forces=False).energy for a in held_out]
+        stated = [levels.standard_deviations(a, include_noise=False, forces=False).energy for a in held_out]
         np.testing.assert_allclose(joint.std, stated, rtol=1e-6)
         assert np.all(p.energy_std <= joint.std * (1 + 1e-6))
     assert np.linalg.eigvalsh(joint.covariance).min() > -1e-9 * joint.covariance.max()
@@ -144,8 +144,8 @@ def test_the_diagonal_is_what_predict_says(gap, held_out, noise):
 def test_label_noise_of_an_energy_grows_with_the_root_of_the_number_of_atoms(train, held_out):
     """Without recalibration (one fold): var = var of the function + n_atoms sigma^2, sigma the given 10 meV."""
     levels = {"energy": 0.01, "forces": 0.1, "virial": 0.1}
-    plain = small_gap(noise=levels, folds=1).fit(train)
-    labels, function = (plain.joint_energies(held_out, noise=noise).std for noise in (True, False))
+    plain = small_gap(noise_levels=levels, folds=1).fit(train)
+    labels, function = (plain.joint_energies(held_out, include_noise=noise).std for noise in (True, False))
     n_atoms = np.array([len(a) for a in held_out])
     assert len(set(n_atoms)) == 3
     np.testing.assert_allclose(labels**2 - function**2, n_atoms * levels["energy"] ** 2, rtol=1e-9)
@@ -170,7 +170,7 @@ def test_sampled_energies_have_the_joint_covariance(gap, held_out):
     """The variance of an energy difference against posterior samples plus residual."""
     n = 6000
     drawn = sampled_energies(gap.potential_, held_out, n, np.random.default_rng(1))
-    joint = gap.joint_energies(held_out, noise=False)
+    joint = gap.joint_energies(held_out, include_noise=False)
     tolerance = 5 * np.sqrt(2 / n) * joint.covariance.max()
     np.testing.assert_allclose(np.cov(drawn.T), joint.covariance, atol=tolerance)
     for i, j in ((1, 0), (3, 0), (4, 5)):
@@ -212,7 +212,7 @@ def difference(frames):
 def test_propagation_of_a_difference_gives_its_analytic_error(gap, held_out):
     pair = [held_out[0], held_out[3]]
     result = propagate(difference(pair), gap, 1500, random_state=0)
-    analytic = gap.energy_difference(pair[1], pair[0], noise=False)
+    analytic = gap.energy_difference(pair[1], pair[0], include_noise=False)
     assert result.value == pytest.approx(analytic.value, abs=1e-8)
     assert result.std == pytest.approx(analytic.std, rel=0.08)  # four standard errors of 1,500 draws
     assert result.left_out < 0.05

@@ -71,7 +71,7 @@ def test_a_form_of_full_rank_gives_the_exact_variance(changes, make, monkeypatch
     gap = small_gap(**changes).fit(make(12, seed=1))
     p = forms_of_full_rank(gap, make(12, seed=1), monkeypatch)
     for atoms in make(4, seed=2):
-        expected = p.local_spread(p.structure(atoms), noise=False) ** 2 + pair_excess(p, atoms)
+        expected = p.local_std(p.structure(atoms), include_noise=False) ** 2 + pair_excess(p, atoms)
         found = p.evaluate(atoms, local_variance=True)
         # of that table, whose bound has corners
         np.testing.assert_allclose(found.local_variance, expected, rtol=1e-3)
@@ -85,7 +85,7 @@ def test_forms_of_a_fit_err_on_the_large_side(gap, held_out):
     assert sorted(p.local_forms) == [1]
     noise = p.calibration.of("energy").noise
     for atoms in held_out:
-        exact = np.hypot(p.local_spread(p.structure(atoms), noise=False), noise)
+        exact = np.hypot(p.local_std(p.structure(atoms), include_noise=False), noise)
         found = np.sqrt(p.evaluate(atoms, local_variance=True).local_variance + noise**2)
         assert np.all(found > 0.98 * exact)
         assert np.all(found < 1.6 * exact)
@@ -119,7 +119,7 @@ def test_the_calculator_uses_the_form_and_the_file_keeps_it(gap, held_out, tmp_p
     atoms.get_potential_energy()
     exact = atoms.calc.results["energies_std"]
     assert not np.array_equal(exact, found[0])
-    np.testing.assert_allclose(exact, p.local_spread(p.structure(atoms)), rtol=1e-7)
+    np.testing.assert_allclose(exact, p.local_std(p.structure(atoms)), rtol=1e-7)
 
 
 def test_a_frame_far_from_the_data_is_still_seen(gap):
@@ -146,7 +146,7 @@ def test_an_update_shows_at_once(train, held_out):
     before = deviations()
     gap.update(held_out)
     assert gap.potential_.local_forms == {}
-    np.testing.assert_allclose(deviations(), gap.potential_.local_spread(gap.potential_.structure(atoms)), rtol=1e-7)
+    np.testing.assert_allclose(deviations(), gap.potential_.local_std(gap.potential_.structure(atoms)), rtol=1e-7)
     assert deviations().mean() < before.mean()
 
 
@@ -175,4 +175,4 @@ def test_other_models_fall_back_on_exact_variances(train, held_out):
     atoms = held_out[0].copy()
     atoms.calc = gap.calculator("local")
     atoms.get_potential_energy()
-    np.testing.assert_allclose(atoms.calc.results["energies_std"], p.local_spread(p.structure(atoms)), rtol=1e-7)
+    np.testing.assert_allclose(atoms.calc.results["energies_std"], p.local_std(p.structure(atoms)), rtol=1e-7)

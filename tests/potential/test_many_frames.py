@@ -15,7 +15,7 @@ import gapkit
 import gapkit.potential.calculator
 from gapkit.exceptions import DataError, GapkitError, NumericsError, SettingsError, SpeciesError
 from gapkit.potential import potential as module
-from gapkit.potential import spreads
+from gapkit.potential import predictive_variances
 from gapkit.potential.baseline import ZBL
 from gapkit.sampling.batches import batch_forces
 from gapkit.structures import verlet_list
@@ -67,7 +67,7 @@ def test_means_of_a_pass_are_those_of_single_frames(name, potentials):
     assert len(together) == len(frames)
     for atoms, found in zip(frames, together, strict=True):
         alone = potentials[name].evaluate(atoms)
-        assert found.local_variance is None and found.spread is None
+        assert found.local_variance is None and found.std is None
         assert [a for a in MEANS if worst(getattr(found, a), getattr(alone, a)) > 1e-12] == []
     assert any(e.virial is not None for e in together) != (name == "exact mean")
     assert max(np.abs(e.forces).max() for e in together) > 0.1
@@ -106,18 +106,18 @@ def test_error_bars_of_a_pass_are_those_of_single_frames(name, uncertainty, pote
     p, frames = replace(stated(potentials[name]), local_forms={}), company(name)
     if uncertainty == "full":
         frames = [atoms for atoms in frames if len(atoms) <= SMALL]  # else it takes long
-    together = p.evaluate_many(frames, uncertainty, noise=False)
+    together = p.evaluate_many(frames, uncertainty, include_noise=False)
     asked = []
     for atoms, found in zip(frames, together, strict=True):
         n, structure = len(atoms), p.structure(atoms)
-        (alone,) = p.evaluate_many([atoms], uncertainty, noise=False)
+        (alone,) = p.evaluate_many([atoms], uncertainty, include_noise=False)
         assert [a for a in MEANS if worst(getattr(found, a), getattr(alone, a)) > 1e-12] == []
         per_atom = rounding(p, p.basis.local_rows(structure), n)
         if uncertainty == "local":
             assert np.all(np.abs(found.local_variance - alone.local_variance) <= per_atom)
-            exact = p.local_spread(structure, noise=False) ** 2
+            exact = p.local_std(structure, include_noise=False) ** 2
             assert np.all(np.abs(found.local_variance - exact) <= per_atom + 1e-14 * exact)
-            assert found.spread is None
+            assert found.std is None
             continue
         assert found.local_variance is None
         rows = rounding(p, p.basis.rows(structure, uncertainty == "full"), n)
@@ -129,7 +129,7 @@ def test_error_bars_of_a_pass_are_those_of_single_frames(name, uncertainty, pote
             "stress": rows[3 * n + 1 :] / volume**2,
         }
         for kind, bound in bounds.items():
-            mine, theirs = getattr(found.spread, kind), getattr(alone.spread, kind)
+            mine, theirs = getattr(found.std, kind), getattr(alone.std, kind)
             if theirs is None:
                 assert mine is None and (uncertainty == "energy" or not atoms.pbc.any())
                 continue
@@ -144,9 +144,9 @@ def test_error_bars_that_a_fit_calibrated_are_those_of_single_frames(name, poten
     p = potentials[name]
     frames = company(name)
     for atoms, found in zip(frames, p.evaluate_many(frames, "full"), strict=True):
-        expected = p.spread(atoms, config_type=atoms.info.get("config_type"))
+        expected = p.standard_deviations(atoms, config_type=atoms.info.get("config_type"))
         for attribute in (f.name for f in fields(expected)):
-            mine, theirs = getattr(found.spread, attribute), getattr(expected, attribute)
+            mine, theirs = getattr(found.std, attribute), getattr(expected, attribute)
             np.testing.assert_allclose(mine, theirs, rtol=1e-6, atol=1e-9) if theirs is not None else None
             assert (mine is None) == (theirs is None)
 
@@ -166,8 +166,8 @@ def test_noise_is_that_of_each_frames_config_type(potentials):
         atoms.info["config_type"] = config
     frames[1].info.clear()
     n = len(frames[0])
-    hot, cold, other = (e.spread for e in p.evaluate_many(frames, "full"))
-    alone = p.evaluate_many(frames[1:2], "full", noise=False)[0].spread
+    hot, cold, other = (e.std for e in p.evaluate_many(frames, "full"))
+    alone = p.evaluate_many(frames[1:2], "full", include_noise=False)[0].std
     for found, scale, energy, force_scale, force in ((hot, 4, 0.05, 9, 0.3), (cold, 1, 0.01, 1, 0.1)):
         np.testing.assert_allclose(found.local_energy**2, scale * alone.local_energy**2 + energy**2, rtol=1e-9)
         np.testing.assert_allclose(found.energy**2, scale * alone.energy**2 + n * energy**2, rtol=1e-9)
@@ -190,23 +190,23 @@ def test_passes_and_their_parts_have_no_seams(name, uncertainty, potentials, mon
         type(p), "_pass", lambda self, part, *rest: passes.append(len(part)) or whole(self, part, *rest)
     )
     monkeypatch.setattr(module, "PASS", 11)
-    monkeypatch.setattr(spreads, "CHUNK", 3)
-    monkeypatch.setattr(spreads, "ROWS", 40)
+    monkeypatch.setattr(predictive_variances, "CHUNK", 3)
+    monkeypatch.setattr(predictive_variances, "ROWS", 40)
     found = p.evaluate_many(frames, uncertainty)
     assert passes == [1, 3, 3, 1, 1, 1, 2]
     assert sum(passes) == len(found) == len(frames)
     for mine, theirs in zip(found, expected, strict=True):
         assert [a for a in MEANS if worst(getattr(mine, a), getattr(theirs, a)) > 1e-12] == []
         assert worst(mine.local_variance, theirs.local_variance) < 1e-9
-        if theirs.spread is not None:
-            assert worst(mine.spread.local_energy, theirs.spread.local_energy) < 1e-9
-            assert worst(mine.spread.energy, theirs.spread.energy) < 1e-9
+        if theirs.std is not None:
+            assert worst(mine.std.local_energy, theirs.std.local_energy) < 1e-9
+            assert worst(mine.std.energy, theirs.std.energy) < 1e-9
 
 
 @pytest.mark.parametrize("uncertainty", UNCERTAINTIES)
 def test_no_frames_are_no_evaluations(uncertainty, potentials):
     assert potentials["plain"].evaluate_many([], uncertainty) == []
-    assert potentials["plain"].local_spreads([]) == []
+    assert potentials["plain"].local_std_many([]) == []
 
 
 def test_error_bars_of_an_unknown_kind_are_refused(potentials):
@@ -228,13 +228,13 @@ def test_company_changes_no_bit_of_a_small_frame(name, potentials):
             np.testing.assert_array_equal(found.atomic_virials, alone.atomic_virials)
 
 
-def test_local_spreads_are_those_of_single_frames(potentials, monkeypatch):
+def test_local_standard_deviations_are_those_of_single_frames(potentials, monkeypatch):
     p = potentials["plain"]
     frames = company("plain")
     monkeypatch.setattr(module, "PASS", 11)
     for noise in (True, False):
-        for atoms, found in zip(frames, p.local_spreads(frames, noise), strict=True):
-            np.testing.assert_allclose(found, p.local_spread(p.structure(atoms), noise), rtol=1e-8)
+        for atoms, found in zip(frames, p.local_std_many(frames, noise), strict=True):
+            np.testing.assert_allclose(found, p.local_std(p.structure(atoms), noise), rtol=1e-8)
 
 
 # -- fast variances of local energies --------------------------------------------------------------------------
@@ -269,10 +269,10 @@ def test_a_frame_without_a_form_takes_none_from_others(potentials):
     assert p.has_fast_local_variance(only.numbers) and not p.has_fast_local_variance(both.numbers)
     found = p.evaluate_many([both, only, both], "local")
     fast = p.evaluate(only, local_variance=True).local_variance
-    exact = p.local_spread(p.structure(only), noise=False) ** 2
+    exact = p.local_std(p.structure(only), include_noise=False) ** 2
     assert np.abs(fast / exact - 1).max() > 1e-4
     np.testing.assert_allclose(found[1].local_variance, fast, rtol=1e-9)
-    expected = p.local_spread(p.structure(both), noise=False) ** 2
+    expected = p.local_std(p.structure(both), include_noise=False) ** 2
     for k in (0, 2):
         np.testing.assert_allclose(found[k].local_variance, expected, rtol=1e-8)
         np.testing.assert_array_equal(found[k].forces, p.evaluate(both).forces)
@@ -396,9 +396,9 @@ def test_a_bad_frame_is_named(kind, error, words, uncertainty, potentials, monke
     with pytest.raises(error, match=f"^frame 2: {words}"):
         p.evaluate_many(frames, uncertainty)
     with pytest.raises(error, match=f"^c: {words}"):
-        p.evaluate_many(frames, uncertainty, where="abcd")
+        p.evaluate_many(frames, uncertainty, names="abcd")
     with pytest.raises(error, match=f"^c: {words}"):
-        p.local_spreads(frames, where="abcd")
+        p.local_std_many(frames, names="abcd")
     with pytest.raises(error, match=f"^frame: {words}"):
         p.evaluate(bad)
 
@@ -414,7 +414,7 @@ def test_an_energy_that_is_not_finite_names_its_frame(potentials):
         p.evaluate_copies(apart, np.array([apart.positions, near.positions]))
     silver = replace(potentials["plain"], baseline=_Fails())
     with pytest.raises(GapkitError, match=r"^b: the baseline calculator _Fails failed \(RuntimeError: no copper\)"):
-        silver.evaluate_many([Atoms("Ag"), Atoms("Cu")], where="ab")
+        silver.evaluate_many([Atoms("Ag"), Atoms("Cu")], names="ab")
     with pytest.raises(GapkitError, match=r"^copy 0: the baseline calculator _Fails failed"):
         silver.evaluate_copies(Atoms("Cu"), np.zeros((1, 1, 3)))
 

@@ -73,14 +73,14 @@ def test_virial_is_the_strain_derivative_of_the_energy(gap, frame, component):
 def test_energy_forces_and_error_bars_follow_symmetry(gap, frame):
     rng = np.random.default_rng(3)
     p = gap.potential_
-    mean, spread = p.evaluate(frame), p.spread(frame)
+    mean, spread = p.evaluate(frame), p.standard_deviations(frame)
     order, rotation = rng.permutation(len(frame)), random_rotation(rng)
     moved = frame[order]
     moved.calc = None
     moved.set_cell(moved.cell.array @ rotation.T)
     moved.positions = moved.positions @ rotation.T + rng.normal(scale=5, size=3)
     moved.wrap()
-    other, other_spread = p.evaluate(moved), p.spread(moved)
+    other, other_spread = p.evaluate(moved), p.standard_deviations(moved)
     assert other.energy == pytest.approx(mean.energy, rel=1e-10)
     np.testing.assert_allclose(other.forces, mean.forces[order] @ rotation.T, atol=1e-9)
     np.testing.assert_allclose(other.local_energy, mean.local_energy[order], atol=1e-9)
@@ -138,13 +138,13 @@ def test_thread_counts_agree(gap):
 
 def test_error_bars_grow_away_from_the_data(gap, frame):
     p = gap.potential_
-    near = p.spread(frame, noise=False)
+    near = p.standard_deviations(frame, include_noise=False)
     far = frame.copy()
     far.rattle(0.6, seed=5)
-    strange = p.spread(far, noise=False)
+    strange = p.standard_deviations(far, include_noise=False)
     assert strange.energy > 1.5 * near.energy
     assert strange.forces.max() > 2 * near.forces.max()
-    with_noise = p.spread(frame)
+    with_noise = p.standard_deviations(frame)
     assert with_noise.energy > near.energy > 0
     assert np.all(with_noise.forces > near.forces)
 
@@ -153,17 +153,17 @@ def test_local_energies_have_the_levels_of_the_frames_config_type(gap, frame):
     """Variances of the function four times as large, and noise of 50 in place of 10 meV."""
     levels = {"energy": GroupCalibration(0.01, 1.0, 1.0), "energy:liquid": GroupCalibration(0.05, 4.0, 4.0)}
     potential = replace(gap.potential_, errors=StatedErrors(Calibration(levels, 1.0, 1.0)))
-    alone = potential.spread(frame, noise=False, forces=False).local_energy ** 2
+    alone = potential.standard_deviations(frame, include_noise=False, forces=False).local_energy ** 2
     assert alone.min() > 0
     for config_type, factor, noise in ((None, 1.0, 0.01), ("liquid", 4.0, 0.05), ("unknown", 1.0, 0.01)):
-        found = potential.spread(frame, forces=False, config_type=config_type).local_energy ** 2
+        found = potential.standard_deviations(frame, forces=False, config_type=config_type).local_energy ** 2
         np.testing.assert_allclose(found, factor * alone + noise**2, rtol=1e-9)
 
 
 @pytest.mark.slow
 def test_dynamics_conserve_energy(gap):
     atoms = bulk("Cu", cubic=True) * (2, 2, 2)
-    run = run_md(atoms, gap.calculator(), 600.0, 1000, 1.0, rng=np.random.default_rng(0))
+    run = run_md(atoms, gap.calculator(), 600.0, 1000, 1.0, random_state=0)
     assert abs(run.drift) < 1e-4
     assert run.total_energy.std() < 1e-3
     assert run.potential_energy.std() > 1e-3  # it does move
@@ -209,9 +209,7 @@ def test_an_interrupted_run_keeps_what_it_recorded(gap):
         if step == 20:
             raise KeyboardInterrupt
 
-    run = run_md(
-        bulk("Cu", cubic=True), gap.calculator(), 300.0, 1000, rng=np.random.default_rng(0), step_callback=stop
-    )
+    run = run_md(bulk("Cu", cubic=True), gap.calculator(), 300.0, 1000, random_state=0, callback=stop)
     assert run.interrupted
     np.testing.assert_array_equal(run.time, [0, 10, 20])
     assert len(run.frames) == 3

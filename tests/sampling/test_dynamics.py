@@ -1,5 +1,8 @@
 """Molecular dynamics: the thermostat against its equation of motion."""
 
+import io
+import sys
+
 import numpy as np
 import pytest
 from ase import Atoms, units
@@ -33,9 +36,25 @@ def test_a_free_atom_at_zero_kelvin_slows_down_by_the_friction_alone():
 def test_velocities_that_are_drawn_leave_the_centre_of_mass_at_rest():
     """Of two atoms with other masses: opposite momenta, which free atoms keep."""
     atoms = Atoms("ArNe", positions=[[0, 0, 0], [5, 0, 0]])
-    run = run_md(atoms, NoForces(), 300.0, 20, rng=np.random.default_rng(0))
+    run = run_md(atoms, NoForces(), 300.0, 20, random_state=0)
     for frame in run.frames:
         momenta = frame.get_momenta()
         np.testing.assert_allclose(momenta[0], -momenta[1], atol=1e-12)
         assert np.linalg.norm(momenta[0]) > 0.1
     assert not atoms.get_momenta().any()
+
+
+def test_a_seed_and_its_generator_give_the_same_run():
+    runs = [run_md(Atoms("ArNe", positions=[[0, 0, 0], [5, 0, 0]]), NoForces(), 300.0, 20, 1.0, "nvt", state)
+            for state in (3, np.random.default_rng(3), 4)]  # fmt: skip
+    same, again, other = (run.frames[-1].positions for run in runs)
+    np.testing.assert_array_equal(same, again)
+    assert not np.array_equal(same, other)
+
+
+@pytest.mark.parametrize("progress", [True, False])
+def test_progress_counts_all_steps(monkeypatch, progress):
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    atoms = Atoms("ArNe", positions=[[0, 0, 0], [5, 0, 0]])
+    run_md(atoms, NoForces(), 300.0, 25, random_state=0, record_every=10, progress=progress)
+    assert ("dynamics: 25 steps" in sys.stderr.getvalue()) == progress

@@ -161,8 +161,8 @@ def test_labels_fixed_by_symmetry_play_no_part():
     zeros = np.zeros(500)
     with_zeros = ErrorModel.fit(np.r_[error, zeros], np.r_[rho, zeros], np.r_[omega, zeros])
     assert with_zeros == ErrorModel.fit(error, rho, omega)
-    assert not with_zeros.judged(zeros, zeros).any()
-    assert with_zeros.judged(rho, omega).all()
+    assert not with_zeros.has_error(zeros, zeros).any()
+    assert with_zeros.has_error(rho, omega).all()
 
 
 def test_one_scale_makes_the_mean_square_of_z_one():
@@ -218,7 +218,7 @@ def test_recalibration_changes_what_labels_are_said_to_do_and_nothing_else(gap, 
     np.testing.assert_array_equal(before.local_energy_std[0], after.local_energy_std[0])
     assert np.abs(before.forces_std[0] / after.forces_std[0] - 1).max() > 0.05
     for g, labels in ((gap, before), (recalibrated, after)):
-        function = g.predict(held_out, True, noise=False)
+        function = g.predict(held_out, True, include_noise=False)
         assert all(np.all(f < label) for f, label in zip(function.forces_std, labels.forces_std, strict=True))
 
 

@@ -25,7 +25,7 @@ LATENT = 0.4 * PARTS.residual + 1.5 * PARTS.weights
 
 def test_stated_variances_are_those_of_the_levels():
     errors = StatedErrors(CALIBRATION)
-    np.testing.assert_allclose(errors.variance("forces", PARTS, noise=False), LATENT)
+    np.testing.assert_allclose(errors.variance("forces", PARTS, include_noise=False), LATENT)
     np.testing.assert_allclose(errors.variance("forces", PARTS), LATENT + 0.1**2)
     np.testing.assert_allclose(errors.variance("forces", PARTS, "liquid"), LATENT + 0.7**2)
     np.testing.assert_array_equal(errors.variance_ratio("forces", PARTS), np.ones(40))
@@ -44,14 +44,14 @@ def test_kinds_without_a_model_are_as_stated():
 
 def test_the_function_is_never_less_certain_than_stated_nor_than_the_model_bears_out():
     """The minimum of both, label by label; each of the two is the smaller one somewhere."""
-    found = FITTED.variance("forces", PARTS, noise=False)
+    found = FITTED.variance("forces", PARTS, include_noise=False)
     np.testing.assert_allclose(found, np.minimum(RISE, LATENT))
     assert 0 < (RISE < LATENT).sum() < len(RISE)
 
 
 def test_the_function_of_an_exact_mean_has_the_models_variance():
     exact = replace(FITTED, exact=True)
-    np.testing.assert_allclose(exact.variance("forces", PARTS, noise=False), RISE)
+    np.testing.assert_allclose(exact.variance("forces", PARTS, include_noise=False), RISE)
     np.testing.assert_allclose(exact.variance_ratio("forces", PARTS) * LATENT, RISE)
     np.testing.assert_array_equal(exact.variance_ratio("energy", PARTS), np.ones(40))
     np.testing.assert_array_equal(FITTED.variance_ratio("forces", PARTS), np.ones(40))
@@ -73,13 +73,15 @@ def test_metadata_decides_nothing(gap, held_out):
 
     bare = replace(gap.potential_, metadata={})
     for atoms in held_out:
-        spreads = [p.spread(atoms, noise=noise) for p in (gap.potential_, bare) for noise in (True, False)]
+        spreads = [
+            p.standard_deviations(atoms, include_noise=noise) for p in (gap.potential_, bare) for noise in (True, False)
+        ]
         for a, b in zip(spreads[:2], spreads[2:], strict=True):
             assert a.energy == b.energy
             np.testing.assert_array_equal(a.forces, b.forces)
             np.testing.assert_array_equal(a.local_energy, b.local_energy)
         structure = bare.structure(atoms)
-        local = bare.local_spread(structure, noise=False)
+        local = bare.local_std(structure, include_noise=False)
         assert bare.domain_excess(structure, local, False) == gap.potential_.domain_excess(structure, local, False)
     assert bare.domain_limit() == gap.potential_.domain_limit()
     levels = frozen_levels(gap, 0).noise

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import ase
 import numpy as np
 
-from gapkit.apps.fracture.clusters import Cluster, Load
+from gapkit.apps.fracture.clusters import Cluster, RimLoad
 from gapkit.descriptors.stress import (
     INVARIANTS,
     STRESS_FLOOR,
@@ -247,7 +247,7 @@ class LoadingHistory:
     cluster : Cluster
     mode : float, rad
         ``atan2(kII, kI)``.
-    loads : tuple of Load
+    loads : tuple of RimLoad
         Increasing.
     states : tuple of Relaxed
         With the tip bond intact, and the one behind it broken.
@@ -262,7 +262,7 @@ class LoadingHistory:
 
     cluster: Cluster
     mode: float
-    loads: tuple[Load, ...]
+    loads: tuple[RimLoad, ...]
     states: tuple[Relaxed, ...]
     rupture: tuple[float, float] | None
     healing: tuple[float, float] | None
@@ -288,7 +288,7 @@ class LoadingHistory:
 
 def load_both_ways(
     cluster: Cluster,
-    start: Load,
+    start: RimLoad,
     factor: float = 1.03,
     largest: float = 2.5,
     heal: bool = True,
@@ -322,10 +322,10 @@ def load_both_ways(
         raise DataError(f"at the load {start} the crack does not stay at the origin: start between healing and rupture")
     broken = cluster.broken(state.positions)
 
-    def march(load: Load, state: Relaxed, ratio: float):
+    def march(load: RimLoad, state: Relaxed, ratio: float):
         """Loads and states up to the first at which bonds break or heal; that load and state, or None."""
         before = cluster.broken(state.positions)
-        loads: list[Load] = []
+        loads: list[RimLoad] = []
         states: list[Relaxed] = []
         while 1.0 / largest <= load.k * ratio / start.k <= largest:
             new = load * ratio
@@ -431,7 +431,7 @@ def label_strained(
     rows = []
     for strain in strains:
         xx, yy, zz, yz, xz, xy = strain
-        state = cluster.relaxed(Load(strain=(xx, yy, zz, yz, xz, xy)))
+        state = cluster.relaxed(RimLoad(strain=(xx, yy, zz, yz, xz, xy)))
         if cluster.broken(state.positions).any():
             continue
         cut = open_bond(cluster, state, bond)

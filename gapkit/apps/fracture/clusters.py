@@ -27,7 +27,7 @@ _BROKEN = 1.35  # a bond is broken where it is longer than this many bond length
 
 
 @dataclass(frozen=True)
-class Load:
+class RimLoad:
     """Load on the rim of a cluster: stress intensity factors, and a homogeneous strain.
 
     Attributes
@@ -42,7 +42,7 @@ class Load:
     kII: float = 0.0
     strain: tuple[float, float, float, float, float, float] = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 
-    def __mul__(self, factor: float) -> Load:
+    def __mul__(self, factor: float) -> RimLoad:
         """The K-field times a factor; the strain stays."""
         return replace(self, kI=self.kI * factor, kII=self.kII * factor)
 
@@ -112,7 +112,7 @@ class Cluster:
         """Springs of the whole crystal; bonds across the crack plane are included and keep its faces coupled."""
         return SpringNetwork(self.reference, self.free, 1.2 * self.material.bond)
 
-    def displacement(self, load: Load) -> np.ndarray:
+    def displacement(self, load: RimLoad) -> np.ndarray:
         """Continuum displacement (n, 3) in A of all atoms."""
         x, y = self.reference.positions[:, 0] - self.tip, self.reference.positions[:, 1]
         u = np.zeros((len(x), 3))
@@ -185,9 +185,9 @@ class Cluster:
 
     def relaxed(
         self,
-        load: Load,
+        load: RimLoad,
         positions: np.ndarray | None = None,
-        at: Load | None = None,
+        at: RimLoad | None = None,
         bond: int | None = None,
         fmax=5e-3,
     ) -> Relaxed:

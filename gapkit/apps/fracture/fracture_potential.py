@@ -23,6 +23,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from gapkit.estimators.calibrated_regressors import CalibratedRegressor, LeftOutProcess
 from gapkit.estimators.error_scales import ConstantFactor
 from gapkit.exceptions import DataError, SettingsError
+from gapkit.randomness import generator_of
 from gapkit.uncertainty.held_out import HeldOut
 
 
@@ -92,11 +93,11 @@ class FracturePotential(CalibratedRegressor):
             return self._predicted(Z)
         return self._process.ridge_.predict(Z) + self.mean_
 
-    def sample(self, X, n_samples: int, rng: np.random.Generator) -> np.ndarray:
+    def sample(self, X, n_samples: int, random_state: int | np.random.Generator | None = None) -> np.ndarray:
         """Driving forces (n_samples, n) in eV, drawn jointly from the calibrated posterior of the function: rows that
         are alike err alike."""
         check_is_fitted(self)
-        return self._sampled(self._scaled(X), n_samples, rng)
+        return self._sampled(self._scaled(X), n_samples, generator_of(random_state))
 
     def draw(self, rng: np.random.Generator) -> Callable[[np.ndarray], np.ndarray]:
         """One driving force from the calibrated posterior, as a function of descriptors (n, f) that may be asked again
@@ -175,7 +176,7 @@ def critical_load(
     if loads.ndim != 1 or len(loads) < 2 or not np.all(np.diff(loads) > 0):
         raise SettingsError("loads must be at least two increasing numbers")
     critical = potential.critical_ if critical is None else float(critical)
-    spread = potential.critical_std_ if critical_std is None else float(critical_std)
+    scatter = potential.critical_std_ if critical_std is None else float(critical_std)
 
     def excess(load: float) -> float:
         return float(potential.predict(descriptors(np.array([load])))[0] - critical)
@@ -193,7 +194,7 @@ def critical_load(
     h = 0.01 * found
     slope = (excess(found + h) - excess(found - h)) / (2.0 * h)
     std = potential.predict(descriptors(np.array([found])), return_std=True)[1][0]
-    return CriticalLoad(float(found), float(std / abs(slope)), float(spread / abs(slope)))
+    return CriticalLoad(float(found), float(std / abs(slope)), float(scatter / abs(slope)))
 
 
 def hold_out(

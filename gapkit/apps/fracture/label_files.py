@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from gapkit.apps.fracture.bond_labels import COLUMNS, BondLabels, BondStress, LoadingHistory
-from gapkit.apps.fracture.clusters import Cluster, Load
+from gapkit.apps.fracture.clusters import Cluster, RimLoad
 from gapkit.apps.fracture.crystals import Material
 from gapkit.checkpoints import Checkpoint
 from gapkit.exceptions import DataError
@@ -69,7 +69,7 @@ class LabelFile:
         if not found:
             return None
         try:
-            loads = tuple(Load(float(k[0]), float(k[1]), tuple(map(float, k[2:]))) for k in found["loads"])  # type: ignore[arg-type]
+            loads = tuple(RimLoad(float(k[0]), float(k[1]), tuple(map(float, k[2:]))) for k in found["loads"])  # type: ignore[arg-type]
             numbers = zip(found["energies"], found["forces"], found["evaluations"], found["positions"], strict=True)
             states = tuple(Relaxed(x, float(e), float(f), int(n)) for e, f, n, x in numbers)
             ends = [tuple(map(float, found[k])) or None for k in ("rupture", "healing")]

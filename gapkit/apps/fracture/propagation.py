@@ -21,6 +21,7 @@ from gapkit.apps.fracture.continuum import averaged_field, crystal_near_tip, nea
 from gapkit.apps.fracture.fracture_potential import FracturePotential
 from gapkit.exceptions import SettingsError
 from gapkit.progress import progress_bar
+from gapkit.randomness import generator_of
 from gapkit.settings import Settings
 
 
@@ -355,7 +356,7 @@ def run_propagation(
         Whether to show a progress bar.
     """
     s = settings or PropagationSettings()
-    rng = np.random.default_rng(random_state)
+    rng = generator_of(random_state)
     phases = phases or Phases(critical=(potential.critical_,), std=(potential.critical_std_,))
     common = (potential, descriptors, tip_load, loads, s)
     mean = grow_crack(*common, phases, None, start)

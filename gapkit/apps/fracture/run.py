@@ -28,7 +28,7 @@ from gapkit.apps.fracture.bond_labels import (
     label_strained,
     load_both_ways,
 )
-from gapkit.apps.fracture.clusters import Cluster, Load
+from gapkit.apps.fracture.clusters import Cluster, RimLoad
 from gapkit.apps.fracture.crystals import MPA_SQRT_M, SYSTEMS, Material
 from gapkit.apps.fracture.fracture_potential import FracturePotential, critical_load, hold_out
 from gapkit.apps.fracture.label_files import LabelFile
@@ -242,8 +242,8 @@ def load_from_atoms(
     if len(above) == 0 or above[0] == 0:
         return float("nan"), float("nan")
     found = float(grid[above[0]])
-    spread = np.hypot(std[rows, best][-1], potential.critical_std_)
-    return found, float(spread / abs(fit.deriv()(found)))
+    combined_std = np.hypot(std[rows, best][-1], potential.critical_std_)
+    return found, float(combined_std / abs(fit.deriv()(found)))
 
 
 def continuum_tip(history: LoadingHistory, stress: BondStress) -> Callable[[np.ndarray], np.ndarray]:
@@ -275,11 +275,11 @@ def continuum_potential(
     if not histories:
         raise DataError("all cracks turn off their plane: load others")
     for h in histories:
-        mine = (labels.history == h.name) & labels.tip
+        of_tip = (labels.history == h.name) & labels.tip
         describe = continuum_tip(h, stress)
-        X.append(describe(labels.k[mine]))
-        y.append(labels.driving[mine])
-        home.append(labels.home[mine])
+        X.append(describe(labels.k[of_tip]))
+        y.append(labels.driving[of_tip])
+        home.append(labels.home[of_tip])
         if h.rupture is not None:
             ruptures.append(describe(np.array([h.k_plus]))[0])
     group = np.concatenate(home)
@@ -321,7 +321,7 @@ def label_material(
             label = f"{name} {np.degrees(mode):.1f}"
             labels, history = kept.labels(label), kept.history(label, cluster)
             if labels is None or history is None:
-                start = Load(k * np.cos(mode), k * np.sin(mode))
+                start = RimLoad(k * np.cos(mode), k * np.sin(mode))
                 history = load_both_ways(cluster, start, settings.factor, name=label)
                 labels = label_history(history, stress, settings.every, most=settings.most)
                 kept.keep(label, labels, history)

@@ -17,6 +17,7 @@ from scipy.special import logsumexp
 
 from gapkit.checks import check_level
 from gapkit.exceptions import DataError, NumericsError, SettingsError
+from gapkit.randomness import generator_of
 
 #: abscissae in a period at which profiles are searched for their extrema
 N_ABSCISSAE = 256
@@ -330,7 +331,7 @@ class PeriodicBarrier:
             raise SettingsError(f"n_samples must be between 10 and {_MOST_SAMPLES}, not {n_samples}")
         grid = np.arange(N_ABSCISSAE) * self.period / N_ABSCISSAE
         functions = fourier_functions(grid, self.harmonics, self.period)
-        rng = np.random.default_rng(random_state)
+        rng = generator_of(random_state)
         samples = extrema(self.coefficients(n_samples, rng) @ functions.T)
         mean, covariance = self._moments()
         profile = functions @ mean

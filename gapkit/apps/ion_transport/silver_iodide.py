@@ -26,6 +26,7 @@ from ase.units import Bohr, Hartree
 from numba import njit
 
 from gapkit.exceptions import DataError, SettingsError, SpeciesError
+from gapkit.randomness import generator_of
 
 #: lattice constant of the alpha phase (A) at about 520 K (Cava, Reidinger, Wuensch, Solid State Commun. 24, 411 (1977))
 LATTICE_CONSTANT = 5.07
@@ -202,7 +203,7 @@ def alpha_silver_iodide(
     if ordered:
         silver = (corners[:, None] + sites[[0, 3]]).reshape(-1, 3)
     else:
-        rng = np.random.default_rng(random_state)
+        rng = generator_of(random_state)
         silver = _apart((corners[:, None] + sites).reshape(-1, 3), 2 * len(corners), repeat, rng)
     a = LATTICE_CONSTANT
     symbols = f"Ag{len(silver)}I{len(iodine)}"

@@ -11,6 +11,7 @@ from scipy.sparse import csgraph
 from scipy.sparse.linalg import splu, spsolve
 
 from gapkit.exceptions import DataError, NumericsError, SettingsError
+from gapkit.randomness import generator_of
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ class SiteGraph:
         times = _rising(times)
         if n_walkers < 1:
             raise SettingsError(f"n_walkers must be at least 1, not {n_walkers}")
-        rng = np.random.default_rng(random_state)
+        rng = generator_of(random_state)
         first = rng.choice(self.n_sites, size=n_walkers, p=self.occupation())
         order = np.argsort(self.start, kind="stable")
         begin = np.searchsorted(self.start[order], np.arange(self.n_sites + 1))
@@ -292,7 +293,7 @@ def vacancy_walk(
         raise SettingsError("the vacancy walks on lattices of one rate, with equally many hops from each site")
     if hops < 1 or n_runs < 2:
         raise SettingsError(f"hops must be at least 1 and n_runs at least 2, not {hops} and {n_runs}")
-    rng = np.random.default_rng(random_state)
+    rng = generator_of(random_state)
     ends, vectors = lattice.end.reshape(-1, z), np.ascontiguousarray(lattice.displacement[:z])
     squares = np.array([_vacancy(ends, vectors, hops, rng) for _ in range(n_runs)])
     length = float((vectors[0] ** 2).sum())

@@ -18,6 +18,7 @@ from gapkit.apps.ion_transport.barrier_profile import (
 )
 from gapkit.apps.ion_transport.site_graphs import SiteGraph
 from gapkit.apps.ion_transport.trajectories import IonTrajectory
+from gapkit.randomness import generator_of
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,11 @@ class RandomProfile:
         grid = np.arange(N_ABSCISSAE) / N_ABSCISSAE
         return float(extrema((fourier_functions(grid, self.harmonics) @ self.coefficients)[None])[0])
 
-    def labels(self, s: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    def labels(
+        self, s: np.ndarray, random_state: int | np.random.Generator | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Energies (n,) in eV and forces (n,) in eV per period at ``s`` (n,), with noise."""
+        rng = generator_of(random_state)
         energy = fourier_functions(s, self.harmonics) @ self.coefficients
         force = -(fourier_functions(s, self.harmonics, derivative=True) @ self.coefficients)
         return (
@@ -57,9 +61,10 @@ class RandomProfile:
         )
 
 
-def prior_profile(rng: np.random.Generator, harmonics: int = 8) -> RandomProfile:
+def prior_profile(random_state: int | np.random.Generator | None = None, harmonics: int = 8) -> RandomProfile:
     """Profile from the prior of :class:`gapkit.apps.ion_transport.barrier_profile.PeriodicBarrier`, hyperparameters
     included: the ensemble over which its intervals hold exactly."""
+    rng = generator_of(random_state)
 
     def drawn(name: str) -> float:
         values, logs = np.array(hyperprior(name)).T
@@ -72,7 +77,11 @@ def prior_profile(rng: np.random.Generator, harmonics: int = 8) -> RandomProfile
 
 
 def power_law_profile(
-    rng: np.random.Generator, harmonics: int = 6, amplitude: float = 0.3, power: float = 1.5, noise: float = 0.02
+    random_state: int | np.random.Generator | None = None,
+    harmonics: int = 6,
+    amplitude: float = 0.3,
+    power: float = 1.5,
+    noise: float = 0.02,
 ) -> RandomProfile:
     """Profile whose coefficients have the standard deviations ``amplitude k**-power`` (eV): not of the prior.
 
@@ -80,9 +89,10 @@ def power_law_profile(
 
     Examples
     --------
-    >>> power_law_profile(np.random.default_rng(0), harmonics=2).coefficients.round(3).tolist()
+    >>> power_law_profile(0, harmonics=2).coefficients.round(3).tolist()
     [0.0, -0.04, 0.068, 0.031, -0.057]
     """
+    rng = generator_of(random_state)
     decay = amplitude * np.arange(1, harmonics + 1) ** -power
     scale = np.r_[0.0, decay, decay]
     return RandomProfile(rng.normal(size=len(scale)) * scale, noise, 5 * noise)
@@ -145,7 +155,7 @@ def brownian_ions(
     >>> brownian_ions(1e-4, n_ions=3, frames=5, random_state=0).positions.shape
     (1, 5, 3, 3)
     """
-    rng = np.random.default_rng(random_state)
+    rng = generator_of(random_state)
     steps = rng.normal(scale=np.sqrt(2 * diffusion * frame_time), size=(runs, frames, n_ions, 3))
     x = np.cumsum(steps, axis=1) + rng.normal(scale=vibration, size=steps.shape)
     cell = 20.0 * np.eye(3) if cell is None else np.asarray(cell, dtype=float)
@@ -160,7 +170,7 @@ def caged_ions(
     random_state: int | np.random.Generator | None = None,
 ) -> IonTrajectory:
     """Ions ("Li") that vibrate about fixed sites with a standard deviation ``amplitude`` (A), and never hop."""
-    rng = np.random.default_rng(random_state)
+    rng = generator_of(random_state)
     x = rng.uniform(0, 20, size=(1, 1, n_ions, 3)) + rng.normal(scale=amplitude, size=(1, frames, n_ions, 3))
     return IonTrajectory(x, np.full(n_ions, 3), np.full(n_ions, 6.94), 20.0 * np.eye(3), frame_time)
 

@@ -18,6 +18,7 @@ from gapkit.apps.kinetics.rate_control import (
 )
 from gapkit.apps.kinetics.steady_state import Conditions, Network, SteadyState, solve
 from gapkit.exceptions import SettingsError
+from gapkit.randomness import generator_of
 from gapkit.settings import Settings
 from gapkit.uncertainty.lognormal import interval_factors
 
@@ -191,7 +192,7 @@ def run_microkinetics(
     found = sensitivity(network, state)
     draws, failed = np.zeros(0), 0
     if settings.n_samples:
-        rng = np.random.default_rng(random_state)
+        rng = generator_of(random_state)
         draws, failed = sampled(network, state, C, settings.n_samples, rng, progress)
     return MicrokineticsResult(
         settings=settings,

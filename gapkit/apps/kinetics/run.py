@@ -201,7 +201,7 @@ def run_barrier(
             "(gapkit.sampling.paths.find_path returns it as Path.minima); search each part by itself"
         )
     points = [path.images[0], path.saddle.atoms, path.images[-1]]
-    labels, function = gap.joint_energies(points), gap.joint_energies(points, noise=False)
+    labels, function = gap.joint_energies(points), gap.joint_energies(points, include_noise=False)
     label_error = np.array([labels.difference(1, k).std for k in (0, 2)])
     predicted = gap.predict(points, uncertainty="full")
     assert predicted.forces_std is not None and predicted.local_energy_std is not None
@@ -230,7 +230,7 @@ def run_barrier(
         motion_error=motion_error,
         domain_excess=np.array(
             [
-                gap.potential_.domain_excess(gap.potential_.structure(atoms), std, True).value
+                gap.potential_.domain_excess(gap.potential_.structure(atoms), std, True).ratio
                 for atoms, std in zip(points, predicted.local_energy_std, strict=True)
             ]
         ),

@@ -19,6 +19,7 @@ from scipy.special import logsumexp, xlogy
 from gapkit.apps.kinetics.mechanism import Mechanism
 from gapkit.checks import check_positive
 from gapkit.exceptions import DataError, NumericsError, SettingsError
+from gapkit.randomness import generator_of
 
 #: largest residual ln P - ln L at the end
 TOLERANCE = 1e-11
@@ -220,7 +221,7 @@ def steady_states(
     random_state: int | np.random.Generator | None = None,
 ) -> list[SteadyState]:
     """Different stable steady states that kinetics from random amounts reach, the most often reached first."""
-    network, rng = Network(mechanism, conditions), np.random.default_rng(random_state)
+    network, rng = Network(mechanism, conditions), generator_of(random_state)
     found: list[SteadyState] = []
     count: list[int] = []
     for _ in range(n_starts):

@@ -13,6 +13,7 @@ from gapkit.estimators.gap import GAP
 from gapkit.exceptions import DataError, SettingsError
 from gapkit.potential.potential import Potential
 from gapkit.progress import progress_bar
+from gapkit.randomness import generator_of
 
 #: rows of kernel values held at a time
 CHUNK = 512
@@ -68,7 +69,7 @@ def environments(gap: GAP, frames: Sequence[ase.Atoms], progress: bool = False) 
         raise DataError("there are no frames; give at least one")
     blocks = {z: _soap_blocks(potential, z) for z in potential.species}
     features: dict[int, list[list[np.ndarray]]] = {z: [[] for _ in b] for z, b in blocks.items()}
-    std = potential.local_spreads(frames, noise=False)
+    std = potential.local_std_many(frames, include_noise=False)
     bar = progress_bar(frames, desc="environments", unit="frame", show=progress)
     for index, atoms in enumerate(bar):
         structure = potential.structure(atoms, f"frame {index}")
@@ -184,7 +185,7 @@ def domain_map(
     from sklearn.decomposition import KernelPCA
 
     number = Counter(new.number.tolist()).most_common(1)[0][0] if number is None else number
-    rng = np.random.default_rng(random_state)
+    rng = generator_of(random_state)
     places, parts = [], []
     for known in (training, new):
         there = known.rows(number)

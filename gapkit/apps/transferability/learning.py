@@ -20,6 +20,7 @@ from gapkit.apps.transferability.si100 import FACES, DimersResult, DimersSetting
 from gapkit.estimators.gap import GAP
 from gapkit.exceptions import DataError, NumericsError, SettingsError
 from gapkit.progress import progress_bar
+from gapkit.randomness import generator_of
 from gapkit.settings import Settings
 
 Acquisition = Callable[[GAP, Sequence[ase.Atoms], int, np.random.Generator], Sequence[int]]
@@ -29,7 +30,7 @@ def largest_std(gap: GAP, frames: Sequence[ase.Atoms], n: int, rng: np.random.Ge
     """Frames with the largest standard deviation of a local energy of any atom, without noise."""
     p = gap.potential_
     names = [f"candidate {k}" for k in range(len(frames))]
-    largest = [std.max() for std in p.local_spreads(frames, noise=False, where=names)]
+    largest = [std.max() for std in p.local_std_many(frames, include_noise=False, names=names)]
     return [int(k) for k in np.argsort(-np.array(largest), kind="stable")[:n]]
 
 
@@ -194,7 +195,7 @@ def run_learning(
     training, pool, test = list(training), list(pool), list(test)
     if len(pool) < max(s.sizes):
         raise DataError(f"the pool has {len(pool)} frames: not enough for {max(s.sizes)} to be added")
-    rng = np.random.default_rng(random_state)
+    rng = generator_of(random_state)
     model = gap if hasattr(gap, "potential_") else clone(gap).fit(training)
     if not s.refit and model is gap:
         model = clone(gap).fit(training)  # update would change the caller's model

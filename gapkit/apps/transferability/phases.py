@@ -115,7 +115,7 @@ def leave_phase_out(
     if not rest:
         raise DataError(f"no training frames are left without {', '.join(families)}")
     model = clone(gap).fit(rest)
-    latent = model.joint_energies([*frames, reference], noise=False)
+    latent = model.joint_energies([*frames, reference], include_noise=False)
     joint = model.joint_energies([*frames, reference])
     labels = np.array([a.get_potential_energy() / len(a) for a in (*frames, reference)])
     predicted, std, narrow = [], [], []

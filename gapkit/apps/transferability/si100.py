@@ -56,7 +56,7 @@ class DimersSettings(Settings):
         Longest step (A).
     steps : int
         Largest number of steps.
-    noise : bool
+    include_noise : bool
         Whether standard deviations are those of new labels or of the function alone.
     config_type : str or None
         Whose noise: that of this config_type where the model has levels of its own for it.
@@ -70,7 +70,7 @@ class DimersSettings(Settings):
     force_max: float = 0.005
     max_step: float = 0.05
     steps: int = 400
-    noise: bool = True
+    include_noise: bool = True
     config_type: str | None = "si100_2x1"
 
     def check(self) -> None:
@@ -358,7 +358,7 @@ def run_dimers(
     for atoms in used.values():
         if s.config_type is not None:
             atoms.info["config_type"] = s.config_type
-    return DimersResult(s, used, gap.joint_energies([used[face] for face in FACES], s.noise))
+    return DimersResult(s, used, gap.joint_energies([used[face] for face in FACES], s.include_noise))
 
 
 def reference_study(frames: Sequence[ase.Atoms]) -> DimersResult:

@@ -17,7 +17,7 @@ from gapkit.apps.fracture.bond_labels import (
     open_bond,
 )
 from gapkit.apps.fracture.cleaving_silicon import EPSILON, STILLINGER_WEBER, CleavingSilicon
-from gapkit.apps.fracture.clusters import Cluster, Load
+from gapkit.apps.fracture.clusters import Cluster, RimLoad
 from gapkit.apps.fracture.crystals import JOULE_PER_M2, SYSTEMS, CrackSystem, Material, matscipy_module
 from gapkit.apps.fracture.fracture_potential import FracturePotential
 from gapkit.apps.fracture.matscipy_rupture import rupture_by_matscipy
@@ -52,7 +52,7 @@ def cluster(material) -> Cluster:
 
 @pytest.fixture(scope="module")
 def history(cluster, material):
-    return load_both_ways(cluster, Load(material.griffith(SYSTEM)), factor=1.06, name="(111)[1-10] 0.0")
+    return load_both_ways(cluster, RimLoad(material.griffith(SYSTEM)), factor=1.06, name="(111)[1-10] 0.0")
 
 
 def rattled(seed=1):
@@ -209,11 +209,11 @@ def test_cluster_is_symmetric_about_its_bond(cluster, material):
     tip = cluster.plane_bonds[np.argmin(np.abs(cluster.bond_middles[cluster.plane_bonds, 0]))]
     np.testing.assert_allclose(cluster.bond_middles[tip, :2], 0.0, atol=1e-3)
     assert np.hypot(*free[:, :2].T).max() < 11.0
-    u = cluster.displacement(Load(material.griffith(SYSTEM)))
+    u = cluster.displacement(RimLoad(material.griffith(SYSTEM)))
     above, below = (np.argmin(np.linalg.norm(free[:, :2] - [-6, s], axis=1)) for s in (1.2, -1.2))
     assert u[cluster.free][above, 1] > 0.3 > -0.3 > u[cluster.free][below, 1]
     with pytest.raises(SettingsError, match="front"):
-        cluster.displacement(Load(strain=(0, 0, 0.01, 0, 0, 0)))
+        cluster.displacement(RimLoad(strain=(0, 0, 0.01, 0, 0, 0)))
     with pytest.raises(SettingsError, match="twice the cutoff"):
         Cluster(material, SYSTEM, radius=5.0)
 
@@ -232,7 +232,7 @@ def test_rupture_is_matscipys(cluster, material, tmp_path, monkeypatch):
     """The same field on the same rim, by matscipy's crack; a far field that moves with the tip gives way earlier."""
     monkeypatch.chdir(tmp_path)
     k = material.griffith(SYSTEM)
-    own = load_both_ways(cluster, Load(k), factor=1.02, heal=False).rupture
+    own = load_both_ways(cluster, RimLoad(k), factor=1.02, heal=False).rupture
     low, high = rupture_by_matscipy(material, SYSTEM, 11.0, factor=1.02)
     assert low < own[1] * 1.01 and own[0] < high * 1.01
     moving = rupture_by_matscipy(material, SYSTEM, 11.0, factor=1.02, flexible=True)
@@ -245,7 +245,7 @@ def test_rupture_is_matscipys(cluster, material, tmp_path, monkeypatch):
 
 
 def test_energy_on_the_way_is_the_integral_of_the_force(cluster, material):
-    state = cluster.relaxed(Load(material.griffith(SYSTEM)), fmax=1e-4)
+    state = cluster.relaxed(RimLoad(material.griffith(SYSTEM)), fmax=1e-4)
     bond = cluster.tip_bond(state.positions)
     cut = open_bond(cluster, state, bond, step=0.05, fmax=1e-4)
     assert np.trapezoid(cut.force, cut.opening) == pytest.approx(cut.energy[-1], abs=3e-3)
@@ -309,9 +309,9 @@ def test_strained_crystals(cluster):
 
 def test_loading_that_cannot_start_is_an_error(cluster, material):
     with pytest.raises(DataError, match="does not stay"):
-        load_both_ways(cluster, Load(0.3 * material.griffith(SYSTEM)))
+        load_both_ways(cluster, RimLoad(0.3 * material.griffith(SYSTEM)))
     with pytest.raises(SettingsError, match="factor"):
-        load_both_ways(cluster, Load(1.0), factor=0.9)
+        load_both_ways(cluster, RimLoad(1.0), factor=0.9)
 
 
 # the whole way

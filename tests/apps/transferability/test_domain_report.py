@@ -282,7 +282,7 @@ def test_a_phase_left_out_is_not_in_the_training_set():
     assert found.predicted_std[2] == pytest.approx(one.std, rel=1e-6)
     one = (
         model()
-        .joint_energies([strangers()[2], reference], noise=False)
+        .joint_energies([strangers()[2], reference], include_noise=False)
         .combination([1 / sizes[2], -1 / len(reference)])
     )
     assert found.function_std[2] == pytest.approx(one.std, rel=1e-6)

@@ -217,7 +217,7 @@ def test_gains_are_differences_with_their_covariance(tmp_path):
     back = study.gain("unreconstructed", "buckled")
     assert (back.value, back.std) == pytest.approx((-gain.value, gain.std))
     assert study.gain("symmetric", "symmetric").std == 0.0
-    function = run_dimers(gap, DimersSettings(noise=False), frames=study.frames)
+    function = run_dimers(gap, DimersSettings(include_noise=False), frames=study.frames)
     assert function.gain("buckled").value == pytest.approx(gain.value)
     apart = np.sqrt(function.energies.covariance[0, 0] + function.energies.covariance[2, 2]) / 2
     assert 0 < function.gain("buckled").std < 0.8 * apart  # errors of the faces go together
@@ -274,7 +274,7 @@ def curve(choose, name="chosen", random_state=0, **settings):
 
 def test_the_first_choice_is_the_least_certain_frame():
     p = model().potential_
-    std = [p.local_spread(p.structure(a), noise=False).max() for a in slabs()]
+    std = [p.local_std(p.structure(a), include_noise=False).max() for a in slabs()]
     rng = np.random.default_rng(0)
     assert largest_std(model(), slabs(), 2, rng) == [int(k) for k in np.argsort(std)[::-1][:2]]
     assert sorted(at_random(model(), slabs(), 6, rng)) == list(range(6))

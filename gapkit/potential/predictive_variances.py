@@ -12,7 +12,7 @@ import numpy as np
 from gapkit.models.basis import FrameRows, SparseBasis
 from gapkit.models.posterior import Posterior
 from gapkit.numerics.threads import blas_threads, limited_threads, thread_count
-from gapkit.potential.evaluation import Spread
+from gapkit.potential.evaluation import StandardDeviations
 from gapkit.structures.labels import cell_volume
 from gapkit.structures.reference_energies import ReferenceEnergies
 from gapkit.structures.structure import Structure
@@ -44,7 +44,7 @@ def batches(sizes: Sequence[int], most: int) -> Iterator[slice]:
 
 
 @dataclass(frozen=True)
-class Spreads:
+class PredictiveVariances:
     """Standard deviations of a potential's predictions.
 
     Attributes
@@ -95,16 +95,16 @@ class Spreads:
         )
         return found + self.reference.alone_std(structure) ** 2
 
-    def of_parts(
+    def stds_of_parts(
         self,
         atoms: ase.Atoms,
         structure: Structure,
         parts: VarianceParts,
         local: np.ndarray,
-        noise: bool,
+        include_noise: bool,
         forces: bool,
         config_type: str | None,
-    ) -> Spread:
+    ) -> StandardDeviations:
         """Standard deviations for one frame from the ``parts`` of its variances and those of its local energies.
 
         The energy's includes variances of reference energies that nothing determines.
@@ -112,38 +112,41 @@ class Spreads:
         n = len(atoms)
 
         def std(kind: str) -> np.ndarray:
-            return np.sqrt(self.errors.variance(kind, parts.of_labels(kind, n), config_type, noise))
+            return np.sqrt(self.errors.variance(kind, parts.of_labels(kind, n), config_type, include_noise))
 
         loadings = self.reference.loadings(structure)
         total = float(np.sqrt(n * std("energy")[0] ** 2 + loadings @ loadings))
         if not forces:
-            return Spread(total, local)
+            return StandardDeviations(total, local)
         volume = cell_volume(atoms)
         stress = None if volume is None else np.sqrt(n) * std("virial") / volume
-        return Spread(total, local, std("forces").reshape(n, 3), stress)
+        return StandardDeviations(total, local, std("forces").reshape(n, 3), stress)
 
-    def of_frames(
-        self, frames: Sequence[ase.Atoms], structure: Structure, begin: np.ndarray, noise: bool, forces: bool
-    ) -> list[Spread]:
+    def stds_of_frames(
+        self, frames: Sequence[ase.Atoms], structure: Structure, begin: np.ndarray, include_noise: bool, forces: bool
+    ) -> list[StandardDeviations]:
         """Standard deviations for each frame of a structure that holds them all, with the noise of its config_type.
 
-        ``begin`` (frames + 1,): where each frame's atoms begin; ``noise``, ``forces``: as in ``Potential.spread``.
+        ``begin`` (frames + 1,): where each frame's atoms begin; ``include_noise``, ``forces``: as in
+        ``Potential.standard_deviations``.
         """
         config_types = [atoms.info.get("config_type") for atoms in frames]
         variance = self.local_variances(structure, config_types, begin)
         singles = [structure.part(a, b) for a, b in itertools.pairwise(begin)]
         all_parts = self.variance_parts(singles, forces)
         local = [
-            self.with_noise(variance[a:b], noise, c)
+            self.with_noise(variance[a:b], include_noise, c)
             for (a, b), c in zip(itertools.pairwise(begin), config_types, strict=True)
         ]
         items = zip(frames, singles, all_parts, local, config_types, strict=True)
-        return [self.of_parts(atoms, one, parts, std, noise, forces, c) for atoms, one, parts, std, c in items]
+        return [
+            self.stds_of_parts(atoms, one, parts, std, include_noise, forces, c) for atoms, one, parts, std, c in items
+        ]
 
-    def with_noise(self, variance: np.ndarray, noise: bool, config_type: str | None = None) -> np.ndarray:
+    def with_noise(self, variance: np.ndarray, include_noise: bool, config_type: str | None = None) -> np.ndarray:
         """Standard deviations (eV) of local energies from the variance of the function, with the noise if asked for."""
-        return np.sqrt(variance + self.local_noise(noise, config_type) ** 2)
+        return np.sqrt(variance + self.local_noise(include_noise, config_type) ** 2)
 
-    def local_noise(self, noise: bool, config_type: str | None = None) -> float:
+    def local_noise(self, include_noise: bool, config_type: str | None = None) -> float:
         """Standard deviation (eV) of the noise of a local energy, where it is asked for; else 0."""
-        return self.errors.calibration.of("energy", config_type).noise if noise else 0.0
+        return self.errors.calibration.of("energy", config_type).noise if include_noise else 0.0
