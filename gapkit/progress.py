@@ -83,9 +83,9 @@ def progress_bar(
     return tqdm(steps, desc=desc, unit=unit, total=total, disable=not show, leave=False)
 
 
-def quiet(bar: Callable[..., Any]) -> Callable[..., Any]:
-    """Maker of bars like ``bar``, without output, for a small fit inside another."""
-    return lambda *args, **settings: bar(*args, **{**settings, "show": False})
+def quiet(maker: Callable[..., Any]) -> Callable[..., Any]:
+    """Maker of progress bars like ``maker``, without output, for a small fit inside another."""
+    return lambda *args, **settings: maker(*args, **{**settings, "show": False})
 
 
 def report(text: str) -> None:

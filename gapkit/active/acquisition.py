@@ -45,7 +45,7 @@ class Candidates:
     def local_std(self) -> list[np.ndarray]:
         """Standard deviations (n,) of each frame's local energies (eV), without noise."""
         names = [f"candidate {k}" for k in range(len(self.frames))]
-        return self.potential.local_spreads(self.frames, noise=False, where=names)
+        return self.potential.local_spreads(self.frames, noise=False, context=names)
 
     @cached_property
     def largest_std(self) -> np.ndarray:

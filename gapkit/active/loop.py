@@ -283,9 +283,9 @@ class ActiveLearning:
         return {**table, "frames": [frame_to_dict(frames[k]) for k in chosen]}
 
     def _labelled(self, frames: Sequence[ase.Atoms], what: str) -> list[ase.Atoms]:
-        with progress_bar(total=len(frames), desc=what, unit="label", show=self.progress) as bar:
-            bar.update(sum(a in self.store for a in frames))
-            return label_frames(frames, self.make_oracle, self.store, self.workers, self.retries, bar.update)
+        with progress_bar(total=len(frames), desc=what, unit="label", show=self.progress) as progress:
+            progress.update(sum(a in self.store for a in frames))
+            return label_frames(frames, self.make_oracle, self.store, self.workers, self.retries, progress.update)
 
     def _all_labelled(self, keys: Sequence[str]) -> list[ase.Atoms]:
         """The initial frames and all chosen ones, as far as they have labels."""

@@ -62,12 +62,14 @@ def run(options: argparse.Namespace) -> None:
     alone = {f.index for f in labelled_frames(frames, *keys, require_labels=False) if f.is_isolated_atom}
     known = {int(z) for k, atoms in enumerate(frames) for z in atoms.numbers if k not in alone}
 
-    def check_test(atoms: Atoms, where: str) -> None:
+    def check_test(atoms: Atoms, context: str) -> None:
         """Refuse a test frame that the fitted model could not predict."""
-        check_contacts(atoms, where)
+        check_contacts(atoms, context)
         unknown = sorted({chemical_symbols[z] for z in atoms.numbers if z not in known})
         if unknown:
-            raise SpeciesError(f"{where}: {', '.join(unknown)} is in no training frame; add some, or remove the frame")
+            raise SpeciesError(
+                f"{context}: {', '.join(unknown)} is in no training frame; add some, or remove the frame"
+            )
 
     tests = read_labelled(options.test, gap, check_test) if options.test else None
     if minutes:

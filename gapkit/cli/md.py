@@ -53,10 +53,10 @@ def run(options: argparse.Namespace) -> None:
     gap.potential_.check(atoms, f"{options.structure}: frame {len(frames) - 1}")
     calculator = gap.calculator(uncertainty=None if options.no_uncertainty else "local")
     files = MDFiles(target, _described(options, atoms), options.restart) if target else None
-    with progress_bar(desc="dynamics", total=options.steps, show=True) as bar, files or nullcontext():
+    with progress_bar(desc="dynamics", total=options.steps, show=True) as progress, files or nullcontext():
         run = run_md(
             atoms, calculator, options.temperature, options.steps, options.timestep, options.ensemble,
-            np.random.default_rng(options.seed), options.every, lambda step: bar.update(step - bar.n), files,
+            np.random.default_rng(options.seed), options.every, lambda step: progress.update(step - progress.n), files,
         )  # fmt: skip
     if run.interrupted:
         print(f"interrupted after {run.time[-1] / options.timestep:.0f} of {options.steps} steps")

@@ -38,10 +38,10 @@ def run(options: argparse.Namespace) -> None:
     print(f"\nheld-out frames (z: root mean square of error over predicted error, 1 is honest)\n{report}\n")
     report_figure(report, folder / "silicon.png", "silicon, held-out frames against DFT")
     atoms = bulk("Si", cubic=True) * (2, 2, 2)
-    with progress_bar(desc="dynamics", total=options.steps, show=True) as bar:
+    with progress_bar(desc="dynamics", total=options.steps, show=True) as progress:
         run = run_md(
             atoms, gap.calculator(), 600.0, options.steps, rng=np.random.default_rng(0),
-            step_callback=lambda step: bar.update(step - bar.n),
+            step_callback=lambda step: progress.update(step - progress.n),
         )  # fmt: skip
     print(
         f"64 atoms, {run.time[-1] / 1e3:.1f} ps of NVE dynamics at {run.temperature.mean():.0f} K: "

@@ -90,14 +90,14 @@ def _judged(
     labelled: Sequence[LabelledFrame], settings: FitSettings, progress: bool
 ) -> tuple[Findings, list[Problem], list[str]]:
     """Findings of a small model about the labels, reasons for which a fit would be refused, and warnings."""
-    bar: Any = partial(progress_bar, show=progress)
+    shown: Any = partial(progress_bar, show=progress)
     problems: list[Problem] = []
     with warnings.catch_warnings(record=True) as said, limited_threads(settings.n_jobs):
         warnings.simplefilter("always", GapkitWarning)
         try:
             data = in_order(training_set(labelled, settings.e0, settings.baseline))
             terms = choose_terms(settings.terms, data, settings.sparse, wants_exact(data, settings))
-            found = findings(data, terms, thread_count(), bar)
+            found = findings(data, terms, thread_count(), shown)
         except GapkitError as error:
             found = Findings()
             problems.append(Problem("refused", (), str(error)))

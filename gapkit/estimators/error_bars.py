@@ -76,8 +76,8 @@ class ErrorBars:
         frames = labelled_frames(X, self.energy_key, self.forces_key, self.virial_key, True)
         for frame in frames:
             self.potential_.check(frame.atoms, f"frame {frame.index}")
-        bar = partial(progress_bar, desc="recalibrate", unit="frame", show=progress)
-        found = fit_recalibration(self.potential_, frames, method, np.random.default_rng(random_state), bar)
+        shown = partial(progress_bar, desc="recalibrate", unit="frame", show=progress)
+        found = fit_recalibration(self.potential_, frames, method, np.random.default_rng(random_state), shown)
         self.potential_ = recalibrated(self.potential_, found)
         if self._fit is not None:
             self._fit = replace(self._fit, potential=self.potential_)

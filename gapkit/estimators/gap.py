@@ -289,10 +289,10 @@ class GAP(ErrorBars, BaseEstimator):
         """
         check_is_fitted(self, "potential_")
 
-        def bar(frames: Any) -> Any:
+        def shown(frames: Any) -> Any:
             return progress_bar(frames, desc="evaluate", unit="frame", show=progress)
 
-        return evaluate_frames(self.potential_, self._frames(X), uncertainty_kind(uncertainty), bar)
+        return evaluate_frames(self.potential_, self._frames(X), uncertainty_kind(uncertainty), shown)
 
     def score(self, X: Sequence[ase.Atoms], y: Any = None) -> float:
         """Minus the root-mean-square force error (eV/A); minus that of energies (eV/atom) where there are no forces."""

@@ -133,10 +133,10 @@ def _cell(value: float | None, digits: int, width: int = 9) -> str:
 
 
 def _evaluated(
-    potential: Potential, frames: Sequence[LabelledFrame], uncertainty: str | None, bar: Any
+    potential: Potential, frames: Sequence[LabelledFrame], uncertainty: str | None, progress_bar: Any
 ) -> Iterator[tuple[LabelledFrame, Evaluation]]:
     """Each frame with its prediction, by passes over many frames; forces' error bars where there are such labels."""
-    progress = iter(bar(frames))
+    progress = iter(progress_bar(frames))
     for part in batches([f.n_atoms for f in frames], PASS):
         found: dict[int, Evaluation] = {}
         for kind in {None: (None,), "full": ("energy", "full")}.get(uncertainty, ("energy",)):
@@ -144,7 +144,7 @@ def _evaluated(
             if uncertainty == "full":
                 chosen = [f for f in chosen if (kind == "full") == (f.forces is not None)]
             names = [f"frame {f.index}" for f in chosen]
-            means = potential.evaluate_many([f.atoms for f in chosen], kind, where=names)
+            means = potential.evaluate_many([f.atoms for f in chosen], kind, context=names)
             found.update(zip(map(id, chosen), means, strict=True))
         for frame in frames[part]:
             next(progress)
@@ -154,7 +154,10 @@ def _evaluated(
 
 
 def evaluate_frames(
-    potential: Potential, frames: Sequence[LabelledFrame], uncertainty: bool | str | None = True, bar: Any = iter
+    potential: Potential,
+    frames: Sequence[LabelledFrame],
+    uncertainty: bool | str | None = True,
+    progress_bar: Any = iter,
 ) -> Report:
     """Errors of ``potential`` on labelled frames; those without any label are left out.
 
@@ -174,7 +177,7 @@ def evaluate_frames(
         raise DataError("none of the frames has a label to compare with")
     for frame in labelled:
         potential.check(frame.atoms, f"frame {frame.index}")
-    for frame, mean in _evaluated(potential, labelled, uncertainty_kind(uncertainty), bar):
+    for frame, mean in _evaluated(potential, labelled, uncertainty_kind(uncertainty), progress_bar):
         spread = mean.spread
         for errors in (total, types.setdefault(frame.config_type or "none", Errors())):
             errors.add(frame, mean, spread)

@@ -100,7 +100,9 @@ class Pool:
         return parts[0] if len(parts) == 1 else np.vstack(parts)
 
 
-def gather_pool(data: TrainingSet, terms: Sequence[Term], rng: np.random.Generator, bar: Callable[..., Any]) -> Pool:
+def gather_pool(
+    data: TrainingSet, terms: Sequence[Term], rng: np.random.Generator, progress_bar: Callable[..., Any]
+) -> Pool:
     """One pass over the frames: a bounded sample of environments and each frame's mean descriptor."""
     r_cut = max(t.descriptor.r_cut for t in terms)
     n_types = max(1, len({str(t.config_type) for t in data.targets}))
@@ -108,7 +110,7 @@ def gather_pool(data: TrainingSet, terms: Sequence[Term], rng: np.random.Generat
     widest = max(range(len(terms)), key=lambda k: terms[k].descriptor.of_atoms)
     projections: dict[Channel, np.ndarray] = {}
     fingerprints = np.zeros((len(data.frames), FINGERPRINT))
-    for n, frame in enumerate(bar(data.frames, desc="descriptors", unit="frame")):
+    for n, frame in enumerate(progress_bar(data.frames, desc="descriptors", unit="frame")):
         structure = Structure(frame.atoms, r_cut)
         pairs = structure.pairs(r_cut)
         check_distances(pairs.distances, pairs.i, pairs.j, f"frame {frame.index}")
@@ -132,12 +134,12 @@ def gather_pool(data: TrainingSet, terms: Sequence[Term], rng: np.random.Generat
 
 
 def choose_sparse_points(
-    pool: Pool, terms: Sequence[Term], rng: np.random.Generator, bar: Callable[..., Any]
+    pool: Pool, terms: Sequence[Term], rng: np.random.Generator, progress_bar: Callable[..., Any]
 ) -> SparseBasis:
     """Sparse points of every channel, in proportion to the square root of its environments, at least ten each."""
     chosen: list[tuple[int, Descriptor, Kernel, Channel, np.ndarray]] = []
     directions: dict[tuple[int, Channel], np.ndarray] = {}
-    for key in bar(sorted(pool.reservoirs), desc="choosing sparse points", unit="channel"):
+    for key in progress_bar(sorted(pool.reservoirs), desc="choosing sparse points", unit="channel"):
         k, channel = key
         term = terms[k]
         whole = sum(np.sqrt(pool.seen(other)) for other in pool.reservoirs if other[0] == k)

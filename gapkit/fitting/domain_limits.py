@@ -33,7 +33,7 @@ def measured_domain(
     structures: Sequence[Structure],
     spreads: Spreads,
     forms: LocalVariance,
-    bar: Callable[..., Any],
+    progress_bar: Callable[..., Any],
 ) -> Domain:
     """The domain of a fitted model.
 
@@ -43,10 +43,10 @@ def measured_domain(
         Training frames from :func:`domain_sample`, with their pair lists.
     spreads, forms
         Variances of local energies by the exact formula, and by the cheap forms.
-    bar
+    progress_bar
         Makes a progress bar.
     """
-    watched = bar(structures, desc="limits of the domain", unit="frame")
+    watched = progress_bar(structures, desc="limits of the domain", unit="frame")
     return Domain(local_variance(spreads, forms, watched), frame_limit(data, out_of_fold))
 
 

@@ -223,10 +223,10 @@ class LabelCovariances:
         data: TrainingSet,
         basis: SparseBasis,
         own_groups: Sequence[str],
-        bar: Callable[..., Any],
+        progress_bar: Callable[..., Any],
         n_threads: int = 1,
     ) -> None:
-        self.data, self.basis, self.bar, self.n_threads = data, basis, bar, n_threads
+        self.data, self.basis, self.progress_bar, self.n_threads = data, basis, progress_bar, n_threads
         self.labels = [Labels.of(t, own_groups) for t in data.targets]
         self.soap = {k: b for k, b in enumerate(basis.blocks) if b.descriptor.of_atoms}
         others = [b for k, b in enumerate(basis.blocks) if k not in self.soap]
@@ -279,7 +279,7 @@ class LabelCovariances:
                 (x, J), (x2, J2) = described[row][k], described[column][k]
                 K.add(end[row], end[column], signal[b.term] ** 2 * covariances(x, J, x2, J2, b.kernel.parameter))
 
-        for column in self.bar(range(len(frames)), desc="covariances of labels", unit="frame"):
+        for column in self.progress_bar(range(len(frames)), desc="covariances of labels", unit="frame"):
             map_blocks(partial(fill, column=column), range(column, len(frames)), self.n_threads)
             described[column] = {}
         return K
@@ -303,7 +303,7 @@ class LabelCovariances:
         """The factor on all noise levels (but that of isolated atoms) with the least out-of-fold error of ``frames``,
         whose covariance ``K`` is, from one downwards to ``LEAST_FACTOR``."""
         kinds = np.array([kind_of(g) for n in frames for g in self.labels[n].groups])
-        progress = self.bar(total=FACTOR_TRIALS, desc="noise of the exact mean", unit="trial")
+        progress = self.progress_bar(total=FACTOR_TRIALS, desc="noise of the exact mean", unit="trial")
 
         def value(log_factor: float) -> float:
             y, noise, of_fold = self._targets(frames, levels, float(np.exp(log_factor)), folds)
@@ -406,7 +406,7 @@ class LabelCovariances:
 
     def _each(self, function: Callable[[int], Any], frames: Sequence[int], desc: str) -> Iterator[Any]:
         """Results of ``function`` for each frame, in order, some at a time."""
-        progress = self.bar(total=len(frames), desc=desc, unit="frame")
+        progress = self.progress_bar(total=len(frames), desc=desc, unit="frame")
         for begin in range(0, len(frames), BATCH):
             batch = frames[begin : begin + BATCH]
             yield from map_blocks(function, batch, self.n_threads)

@@ -74,7 +74,7 @@ def errors_of(potential: Potential, data: TrainingSet) -> TrainingSet:
     """Training set whose targets are the errors of a prediction, label minus prediction."""
     targets = []
     names = [f"frame {frame.index}" for frame in data.frames]
-    predictions = potential.evaluate_many([frame.atoms for frame in data.frames], where=names)
+    predictions = potential.evaluate_many([frame.atoms for frame in data.frames], context=names)
     for frame, t, p in zip(data.frames, data.targets, predictions, strict=True):
         energy = None if frame.energy is None else frame.energy - p.energy
         forces = None if frame.forces is None else frame.forces - p.forces
@@ -103,8 +103,8 @@ def _update(fit: Fit, frames: Sequence[LabelledFrame], progress: bool) -> Fit:
     )
     own = sorted(g for g in fit.levels.noise if ":" in g)
     added = Triangles(potential.basis.n_columns, potential.basis.n_terms)
-    bar = partial(progress_bar, show=progress)
-    accumulate_rows(added, data, potential.basis, new, own, n_threads, bar)
+    shown = partial(progress_bar, show=progress)
+    accumulate_rows(added, data, potential.basis, new, own, n_threads, shown)
     levels = _levels_with(fit.levels, added.groups)
     with blas_threads(n_threads):
         triangles = fit.triangles.merge(added)
@@ -112,7 +112,7 @@ def _update(fit: Fit, frames: Sequence[LabelledFrame], progress: bool) -> Fit:
     weights = posterior.weights
     if potential.extra:
         errors = Triangles(potential.basis.n_columns, potential.basis.n_terms)
-        accumulate_rows(errors, errors_of(potential, data), potential.basis, new, own, n_threads, bar)
+        accumulate_rows(errors, errors_of(potential, data), potential.basis, new, own, n_threads, shown)
         weights = posterior.correction(errors, levels.noise)
     with blas_threads(n_threads):
         alpha = potential.basis.unwhiten(weights)

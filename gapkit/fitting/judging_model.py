@@ -58,7 +58,7 @@ class JudgingModel:
         Terms of the fit; those of this model have fewer sparse points and coarser descriptors.
     n_threads
         Threads.
-    bar
+    progress_bar
         Makes a progress bar.
 
     Attributes
@@ -76,7 +76,12 @@ class JudgingModel:
     """
 
     def __init__(
-        self, data: TrainingSet, judged: Sequence[int], terms: Sequence[Term], n_threads: int, bar: Callable[..., Any]
+        self,
+        data: TrainingSet,
+        judged: Sequence[int],
+        terms: Sequence[Term],
+        n_threads: int,
+        progress_bar: Callable[..., Any],
     ) -> None:
         self.data = data
         terms = [
@@ -88,12 +93,12 @@ class JudgingModel:
             for t in terms
         ]
         rng = np.random.default_rng(0)
-        pool = gather_pool(data, terms, rng, quiet(bar))
-        basis = choose_sparse_points(pool, terms, rng, quiet(bar))
+        pool = gather_pool(data, terms, rng, quiet(progress_bar))
+        basis = choose_sparse_points(pool, terms, rng, quiet(progress_bar))
         levels = _robust_levels(data, judged, terms)
         self.noise = levels.noise
         self.kinds: dict[Key, KindPlaces] = {}
-        rows = self._rows(basis, judged, n_threads, bar)
+        rows = self._rows(basis, judged, n_threads, progress_bar)
         precision = np.concatenate(
             [levels.signal[basis.column_terms()] ** -2.0, np.full(len(data.species), COMPOSITION**-2.0)]
         )
@@ -102,13 +107,13 @@ class JudgingModel:
         self.of_kind = {kind: [k for k in judged if (k, kind) in rows] for kind in KINDS}
 
     def _rows(
-        self, basis: SparseBasis, judged: Sequence[int], n_threads: int, bar: Callable[..., Any]
+        self, basis: SparseBasis, judged: Sequence[int], n_threads: int, progress_bar: Callable[..., Any]
     ) -> dict[Key, KindRows]:
         """Whitened rows of all frames over their noise; energies know the composition too."""
         data = self.data
         forces = sum(t.forces.size for t in data.targets if t.forces is not None)
         every = max(1, -(-forces // FORCE_LABELS))
-        progress = bar(total=len(judged), desc="screening", unit="frame")
+        progress = progress_bar(total=len(judged), desc="screening", unit="frame")
 
         def of_frame(k: int) -> list[tuple[Key, KindPlaces, KindRows]]:
             targets, structure = data.targets[k], Structure(data.frames[k].atoms, basis.r_cut)

@@ -122,7 +122,7 @@ def find_levels(
     data: TrainingSet,
     terms: Sequence[Term],
     given: NoiseSettings,
-    bar: Callable[..., Any],
+    progress_bar: Callable[..., Any],
     sample: EnergySample | KeptRows | None = None,
     n_threads: int = 1,
 ) -> LevelSearch:
@@ -131,7 +131,7 @@ def find_levels(
     The rough stage starts from several levels on few columns (whitened columns nest), the others from the best so far.
     """
     search = _Search(triangles, basis, data, terms, given, sample, n_threads)
-    progress = bar(total=LEVEL_STEPS, desc="noise levels", unit="step")
+    progress = progress_bar(total=LEVEL_STEPS, desc="noise levels", unit="step")
 
     def report(value: float) -> None:
         progress.set_postfix_str(f"objective {value:.4f}")
@@ -251,7 +251,7 @@ def choose_levels(
     data: TrainingSet,
     terms: Sequence[Term],
     given: NoiseSettings,
-    bar: Callable[..., Any],
+    progress_bar: Callable[..., Any],
     sample: EnergySample | KeptRows | None = None,
     n_threads: int = 1,
 ) -> tuple[Levels, dict[str, Any]]:
@@ -264,7 +264,7 @@ def choose_levels(
         JSON-ready: objective, log evidence per label, relative standard errors of the levels, held-out errors against
         the number of sparse points, and the terms whose signal vanished.
     """
-    search = find_levels(triangles, basis, data, terms, given, bar, sample, n_threads)
+    search = find_levels(triangles, basis, data, terms, given, progress_bar, sample, n_threads)
     levels, rough, final = search.levels, search.rough, search.final
     account = account_of(levels, given.objective, final)
     if np.isfinite(levels.objective):

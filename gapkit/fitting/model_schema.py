@@ -35,13 +35,13 @@ FINEST = 12
 def number(low: float = -LARGEST, high: float = LARGEST, above: bool = False, nan: bool = False) -> Check:
     """Check of a number from ``low`` (``above``: beyond it) to ``high``; ``nan``: NaN is allowed."""
 
-    def check(value: Any, where: str) -> None:
+    def check(value: Any, context: str) -> None:
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         if is_number and nan and value != value:
             return
         if not is_number or not low <= value <= high or (above and value == low):
             raise ValueError(
-                f"{where} is {value!r:.40}, not a number {'above' if above else 'from'} {low:g} to {high:g}"
+                f"{context} is {value!r:.40}, not a number {'above' if above else 'from'} {low:g} to {high:g}"
             )
 
     return check
@@ -50,9 +50,9 @@ def number(low: float = -LARGEST, high: float = LARGEST, above: bool = False, na
 def whole(low: int, high: int = 2**53) -> Check:
     """Check of a whole number from ``low`` to ``high``."""
 
-    def check(value: Any, where: str) -> None:
+    def check(value: Any, context: str) -> None:
         if type(value) is not int or not low <= value <= high:
-            raise ValueError(f"{where} is {value!r:.40}, not a whole number from {low} to {high}")
+            raise ValueError(f"{context} is {value!r:.40}, not a whole number from {low} to {high}")
 
     return check
 
@@ -60,9 +60,9 @@ def whole(low: int, high: int = 2**53) -> Check:
 def text(longest: int = 1000) -> Check:
     """Check of a text."""
 
-    def check(value: Any, where: str) -> None:
+    def check(value: Any, context: str) -> None:
         if not isinstance(value, str) or len(value) > longest:
-            raise ValueError(f"{where} is {value!r:.40}, not a text of at most {longest} characters")
+            raise ValueError(f"{context} is {value!r:.40}, not a text of at most {longest} characters")
 
     return check
 
@@ -70,9 +70,9 @@ def text(longest: int = 1000) -> Check:
 def one_of(*values: Any) -> Check:
     """Check of a value against a few allowed ones."""
 
-    def check(value: Any, where: str) -> None:
+    def check(value: Any, context: str) -> None:
         if not any(value == v and type(value) is type(v) for v in values):
-            raise ValueError(f"{where} is {value!r:.40}, not {' or '.join(map(repr, values))}")
+            raise ValueError(f"{context} is {value!r:.40}, not {' or '.join(map(repr, values))}")
 
     return check
 
@@ -80,9 +80,9 @@ def one_of(*values: Any) -> Check:
 def maybe(of: Check) -> Check:
     """Check of a value that may be None, else by ``of``."""
 
-    def check(value: Any, where: str) -> None:
+    def check(value: Any, context: str) -> None:
         if value is not None:
-            of(value, where)
+            of(value, context)
 
     return check
 
@@ -90,11 +90,11 @@ def maybe(of: Check) -> Check:
 def items(of: Check, least: int = 0) -> Check:
     """Check of a list, item by item."""
 
-    def check(value: Any, where: str) -> None:
+    def check(value: Any, context: str) -> None:
         if not isinstance(value, list) or len(value) < least:
-            raise ValueError(f"{where} is {value!r:.40}, not a list of at least {least}")
+            raise ValueError(f"{context} is {value!r:.40}, not a list of at least {least}")
         for k, v in enumerate(value):
-            of(v, f"{where}[{k}]")
+            of(v, f"{context}[{k}]")
 
     return check
 
@@ -103,17 +103,17 @@ def table(required: Mapping[str, Check], optional: Mapping[str, Check] | None = 
     """Check of a table with these keys; ``more``: others are allowed."""
     known = {**required, **(optional or {})}
 
-    def check(value: Any, where: str) -> None:
+    def check(value: Any, context: str) -> None:
         if not isinstance(value, dict):
-            raise ValueError(f"{where} is {value!r:.40}, not a table")
+            raise ValueError(f"{context} is {value!r:.40}, not a table")
         missing = [key for key in required if key not in value]
         if missing:
-            raise ValueError(f"{where} has no {missing[0]!r}")
+            raise ValueError(f"{context} has no {missing[0]!r}")
         for key, v in value.items():
             if key in known:
-                known[key](v, f"{where}.{key}" if where != "the header" else key)
+                known[key](v, f"{context}.{key}" if context != "the header" else key)
             elif not more:
-                raise ValueError(f"{where} has the unknown key {key!r:.40}")
+                raise ValueError(f"{context} has the unknown key {key!r:.40}")
 
     return check
 
@@ -121,32 +121,32 @@ def table(required: Mapping[str, Check], optional: Mapping[str, Check] | None = 
 def mapping(of_key: Check, of_value: Check, least: int = 0) -> Check:
     """Check of a table whose keys, and whose values, are of one kind each."""
 
-    def check(value: Any, where: str) -> None:
+    def check(value: Any, context: str) -> None:
         if not isinstance(value, dict) or len(value) < least:
-            raise ValueError(f"{where} is {value!r:.40}, not a table of at least {least}")
+            raise ValueError(f"{context} is {value!r:.40}, not a table of at least {least}")
         for key, v in value.items():
-            of_key(key, f"a key of {where}")
-            of_value(v, f"{where}.{key:.40}")
+            of_key(key, f"a key of {context}")
+            of_value(v, f"{context}.{key:.40}")
 
     return check
 
 
-def atomic_number(value: Any, where: str) -> None:
+def atomic_number(value: Any, context: str) -> None:
     """An atomic number, as the keys of tables are texts."""
     if not (isinstance(value, str) and value.isascii() and value.isdigit() and str(int(value[:4])) == value):
-        raise ValueError(f"{where} is {value!r:.40}, not an atomic number")
-    whole(1, len(chemical_symbols) - 1)(int(value), where)
+        raise ValueError(f"{context} is {value!r:.40}, not an atomic number")
+    whole(1, len(chemical_symbols) - 1)(int(value), context)
 
 
-def noise_group(value: Any, where: str) -> None:
+def noise_group(value: Any, context: str) -> None:
     """The name of a noise group, as ``forces:liquid``."""
     if not isinstance(value, str) or kind_of(value) not in (*KINDS, ISOLATED):
-        raise ValueError(f"{where} is {value!r:.40}, not a label kind ({', '.join(KINDS)})")
+        raise ValueError(f"{context} is {value!r:.40}, not a label kind ({', '.join(KINDS)})")
 
 
-def any_table(value: Any, where: str) -> None:
+def any_table(value: Any, context: str) -> None:
     """Check of a table whose content its owner checks."""
-    table({}, more=True)(value, where)
+    table({}, more=True)(value, context)
 
 
 positive = number(0.0, above=True)
@@ -154,7 +154,7 @@ at_least_zero = number(0.0)
 species = whole(1, len(chemical_symbols) - 1)
 
 
-def term(value: Any, where: str) -> None:
+def term(value: Any, context: str) -> None:
     """Settings of a term: ranges here; that they are all there, ``model_identities.check_terms`` finds out."""
     cutoff = number(0.0, LONGEST_CUTOFF, above=True)
     table(
@@ -178,40 +178,40 @@ def term(value: Any, where: str) -> None:
             "length_scale": _length_scale,
         },
         more=True,
-    )(value, where)
+    )(value, context)
     if ("zeta" in value) == ("length_scale" in value):
-        raise ValueError(f"{where} has not one of zeta and length_scale")
+        raise ValueError(f"{context} has not one of zeta and length_scale")
     scales = value.get("length_scale", value["r_cut"])
     shortest = min(scales) if isinstance(scales, list) else scales
     if not value["r_cut"] <= LARGEST_SPAN * shortest:
-        raise ValueError(f"{where}.length_scale is {shortest:g}, too short for the cutoff {value['r_cut']:g}")
+        raise ValueError(f"{context}.length_scale is {shortest:g}, too short for the cutoff {value['r_cut']:g}")
 
 
-def _projection(value: Any, where: str) -> None:
-    one_of("auto")(value, where) if isinstance(value, str) else whole(1)(value, where)
+def _projection(value: Any, context: str) -> None:
+    one_of("auto")(value, context) if isinstance(value, str) else whole(1)(value, context)
 
 
-def _power(value: Any, where: str) -> None:
-    number(1, LARGEST_POWER)(value, where)
+def _power(value: Any, context: str) -> None:
+    number(1, LARGEST_POWER)(value, context)
     if value != int(value):
-        raise ValueError(f"{where} is {value!r:.40}, not a whole number")
+        raise ValueError(f"{context} is {value!r:.40}, not a whole number")
 
 
-def _length_scale(value: Any, where: str) -> None:
-    items(positive, 1)(value, where) if isinstance(value, list) else positive(value, where)
+def _length_scale(value: Any, context: str) -> None:
+    items(positive, 1)(value, context) if isinstance(value, list) else positive(value, context)
 
 
-def baseline(value: Any, where: str) -> None:
+def baseline(value: Any, context: str) -> None:
     """The ZBL repulsion, or the class of a calculator that a file cannot hold."""
-    any_table(value, where)
+    any_table(value, context)
     name = value.get("name")
     if name == "zbl":
         cutoff = number(0.0, LONGEST_CUTOFF, above=True)
-        table({"name": text(), "r_cut": cutoff, "cutoff_width": cutoff})(value, where)
+        table({"name": text(), "r_cut": cutoff, "cutoff_width": cutoff})(value, context)
     elif name == "calculator":
-        table({"name": text(), "class": text(100)})(value, where)
+        table({"name": text(), "class": text(100)})(value, context)
     else:
-        raise ValueError(f"{where} is of the unknown name {name!r:.40}")
+        raise ValueError(f"{context} is of the unknown name {name!r:.40}")
 
 
 def error_models(newest: bool) -> Check:
@@ -228,15 +228,15 @@ def error_models(newest: bool) -> Check:
     return mapping(one_of(*KINDS), table(required, optional))
 
 
-def conformal(value: Any, where: str) -> None:
+def conformal(value: Any, context: str) -> None:
     """Check of sorted conformal scores."""
-    table({"scores": items(at_least_zero), "n_frames": whole(1)})(value, where)
+    table({"scores": items(at_least_zero), "n_frames": whole(1)})(value, context)
     scores = value["scores"]
     if any(a > b for a, b in pairwise(scores)):
-        raise ValueError(f"{where}.scores are not sorted")
+        raise ValueError(f"{context}.scores are not sorted")
 
 
-def metadata(value: Any, where: str) -> None:
+def metadata(value: Any, context: str) -> None:
     """Check of the metadata of a model: entries that ``GAP.describe`` and cards read have the expected types."""
     count, named = whole(0), mapping(text(), at_least_zero)
     label = {"frame": count, "kind": one_of(*KINDS), "place": text(), "z": number()}
@@ -266,11 +266,11 @@ def metadata(value: Any, where: str) -> None:
             "domain": any_table,
         },
         more=True,
-    )(value, where)
+    )(value, context)
 
 
-def _name_or_number(value: Any, where: str) -> None:
-    text()(value, where) if isinstance(value, str) else number()(value, where)
+def _name_or_number(value: Any, context: str) -> None:
+    text()(value, context) if isinstance(value, str) else number()(value, context)
 
 
 def header(value: dict[str, Any], version: int) -> None:

@@ -54,7 +54,7 @@ class OutOfFold:
         Training set, sparse functionals and terms.
     folds : (frames,) int
         Fold of each frame; negative ones are never held out.
-    bar
+    progress_bar
         Makes a progress bar.
     mean
         Its errors count, with the variances of the sparse posterior.
@@ -71,10 +71,10 @@ class OutOfFold:
         basis: SparseBasis,
         terms: Sequence[Term],
         folds: np.ndarray,
-        bar: Callable[..., Any],
+        progress_bar: Callable[..., Any],
         mean: Mean,
     ) -> None:
-        self.data, self.basis, self.folds, self.bar, self.mean = data, basis, folds, bar, mean
+        self.data, self.basis, self.folds, self.progress_bar, self.mean = data, basis, folds, progress_bar, mean
         held = np.flatnonzero(folds >= 0)
         labels = sum(data.targets[n].n_rows for n in held)
         whole = set(held[:: max(1, -(-labels // LABELS))].tolist())
@@ -93,7 +93,7 @@ class OutOfFold:
         """
         mine = [(n, whole) for n, whole in self.sample.items() if self.folds[n] == fold]
         if self._progress is None:
-            self._progress = self.bar(total=len(self.sample), desc="error bars", unit="frame")
+            self._progress = self.progress_bar(total=len(self.sample), desc="error bars", unit="frame")
         directions = self._directions.without(fold)
         for n, whole in mine:
             targets = self.data.targets[n]

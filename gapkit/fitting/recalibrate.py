@@ -32,7 +32,7 @@ def fit_recalibration(
     frames: Sequence[LabelledFrame],
     method: str = "variance",
     rng: np.random.Generator | None = None,
-    bar: Callable[[Iterable], Iterable] = iter,
+    progress_bar: Callable[[Iterable], Iterable] = iter,
 ) -> Recalibration:
     """Error models and conformal scores from labelled frames that the potential was not fitted to.
 
@@ -58,8 +58,8 @@ def fit_recalibration(
     if len(usable) < 2:
         raise DataError(f"recalibration needs at least 2 labelled frames that were not fitted to, not {len(usable)}")
     names = [f"frame {f.index}" for f in usable]
-    means = potential.evaluate_many([f.atoms for f in usable], where=names)
-    errors = [frame_errors(potential, f, mean) for f, mean in zip(bar(usable), means, strict=True)]
+    means = potential.evaluate_many([f.atoms for f in usable], context=names)
+    errors = [frame_errors(potential, f, mean) for f, mean in zip(progress_bar(usable), means, strict=True)]
     order = (rng if rng is not None else np.random.default_rng()).permutation(len(errors))
     first, second = order[: len(order) // 2], order[len(order) // 2 :]
     models: dict[str, ErrorModel] = {}

@@ -30,7 +30,7 @@ def accumulate_rows(
     folds: np.ndarray,
     own_groups: Sequence[str],
     n_threads: int,
-    bar: Callable[..., Any],
+    progress_bar: Callable[..., Any],
     sample: EnergySample | KeptRows | None = None,
     variances: bool = True,
 ) -> TrainingSet:
@@ -56,7 +56,7 @@ def accumulate_rows(
         rows = basis.rows(structure, derivatives=targets.derivatives, prior=variances)
         return list(observations(targets, rows, own_groups, variances))
 
-    progress = bar(total=len(data.frames), desc="covariances", unit="frame")
+    progress = progress_bar(total=len(data.frames), desc="covariances", unit="frame")
     for batch in _batches(data.targets, min(max(2000, basis.n_columns), LARGEST_BATCH)):
         made = map_blocks(frame_rows, batch, n_threads)
         flat = [(n, o) for n, per_frame in zip(batch, made, strict=True) for o in per_frame]

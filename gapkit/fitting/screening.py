@@ -137,7 +137,7 @@ class Findings:
 
 
 def screened(
-    data: TrainingSet, terms: Sequence[Term], e0: Any, n_threads: int, bar: Callable[..., Any]
+    data: TrainingSet, terms: Sequence[Term], e0: Any, n_threads: int, progress_bar: Callable[..., Any]
 ) -> tuple[TrainingSet, Findings]:
     """Training set without labels that contradict all others, and the findings; a warning names those labels.
 
@@ -151,7 +151,7 @@ def screened(
         As ``gapkit.GAP``: reference energies are found again where an energy is left out.
     n_threads
         Threads.
-    bar
+    progress_bar
         Makes a progress bar.
 
     Raises
@@ -160,7 +160,7 @@ def screened(
         Where energies, forces and virials are no derivatives of one function, and would be under a known convention of
         units, sign or order.
     """
-    found = findings(data, terms, n_threads, bar)
+    found = findings(data, terms, n_threads, progress_bar)
     check_consistency(found.consistencies)
     for sentence in (alike_line(found.alike), left_out_line(found.left_out)):
         if sentence is not None:
@@ -198,14 +198,14 @@ def _first(lines: list[str], n: int = SPELLED_OUT) -> str:
     return "; ".join([*lines[:n], *([f"and {len(lines) - n} more"] if len(lines) > n else [])])
 
 
-def findings(data: TrainingSet, terms: Sequence[Term], n_threads: int, bar: Callable[..., Any]) -> Findings:
+def findings(data: TrainingSet, terms: Sequence[Term], n_threads: int, progress_bar: Callable[..., Any]) -> Findings:
     """Findings about each frame's labels, by a small model of the other frames; empty where its equations fail."""
     judged = [k for k, t in enumerate(data.targets) if not t.isolated]
     if len(judged) < 2 or max(_largest(data.targets[k]) for k in judged) > LARGEST:
         return Findings()
     try:
         with blas_threads(n_threads, SPARSE):
-            judging = JudgingModel(data, judged, terms, n_threads, bar)
+            judging = JudgingModel(data, judged, terms, n_threads, progress_bar)
             labels, scores, aside = _Screening(judging).contradictions()
             slopes = consistencies(judging, aside)
     except (NumericsError, np.linalg.LinAlgError):

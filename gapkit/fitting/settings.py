@@ -111,55 +111,55 @@ def _terms(terms: Any) -> Any:
     return [_term(term, f"terms[{k}]") for k, term in enumerate(terms)]
 
 
-def _term(given: Any, where: str) -> Term:
+def _term(given: Any, context: str) -> Term:
     if isinstance(given, Term):
         term = given
     elif isinstance(given, Mapping):
         try:
             term = term_from_settings(given)
         except SettingsError as error:
-            raise SettingsError(f"{where}: {error}") from None
+            raise SettingsError(f"{context}: {error}") from None
         except (TypeError, ValueError) as error:
-            _check_numbers(given, where)
-            raise SettingsError(f"{where}: {error}; see gapkit.Term") from None
+            _check_numbers(given, context)
+            raise SettingsError(f"{context}: {error}; see gapkit.Term") from None
     else:
-        raise SettingsError(f"{where} must be a gapkit.Term or a table of its settings, not {given!r:.80}")
-    _check_numbers(term.settings(), where)
+        raise SettingsError(f"{context} must be a gapkit.Term or a table of its settings, not {given!r:.80}")
+    _check_numbers(term.settings(), context)
     descriptor, kernel = term.descriptor, term.kernel
     if not (callable(term.selection) or isinstance(term.selection, str)):
-        raise SettingsError(f"{where}: selection must be a name or a callable, not {term.selection!r}")
+        raise SettingsError(f"{context}: selection must be a name or a callable, not {term.selection!r}")
     width = getattr(descriptor, "cutoff_width", None)
     if width is not None and not 0 < width <= descriptor.r_cut:
-        raise SettingsError(f"{where}: cutoff_width must be above 0 and at most r_cut, not {width!r}")
+        raise SettingsError(f"{context}: cutoff_width must be above 0 and at most r_cut, not {width!r}")
     if isinstance(kernel, SquaredExponential) and np.size(kernel.length_scale) > 1:
         scales, described = np.size(kernel.length_scale), descriptor.for_species([1])
         features = described.n_features(described.channels[0])
         if not descriptor.of_atoms and scales != features:
-            raise SettingsError(f"{where}: length_scale must be one number or {features}, not {scales}")
+            raise SettingsError(f"{context}: length_scale must be one number or {features}, not {scales}")
     return term
 
 
-def _check_numbers(settings: Mapping[str, Any], where: str) -> None:
+def _check_numbers(settings: Mapping[str, Any], context: str) -> None:
     """Every setting of a term must be a word, a finite number, or a list of them (length_scale)."""
     for key, value in settings.items():
         if (value is None and key in ("signal", "projection")) or (key, value) == ("projection", "auto"):
             continue
         if key == "stratified":
             if not isinstance(value, bool | np.bool_):
-                raise SettingsError(f"{where}: stratified must be true or false, not {value!r}")
+                raise SettingsError(f"{context}: stratified must be true or false, not {value!r}")
             continue
         if key in _WORDS:
             if not isinstance(value, str) and not (key == "selection" and callable(value)):
-                raise SettingsError(f"{where}: {key} must be a word, not {value!r}")
+                raise SettingsError(f"{context}: {key} must be a word, not {value!r}")
             continue
         if key in _INTEGERS and not is_integer(value):
-            raise SettingsError(f"{where}: {key} must be an integer, not {value!r}")
+            raise SettingsError(f"{context}: {key} must be an integer, not {value!r}")
         numbers = value if key == "length_scale" and isinstance(value, list | tuple) else [value]
         if not numbers or not all(is_number(v) for v in numbers):
-            raise SettingsError(f"{where}: {key} must be a finite number, not {value!r}")
+            raise SettingsError(f"{context}: {key} must be a finite number, not {value!r}")
         low, high = _BOUNDS.get(key, (-np.inf, np.inf))
         if not all(low <= v <= high for v in numbers):
-            raise SettingsError(f"{where}: {key} must be from {low:g} to {high:g}, not {value!r}")
+            raise SettingsError(f"{context}: {key} must be from {low:g} to {high:g}, not {value!r}")
 
 
 def _e0(e0: Any) -> Any:

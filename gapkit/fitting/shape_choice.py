@@ -95,12 +95,12 @@ def choose_shape(
     given: NoiseSettings,
     n_folds: int,
     n_threads: int,
-    bar: Callable[..., Any],
+    progress_bar: Callable[..., Any],
 ) -> tuple[tuple[Term, ...], list[Shape]]:
     """Terms with the best shape of SOAP for these frames, and the shapes that were tried (the default first)."""
-    comparison = Comparison(pilot(data), given, n_folds, n_threads, quiet(bar))
+    comparison = Comparison(pilot(data), given, n_folds, n_threads, quiet(progress_bar))
     shells = Shells.of([f.atoms for f in comparison.data.frames], LONGEST_TRIED + REACH)
-    progress = bar(total=1 + max(len(OUTWARDS), len(INWARDS)), desc="cutoff and resolution", unit="fit")
+    progress = progress_bar(total=1 + max(len(OUTWARDS), len(INWARDS)), desc="cutoff and resolution", unit="fit")
 
     def judged(shape: tuple[float, int, float]) -> tuple[float, tuple[Term, ...]]:
         changed = reshaped(terms, shape, shells)
@@ -141,7 +141,7 @@ class Comparison:
     given: NoiseSettings
     n_folds: int
     n_threads: int
-    bar: Callable[..., Any]
+    progress_bar: Callable[..., Any]
     tried: list[Shape] = field(default_factory=list)
     _folds: np.ndarray | None = None
     _search: LevelSearch | None = None
@@ -150,11 +150,11 @@ class Comparison:
         """Held-out error of a small fit with these terms; infinite where rounding makes it impossible."""
         fewer = [replace(t, n_sparse=min(t.n_sparse, PILOT_SPARSE)) for t in terms]
         rng = np.random.default_rng(0)
-        pool = gather_pool(self.data, fewer, rng, self.bar)
+        pool = gather_pool(self.data, fewer, rng, self.progress_bar)
         if self._folds is None:
             self._folds = assign_folds(self.data, pool.fingerprints, self.n_folds)
         try:
-            score = self._judge(choose_sparse_points(pool, fewer, rng, self.bar), fewer, self._folds)
+            score = self._judge(choose_sparse_points(pool, fewer, rng, self.progress_bar), fewer, self._folds)
         except (NumericsError, np.linalg.LinAlgError):
             score = float("inf")
         soap: Any = next(t.descriptor for t in terms if t.descriptor.of_atoms)
@@ -167,10 +167,10 @@ class Comparison:
         triangles = Triangles(basis.n_columns, len(terms))
         sample = replace(EnergySample.of(basis, data), columns=np.arange(basis.n_columns))
         own = tuple(given.by_config)  # virials share one level: a dozen of them would cost more than the rest
-        accumulate_rows(triangles, data, basis, folds, own, self.n_threads, self.bar, sample, variances=False)
+        accumulate_rows(triangles, data, basis, folds, own, self.n_threads, self.progress_bar, sample, variances=False)
         with blas_threads(self.n_threads, basis.n_columns):
             if self._search is None:
-                search = find_levels(triangles, basis, data, terms, given, self.bar, sample, self.n_threads)
+                search = find_levels(triangles, basis, data, terms, given, self.progress_bar, sample, self.n_threads)
             else:
                 search = _search_from(self._search, triangles, basis, sample)
             score = float(_objective(search, triangles, basis, sample, basis.n_columns).evaluate(search.levels)[0])

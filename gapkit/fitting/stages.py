@@ -57,7 +57,7 @@ class Work:
     ----------
     n_threads
         Threads.
-    bar, progress
+    progress_bar, progress
         Makes progress bars; whether they are shown.
     decisions
         Decisions of earlier runs of the same fit.
@@ -66,7 +66,7 @@ class Work:
     """
 
     n_threads: int
-    bar: Callable[..., Any]
+    progress_bar: Callable[..., Any]
     progress: bool = False
     decisions: Decisions = field(default_factory=Decisions)
     memory: float | None = None
@@ -164,7 +164,7 @@ def screen(data: TrainingSet, settings: FitSettings, work: Work) -> Screened:
     if known is not None:
         return Screened(*known)
     terms = choose_terms(settings.terms, data, settings.sparse, wants_exact(data, settings))
-    checked = Screened(*screened(data, terms, settings.e0, work.n_threads, work.bar))
+    checked = Screened(*screened(data, terms, settings.e0, work.n_threads, work.progress_bar))
     work.decisions.keep_screening(checked.findings)
     return checked
 
@@ -192,8 +192,8 @@ def design(data: TrainingSet, settings: FitSettings, work: Work) -> Design:
         terms, shapes = _shape(terms, data, settings, work)
     if exact and not suits(terms):
         raise SettingsError("exact=True needs one SOAP term, with the kernel DotProduct(2)")
-    pool = gather_pool(data, terms, rng, work.bar)
-    basis = choose_sparse_points(pool, terms, rng, work.bar)
+    pool = gather_pool(data, terms, rng, work.progress_bar)
+    basis = choose_sparse_points(pool, terms, rng, work.progress_bar)
     folds = assign_folds(data, pool.fingerprints, settings.n_folds)
     return Design(terms, basis, folds, own_groups(data, settings.noise), exact, tuple(shapes))
 
@@ -205,7 +205,7 @@ def _shape(
     known = work.decisions.shape(data.species)
     if known is not None:
         return known
-    found = choose_shape(terms, data, settings.noise, settings.n_folds, work.n_threads, work.bar)
+    found = choose_shape(terms, data, settings.noise, settings.n_folds, work.n_threads, work.progress_bar)
     work.decisions.keep_shape(*found)
     return found
 
@@ -225,7 +225,7 @@ def accumulate(data: TrainingSet, made: Design, settings: FitSettings, work: Wor
     triangles = Triangles(made.basis.n_columns, len(made.terms))
     sample = kept_rows(settings.noise, made.basis, data)
     learned = accumulate_rows(
-        triangles, data, made.basis, made.folds, made.own_groups, work.n_threads, work.bar, sample
+        triangles, data, made.basis, made.folds, made.own_groups, work.n_threads, work.progress_bar, sample
     )
     return Rows(learned, triangles, sample)
 
@@ -238,7 +238,7 @@ def find(made: Design, rows: Rows, settings: FitSettings, work: Work) -> FoundLe
         given = settings.noise
         if one_fold_of_few(triangles, rows.data):
             given = replace(given, objective="evidence")
-        known = choose_levels(triangles, basis, rows.data, terms, given, work.bar, rows.sample, work.n_threads)
+        known = choose_levels(triangles, basis, rows.data, terms, given, work.progress_bar, rows.sample, work.n_threads)
         work.decisions.keep_levels(*known)
     levels, account = known
     gone, account = account["vanished"], account_without(account, terms)
@@ -257,10 +257,10 @@ def solve(data: TrainingSet, found: FoundLevels, work: Work) -> Solution:
         levels.noise,
         levels.signal,
         made.basis.column_terms(),
-        progress=lambda items: work.bar(items, desc="solving", unit="part"),
+        progress=lambda items: work.progress_bar(items, desc="solving", unit="part"),
     )
     if made.exact and suits(made.terms):
-        covariances = LabelCovariances(data, made.basis, made.own_groups, work.bar, work.n_threads)
+        covariances = LabelCovariances(data, made.basis, made.own_groups, work.progress_bar, work.n_threads)
         return Solution(posterior, covariances.mean(levels, made.folds, found.by_fold))
     return Solution(posterior, SparseMean(made.basis.unwhiten(posterior.weights)))
 
@@ -268,7 +268,7 @@ def solve(data: TrainingSet, found: FoundLevels, work: Work) -> Solution:
 def judge(data: TrainingSet, found: FoundLevels, solution: Solution, settings: FitSettings, work: Work) -> Judgement:
     """Errors of each fold under the posterior of the others, and error bars fitted to them."""
     made, mean, sums = found.design, solution.mean, HeldOutSums()
-    out_of_fold = OutOfFold(data, made.basis, made.terms, made.folds, work.bar, mean)
+    out_of_fold = OutOfFold(data, made.basis, made.terms, made.folds, work.progress_bar, mean)
     if len(found.triangles.folds) > 1:
         for fold, posterior in fold_posteriors(found.triangles, made.basis.column_terms(), found.levels):
             alone = found.mean_without(fold)
@@ -310,7 +310,7 @@ def assemble(
     basis = mean.basis_of(made.basis)
     sample = [Structure(atoms, basis.r_cut) for atoms in domain_sample(data)]
     few = basis.n_columns <= LARGEST_FORM
-    forms = choose_forms(basis, posterior, judged.errors.calibration, sample, work.bar) if few else {}
+    forms = choose_forms(basis, posterior, judged.errors.calibration, sample, work.progress_bar) if few else {}
     reference = with_lone_atoms(data, sample, basis, posterior)
     spreads = Spreads(basis, posterior, judged.errors, settings.n_jobs, reference)
     predictors = basis.predictors(mean.alpha, mean.extra)
@@ -325,7 +325,7 @@ def assemble(
         baseline=settings.baseline,
         errors=judged.errors,
         species=data.species,
-        domain=measured_domain(data, judged.out_of_fold, sample, spreads, cheap, work.bar),
+        domain=measured_domain(data, judged.out_of_fold, sample, spreads, cheap, work.progress_bar),
         noise_levels=dict(found.levels.noise),
         metadata={
             **describe_training(data, basis, found.levels, judged.errors.calibration, settings.n_folds),

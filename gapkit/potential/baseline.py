@@ -145,7 +145,7 @@ def baseline_calculator(baseline: Any) -> Calculator | None:
     return ZBL(**settings)
 
 
-def baseline_labels(calculator: Any, atoms: ase.Atoms, where: str, stress: bool) -> dict[str, Any]:
+def baseline_labels(calculator: Any, atoms: ase.Atoms, context: str, stress: bool) -> dict[str, Any]:
     """Energy, forces and (where asked) virial of the baseline for one frame.
 
     Returns ``energy`` (eV), ``forces`` (n, 3), ``virial`` (6,) or None, ``energies`` (n,): the baseline's own local
@@ -158,7 +158,7 @@ def baseline_labels(calculator: Any, atoms: ase.Atoms, where: str, stress: bool)
     volume = cell_volume(frame)
     if stress and volume is None:
         raise DataError(
-            f"{where}: it has a virial, but its cell has no volume, so that the baseline's share of it is not known; "
+            f"{context}: it has a virial, but its cell has no volume, so that the baseline's share of it is not known; "
             "remove the virial, or give a three-dimensional cell"
         )
     try:
@@ -166,16 +166,16 @@ def baseline_labels(calculator: Any, atoms: ase.Atoms, where: str, stress: bool)
         if stress and volume is not None:
             virial = -np.array(frame.get_stress(), dtype=float) * volume
     except DataError as error:
-        raise DataError(f"{where}: {str(error).removeprefix('frame: ')}") from error
+        raise DataError(f"{context}: {str(error).removeprefix('frame: ')}") from error
     except Exception as error:
         raise GapkitError(
-            f"{where}: the baseline calculator {type(calculator).__name__} failed ({type(error).__name__}: {error}); "
+            f"{context}: the baseline calculator {type(calculator).__name__} failed ({type(error).__name__}: {error}); "
             "remove the frame, or use a baseline that covers its species and labels"
         ) from error
     finite = np.isfinite(energy) and np.isfinite(forces).all() and (virial is None or np.isfinite(virial).all())
     if not finite:
         raise GapkitError(
-            f"{where}: the baseline calculator {type(calculator).__name__} gives an energy, force or stress that is "
+            f"{context}: the baseline calculator {type(calculator).__name__} gives an energy, force or stress that is "
             "not finite; remove the frame"
         )
     local = calculator.results.get("energies") if hasattr(calculator, "results") else None

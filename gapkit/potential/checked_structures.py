@@ -35,24 +35,24 @@ class CheckedStructures:
         self._known = np.zeros(len(chemical_symbols), dtype=np.bool_)
         self._known[list(species)] = True
 
-    def check(self, atoms: ase.Atoms, where: str) -> None:
+    def check(self, atoms: ase.Atoms, context: str) -> None:
         """Check a frame as :meth:`of_frames` does, at the cost of one short pair list."""
-        check_contacts(atoms, where)
-        self._check_species(atoms.numbers, where)
+        check_contacts(atoms, context)
+        self._check_species(atoms.numbers, context)
 
-    def of_frame(self, atoms: ase.Atoms, where: str, pairs: VerletList | None = None) -> Structure:
+    def of_frame(self, atoms: ase.Atoms, context: str, pairs: VerletList | None = None) -> Structure:
         """One frame, with the pair list of ``pairs`` if given; raises as :meth:`of_frames`."""
         if pairs is None:
-            return self.of_frames(FrameArrays.of([atoms]), [where])
+            return self.of_frames(FrameArrays.of([atoms]), [context])
         if not pairs.serves(atoms):  # else it was checked when the pairs were searched
-            self._look_closer(atoms, where)
+            self._look_closer(atoms, context)
         structure = Structure(atoms, self.r_cut, pairs.pairs(atoms))
         found = structure.pairs(self.r_cut)
-        check_distances(found.distances, found.i, found.j, where)
+        check_distances(found.distances, found.i, found.j, context)
         return structure
 
-    def of_frames(self, frames: FrameArrays, where: Sequence[str]) -> Structure:
-        """Many frames as one structure; ``where``: their names in messages.
+    def of_frames(self, frames: FrameArrays, context: Sequence[str]) -> Structure:
+        """Many frames as one structure; ``context``: their names in messages.
 
         Raises
         ------
@@ -60,9 +60,9 @@ class CheckedStructures:
             An atom of a species that the model was not trained on; see ``gapkit.structures.labels`` and
             ``gapkit.structures.plausibility`` for the others.
         """
-        self._look_at(frames, where)
+        self._look_at(frames, context)
         structure = Structure.of_frames(frames, self.r_cut)
-        self._look_for_contacts(structure, frames.begin, where)
+        self._look_for_contacts(structure, frames.begin, context)
         return structure
 
     def of_copies(self, atoms: ase.Atoms, positions: np.ndarray, lists: Sequence[VerletList], number: int) -> Structure:
@@ -70,34 +70,34 @@ class CheckedStructures:
 
         ``number``: of the first copy, for messages. Raises as :meth:`of_frames`."""
         frames = FrameArrays.of_copies(atoms, positions)
-        where = [f"copy {r}" for r in range(number, number + len(positions))]
+        context = [f"copy {r}" for r in range(number, number + len(positions))]
         if not lists:
-            return self.of_frames(frames, where)
-        self._look_at(frames, where)
+            return self.of_frames(frames, context)
+        self._look_at(frames, context)
         singles = [kept.pairs(frames.frame(r)) for r, kept in zip(range(len(positions)), lists, strict=True)]
         structure = Structure.of_pairs(frames.numbers, Neighbours.joined(singles))
-        self._look_for_contacts(structure, frames.begin, where)
+        self._look_for_contacts(structure, frames.begin, context)
         return structure
 
-    def _look_at(self, frames: FrameArrays, where: Sequence[str]) -> None:
+    def _look_at(self, frames: FrameArrays, context: Sequence[str]) -> None:
         """Check each frame; for most a quick look at its numbers is enough."""
         plain = np.empty(len(frames.cells), dtype=np.bool_)
         numbers, positions, begin, cells, pbc = frames
         small_frames.plain_frames(positions, numbers, self._known, begin, cells, pbc, plain)
         if not plain.all():
             for f in np.flatnonzero(~plain).tolist():
-                self._look_closer(frames.frame(f), where[f])
+                self._look_closer(frames.frame(f), context[f])
 
-    def _look_for_contacts(self, structure: Structure, begin: np.ndarray, where: Sequence[str]) -> None:
+    def _look_for_contacts(self, structure: Structure, begin: np.ndarray, context: Sequence[str]) -> None:
         pairs = structure.pairs(self.r_cut)
         if len(pairs.distances) and pairs.distances.min() < SAME_SPOT:
-            for f, name in enumerate(where):
+            for f, name in enumerate(context):
                 part = slice(pairs.first[begin[f]], pairs.first[begin[f + 1]])
                 check_distances(pairs.distances[part], pairs.i[part] - begin[f], pairs.j[part] - begin[f], name)
 
-    def _look_closer(self, atoms: ase.Atoms, where: str) -> None:
-        check_extent(atoms, where)
-        self._check_species(atoms.numbers, where)
+    def _look_closer(self, atoms: ase.Atoms, context: str) -> None:
+        check_extent(atoms, context)
+        self._check_species(atoms.numbers, context)
 
     def of_domain(self, numbers: np.ndarray, neighbours: Neighbours, centres: np.ndarray) -> Structure:
         """Owned atoms and ghosts with given neighbours: of the pairs those around the centres.
@@ -132,13 +132,13 @@ class CheckedStructures:
         check_distances(pairs.distances, pairs.i, pairs.j, "domain")
         return Structure.of_pairs(numbers, pairs, centres)
 
-    def _check_species(self, numbers: np.ndarray, where: str) -> None:
+    def _check_species(self, numbers: np.ndarray, context: str) -> None:
         unknown = np.flatnonzero(~np.isin(numbers, self.species))
         if len(unknown):
             z = int(numbers[unknown[0]])
             symbol = chemical_symbols[z] if 0 < z < len(chemical_symbols) else f"of atomic number {z}"
             known = ", ".join(chemical_symbols[z] for z in self.species)
             raise SpeciesError(
-                f"{where}: atom {unknown[0]} is {symbol}, a species that the model was not trained on ({known}); "
+                f"{context}: atom {unknown[0]} is {symbol}, a species that the model was not trained on ({known}); "
                 f"add frames with {symbol} to the training set"
             )

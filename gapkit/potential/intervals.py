@@ -13,7 +13,7 @@ from gapkit.structures.labels import cell_volume
 
 
 def half_widths(
-    potential: Potential, atoms: ase.Atoms, level: float, by_frame: bool, where: str = "frame"
+    potential: Potential, atoms: ase.Atoms, level: float, by_frame: bool, context: str = "frame"
 ) -> dict[str, Any]:
     """Half-widths of the intervals for a frame's labels: ``energy`` (eV), ``forces`` (n, 3), ``stress`` (6,).
 
@@ -30,7 +30,7 @@ def half_widths(
     found = potential.errors.recalibration
     if found is None or not found.conformal:
         raise SettingsError("intervals need a calibration split: call recalibrate(frames) first")
-    structure = potential.structure(atoms, where)
+    structure = potential.structure(atoms, context)
     n, volume = structure.n_atoms, cell_volume(atoms)
     parts = potential.variance_parts(structure, derivatives=True)
 

@@ -84,12 +84,12 @@ def choose_forms(
     posterior: Posterior,
     calibration: Calibration,
     structures: Sequence[Structure],
-    bar: Callable[..., Iterable[Structure]] | None = None,
+    progress_bar: Callable[..., Iterable[Structure]] | None = None,
 ) -> dict[int, LocalForm]:
     """Forms by index of SOAP block, from the environments of a sample of training frames.
 
-    Empty where the model is of another kind. A block of which the sample holds no environment gets no form. ``bar``
-    makes a progress bar of the frames; None: without one.
+    Empty where the model is of another kind. A block of which the sample holds no environment gets no form.
+    ``progress_bar`` makes a progress bar of the frames; None: without one.
     """
     if not supports(basis):
         return {}
@@ -97,7 +97,7 @@ def choose_forms(
     pair_columns = _pair_columns(basis)
     stride = max(1, sum(s.n_atoms for s in structures) // SAMPLE)
     passed = dict.fromkeys((k for k, _ in _soap_blocks(basis)), 0)
-    for s in structures if bar is None else bar(structures, desc="fast error bars", unit="frame"):
+    for s in structures if progress_bar is None else progress_bar(structures, desc="fast error bars", unit="frame"):
         K = basis.local_rows(s).K
         for k, b in _soap_blocks(basis):
             all_mine = np.flatnonzero(s.numbers == b.channel[0])

@@ -51,10 +51,10 @@ def at_least(variance: np.ndarray) -> np.ndarray:
     return np.maximum(variance, LEAST_VARIANCE * variance.max(initial=0.0))
 
 
-def passes(frames: Sequence[ase.Atoms], where: Sequence[str] | None) -> Iterator[tuple[list[ase.Atoms], list[str]]]:
-    """Frames that share a pass, and their names in messages: those of ``where``, or ``frame 0`` and so on."""
+def passes(frames: Sequence[ase.Atoms], context: Sequence[str] | None) -> Iterator[tuple[list[ase.Atoms], list[str]]]:
+    """Frames that share a pass, and their names in messages: those of ``context``, or ``frame 0`` and so on."""
     frames = atoms_list(frames, may_be_empty=True)
-    names = [f"frame {k}" for k in range(len(frames))] if where is None else list(where)
+    names = [f"frame {k}" for k in range(len(frames))] if context is None else list(context)
     for part in batches([len(atoms) for atoms in frames], PASS):
         yield frames[part], names[part]
 
@@ -149,9 +149,9 @@ class Potential:
         """Whether :meth:`evaluate` can give variances of local energies for these atomic numbers."""
         return bool(self.local_forms) and self._local_variance.serves(numbers)
 
-    def check(self, atoms: ase.Atoms, where: str = "frame") -> None:
+    def check(self, atoms: ase.Atoms, context: str = "frame") -> None:
         """Check a frame as :meth:`structure` does, at the cost of one short pair list."""
-        self._structures.check(atoms, where)
+        self._structures.check(atoms, context)
 
     @cached_property
     def _spreads(self) -> Spreads:
@@ -161,7 +161,7 @@ class Potential:
     def _structures(self) -> CheckedStructures:
         return CheckedStructures(self.species, self.r_cut)
 
-    def structure(self, atoms: ase.Atoms, where: str = "frame", pairs: VerletList | None = None) -> Structure:
+    def structure(self, atoms: ase.Atoms, context: str = "frame", pairs: VerletList | None = None) -> Structure:
         """The checked frame with its pair lists, taken from ``pairs`` if given.
 
         Raises
@@ -170,7 +170,7 @@ class Potential:
             An atom of a species that the model was not trained on; see ``gapkit.structures.labels`` and
             ``gapkit.structures.plausibility`` for the others.
         """
-        return self._structures.of_frame(atoms, where, pairs)
+        return self._structures.of_frame(atoms, context, pairs)
 
     @cached_property
     def _local_baseline(self) -> bool:
@@ -216,7 +216,7 @@ class Potential:
     def evaluate(
         self,
         atoms: ase.Atoms,
-        where: str = "frame",
+        context: str = "frame",
         structure: Structure | None = None,
         local_variance: bool = False,
     ) -> Evaluation:
@@ -230,15 +230,15 @@ class Potential:
             For variances of a model without forms (:meth:`has_fast_local_variance`). And what :meth:`structure` raises,
             if no ``structure`` is given.
         """
-        structure = structure or self._structures.of_frame(atoms, where)
-        return self._evaluations([atoms], [where], structure, local_variance)[0]
+        structure = structure or self._structures.of_frame(atoms, context)
+        return self._evaluations([atoms], [context], structure, local_variance)[0]
 
     def evaluate_many(
         self,
         frames: Sequence[ase.Atoms],
         uncertainty: bool | str | None = None,
         noise: bool = True,
-        where: Sequence[str] | None = None,
+        context: Sequence[str] | None = None,
     ) -> list[Evaluation]:
         """Energies, forces and virials of many frames, in one pass over all of their environments.
 
@@ -254,7 +254,7 @@ class Potential:
             energies; ``"full"``: of forces and stresses too (:attr:`Evaluation.spread`).
         noise
             Whether a standard deviation predicts a new label (function, label noise and misfit) or the function alone.
-        where
+        context
             Names of the frames in messages; default: ``frame 0`` and so on.
 
         Raises
@@ -266,7 +266,7 @@ class Potential:
         """
         uncertainty = uncertainty_kind(uncertainty)
         found: list[Evaluation] = []
-        for part, names in passes(frames, where):
+        for part, names in passes(frames, context):
             found += self._pass(part, names, uncertainty, noise)
         return found
 
@@ -300,13 +300,13 @@ class Potential:
         return [found[k] for k in np.argsort(order)]
 
     def _evaluations(
-        self, frames: Sequence[ase.Atoms], where: Sequence[str], structure: Structure, local_variance: bool
+        self, frames: Sequence[ase.Atoms], context: Sequence[str], structure: Structure, local_variance: bool
     ) -> list[Evaluation]:
         """One evaluation per frame, of a structure that holds them all."""
         sums = self.sums(structure, 6, local_variance)
         local, forces, virials = sums.local, np.negative(sums.gradient), np.negative(sums.strain)
         found, begin = [], 0
-        for atoms, name in zip(frames, where, strict=True):
+        for atoms, name in zip(frames, context, strict=True):
             end = begin + len(atoms)
             own, pull, atomic = local[begin:end], forces[begin:end], virials[begin:end]
             volume = cell_volume(atoms)
@@ -417,7 +417,7 @@ class Potential:
     def spread(
         self,
         atoms: ase.Atoms,
-        where: str = "frame",
+        context: str = "frame",
         structure: Structure | None = None,
         noise: bool = True,
         forces: bool = True,
@@ -431,7 +431,7 @@ class Potential:
         The noise is that of the frame's config_type where it has levels of its own. ``parts``: what
         :meth:`variance_parts` gave for this frame, where it is known already.
         """
-        structure = structure or self.structure(atoms, where)
+        structure = structure or self.structure(atoms, context)
         parts = parts if parts is not None else self.variance_parts(structure, forces)
         local = self.local_spread(structure, noise, config_type)
         return self._spreads.of_parts(atoms, structure, parts, local, noise, forces, config_type)
@@ -446,12 +446,12 @@ class Potential:
         return self.with_noise(variance, noise, config_type)
 
     def local_spreads(
-        self, frames: Sequence[ase.Atoms], noise: bool = True, where: Sequence[str] | None = None
+        self, frames: Sequence[ase.Atoms], noise: bool = True, context: Sequence[str] | None = None
     ) -> list[np.ndarray]:
-        """:meth:`local_spread` of many frames, in passes over all of their atoms; ``where`` as in
+        """:meth:`local_spread` of many frames, in passes over all of their atoms; ``context`` as in
         :meth:`evaluate_many`."""
         found: list[np.ndarray] = []
-        for part, names in passes(frames, where):
+        for part, names in passes(frames, context):
             frame_arrays = FrameArrays.of(part)
             std = self.local_spread(self._structures.of_frames(frame_arrays, names), noise)
             found += np.split(std, frame_arrays.begin[1:-1])

@@ -160,7 +160,7 @@ def bootstrap_estimate(
     return Estimate(value, float(np.std(sample, ddof=1)), independent, max(len(whole[0]) / block - 1, 1.0))
 
 
-def _number(value: float, where: str) -> float:
+def _number(value: float, context: str) -> float:
     if np.ndim(value) or not np.isfinite(value):
-        raise NumericsError(f"the statistic of {where} is no finite number but {value!r:.80}")
+        raise NumericsError(f"the statistic of {context} is no finite number but {value!r:.80}")
     return float(value)

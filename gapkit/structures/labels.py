@@ -129,7 +129,7 @@ def cell_volume(atoms: Atoms) -> float | None:
     return volume if volume > _FLAT_CELL * edges else None
 
 
-def check_structure(atoms: Atoms, where: str) -> None:
+def check_structure(atoms: Atoms, context: str) -> None:
     """Raise :class:`DataError` unless ``atoms`` is a structure that can be computed with.
 
     Refused: no atoms; an atomic number of 0 (``X``) or beyond the periodic table; NaN, infinity or
@@ -140,34 +140,34 @@ def check_structure(atoms: Atoms, where: str) -> None:
     ----------
     atoms
         The structure.
-    where
+    context
         Start of the message, for example ``"frame 3"``.
     """
     numbers = atoms.numbers
     if len(numbers) == 0:
-        raise DataError(f"{where}: it has no atoms; remove the frame")
+        raise DataError(f"{context}: it has no atoms; remove the frame")
     if numbers.min() < 1 or numbers.max() >= len(chemical_symbols):
         atom = int(np.argmax((numbers < 1) | (numbers >= len(chemical_symbols))))
         raise DataError(
-            f"{where}: atom {atom} has atomic number {numbers[atom]}, which is no element; "
+            f"{context}: atom {atom} has atomic number {numbers[atom]}, which is no element; "
             "give every atom a chemical symbol"
         )
     positions = atoms.positions
     if not np.isfinite(positions).all():
         atom = int(np.argmin(np.isfinite(positions).all(axis=1)))
-        raise DataError(f"{where}: the position of atom {atom} is not finite; repair or remove the frame")
+        raise DataError(f"{context}: the position of atom {atom} is not finite; repair or remove the frame")
     cell = atoms.cell.array
     if not np.isfinite(cell).all():
-        raise DataError(f"{where}: the cell is not finite; repair or remove the frame")
+        raise DataError(f"{context}: the cell is not finite; repair or remove the frame")
     far = np.abs(positions).max(axis=1)
     if far.max() > _FARTHEST:
         atom = int(np.argmax(far))
         raise DataError(
-            f"{where}: the position of atom {atom} is {far[atom]:.3g} A from the origin; wrap it into the cell, "
+            f"{context}: the position of atom {atom} is {far[atom]:.3g} A from the origin; wrap it into the cell, "
             "or repair the frame"
         )
     if np.abs(cell).max() > _FARTHEST:
-        raise DataError(f"{where}: a cell vector is longer than {_FARTHEST:.0e} A; repair the cell")
+        raise DataError(f"{context}: a cell vector is longer than {_FARTHEST:.0e} A; repair the cell")
     pbc = atoms.pbc
     if not pbc.any():
         return
@@ -176,7 +176,7 @@ def check_structure(atoms: Atoms, where: str) -> None:
     if edges.min() == 0.0:
         direction = int(np.flatnonzero(pbc)[np.argmin(edges)])
         raise DataError(
-            f"{where}: direction {direction} is periodic but its cell vector is zero; "
+            f"{context}: direction {direction} is periodic but its cell vector is zero; "
             "give the cell, or set pbc to False in that direction"
         )
     if len(vectors) == 3:
@@ -187,12 +187,12 @@ def check_structure(atoms: Atoms, where: str) -> None:
         return
     if size <= _FLAT_CELL * edges.prod():
         raise DataError(
-            f"{where}: the periodic cell vectors are linearly dependent (zero volume); "
+            f"{context}: the periodic cell vectors are linearly dependent (zero volume); "
             "give the cell, or set pbc to False where the structure is not periodic"
         )
 
 
-def check_distances(distances: np.ndarray, i: np.ndarray, j: np.ndarray, where: str) -> None:
+def check_distances(distances: np.ndarray, i: np.ndarray, j: np.ndarray, context: str) -> None:
     """Raise :class:`DataError` where two atoms (periodic images included) sit on one spot, closer than 1e-3
     A.
 
@@ -202,7 +202,7 @@ def check_distances(distances: np.ndarray, i: np.ndarray, j: np.ndarray, where: 
         Distance of each pair (p,) in A, from any pair list.
     i, j
         Atoms of each pair (p,).
-    where
+    context
         Start of the message, for example ``"frame 3"``.
     """
     if len(distances) == 0:
@@ -213,15 +213,15 @@ def check_distances(distances: np.ndarray, i: np.ndarray, j: np.ndarray, where: 
         return
     if i[pair] == j[pair]:
         raise DataError(
-            f"{where}: atom {i[pair]} is {distance:.2g} A from its own periodic image; the cell is too small"
+            f"{context}: atom {i[pair]} is {distance:.2g} A from its own periodic image; the cell is too small"
         )
     raise DataError(
-        f"{where}: atoms {i[pair]} and {j[pair]} are {distance:.2g} A apart, on one spot; "
+        f"{context}: atoms {i[pair]} and {j[pair]} are {distance:.2g} A apart, on one spot; "
         "remove the duplicate atom or repair the frame"
     )
 
 
-def voigt(tensor: Any, where: str, key: str) -> np.ndarray:
+def voigt(tensor: Any, context: str, key: str) -> np.ndarray:
     """Six Voigt components (6,), order xx yy zz yz xz xy, of a symmetric tensor in eV.
 
     Parameters
@@ -229,7 +229,7 @@ def voigt(tensor: Any, where: str, key: str) -> np.ndarray:
     tensor
         Shape (3, 3), (9,) or (6,) in Voigt order. An asymmetry within 1e-3 of the largest component plus 1e-4
         eV is averaged out, more is a :class:`DataError`.
-    where, key
+    context, key
         Start of the message and the name of the label.
 
     Examples
@@ -242,11 +242,11 @@ def voigt(tensor: Any, where: str, key: str) -> np.ndarray:
         return t.copy()
     if t.shape not in ((3, 3), (9,)):
         raise DataError(
-            f"{where}: {key!r} has shape {t.shape}; give a 3x3 matrix, 9 numbers, or 6 in the order xx yy zz yz xz xy"
+            f"{context}: {key!r} has shape {t.shape}; give a 3x3 matrix, 9 numbers, or 6 in the order xx yy zz yz xz xy"
         )
     t = t.reshape(3, 3)
     if np.abs(t - t.T).max() > _tolerance(t):
-        raise DataError(f"{where}: {key!r} is not symmetric: {t.tolist()}; repair or remove it")
+        raise DataError(f"{context}: {key!r} is not symmetric: {t.tolist()}; repair or remove it")
     t = 0.5 * (t + t.T)
     return t[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]
 
@@ -292,12 +292,12 @@ def labelled_frames(
     frames = atoms_list(frames)
     labelled = []
     for index, atoms in enumerate(frames):
-        where = f"frame {index}"
-        check_structure(atoms, where)
+        context = f"frame {index}"
+        check_structure(atoms, context)
         config_type, trajectory = atoms.info.get("config_type"), atoms.info.get("trajectory")
-        all_forces, forces_source = _forces(atoms, forces_key, where)
+        all_forces, forces_source = _forces(atoms, forces_key, context)
         forces, held, placeholders = _free_forces(atoms, all_forces)
-        virial, virial_source = _virial(atoms, virial_key, where)
+        virial, virial_source = _virial(atoms, virial_key, context)
         labelled.append(
             LabelledFrame(
                 atoms=atoms.copy(),
@@ -370,7 +370,7 @@ def _results(atoms: Atoms) -> dict[str, Any]:
     return getattr(atoms.calc, "results", None) or {}
 
 
-def _result(atoms: Atoms, key: str, where: str) -> Any:
+def _result(atoms: Atoms, key: str, context: str) -> Any:
     """One result of the attached calculator, or None; refused where it was computed for another structure."""
     value = _results(atoms).get(key)
     if value is None:
@@ -380,7 +380,7 @@ def _result(atoms: Atoms, key: str, where: str) -> Any:
         changed = compare_atoms(computed, atoms, tol=1e-10, excluded_properties={"initial_charges", "initial_magmoms"})
         if changed:
             raise DataError(
-                f"{where}: the {key!r} of its calculator was computed for another structure "
+                f"{context}: the {key!r} of its calculator was computed for another structure "
                 f"(changed since: {', '.join(changed)}); compute it again, or set atoms.calc = None"
             )
     return value
@@ -391,8 +391,8 @@ def _first(*found: tuple[Any, str]) -> tuple[Any, str]:
     return next(((value, source) for value, source in found if value is not None), (None, ""))
 
 
-def _of_calculator(atoms: Atoms, key: str, where: str) -> tuple[Any, str]:
-    return _result(atoms, key, where), f"{key} of the calculator"
+def _of_calculator(atoms: Atoms, key: str, context: str) -> tuple[Any, str]:
+    return _result(atoms, key, context), f"{key} of the calculator"
 
 
 def _of_info(atoms: Atoms, key: str) -> tuple[Any, str]:
@@ -403,49 +403,49 @@ def _of_arrays(atoms: Atoms, key: str) -> tuple[Any, str]:
     return atoms.arrays.get(key), f"arrays[{key!r}]"
 
 
-def _numbers(value: Any, where: str, key: str) -> np.ndarray:
+def _numbers(value: Any, context: str, key: str) -> np.ndarray:
     """``value`` as finite float64, or an error."""
     try:
         array = np.asarray(value)
     except ValueError:
-        raise DataError(f"{where}: {key!r} has rows of different lengths; repair or remove it") from None
+        raise DataError(f"{context}: {key!r} has rows of different lengths; repair or remove it") from None
     if array.dtype.kind not in "iuf":
         entry = next((v for v in array.ravel().tolist() if isinstance(v, bool) or not isinstance(v, Real)), None)
-        raise DataError(f"{where}: {key!r} is not numeric: {entry!r:.60}; repair or remove it")
+        raise DataError(f"{context}: {key!r} is not numeric: {entry!r:.60}; repair or remove it")
     array = array.astype(float)
     if not np.isfinite(array).all():
-        raise DataError(f"{where}: {key!r} holds NaN or infinity; repair it, or remove it from the frame")
+        raise DataError(f"{context}: {key!r} holds NaN or infinity; repair it, or remove it from the frame")
     return array
 
 
-def _energy(atoms: Atoms, key: str | None, where: str, derivatives: bool) -> tuple[float | None, str]:
+def _energy(atoms: Atoms, key: str | None, context: str, derivatives: bool) -> tuple[float | None, str]:
     """Total energy in eV, and where it is from: the free energy, where ``derivatives`` are to be consistent with it."""
     if key is not None:
-        value, source = _first(_of_info(atoms, key), _of_calculator(atoms, key, where))
+        value, source = _first(_of_info(atoms, key), _of_calculator(atoms, key, context))
     else:
         key = "energy"
-        energies = [_of_calculator(atoms, name, where) for name in ("energy", "free_energy")]
+        energies = [_of_calculator(atoms, name, context) for name in ("energy", "free_energy")]
         value, source = _first(*(energies[::-1] if derivatives else energies), _of_info(atoms, "energy"))
     if value is None:
         return None, ""
-    energy = _numbers(value, where, key)
+    energy = _numbers(value, context, key)
     if energy.size != 1:
-        raise DataError(f"{where}: {key!r} has shape {energy.shape}; give one number (eV, whole frame)")
+        raise DataError(f"{context}: {key!r} has shape {energy.shape}; give one number (eV, whole frame)")
     return float(energy.reshape(())), source
 
 
-def _forces(atoms: Atoms, key: str | None, where: str) -> tuple[np.ndarray | None, str]:
+def _forces(atoms: Atoms, key: str | None, context: str) -> tuple[np.ndarray | None, str]:
     """Forces (N, 3) in eV/A, and where they are from."""
     if key is not None:
-        value, source = _first(_of_arrays(atoms, key), _of_calculator(atoms, key, where))
+        value, source = _first(_of_arrays(atoms, key), _of_calculator(atoms, key, context))
     else:
         key = next((name for name in FORCE_NAMES if name in atoms.arrays), "forces")
-        value, source = _first(_of_calculator(atoms, "forces", where), _of_arrays(atoms, key))
+        value, source = _first(_of_calculator(atoms, "forces", context), _of_arrays(atoms, key))
     if value is None:
         return None, ""
-    forces = _numbers(value, where, key)
+    forces = _numbers(value, context, key)
     if forces.shape != (len(atoms), 3):
-        raise DataError(f"{where}: {key!r} has shape {forces.shape}; its atoms need ({len(atoms)}, 3)")
+        raise DataError(f"{context}: {key!r} has shape {forces.shape}; its atoms need ({len(atoms)}, 3)")
     return forces, source
 
 
@@ -469,49 +469,49 @@ def _free_forces(atoms: Atoms, forces: np.ndarray | None) -> tuple[np.ndarray | 
     return forces, held if held.any() else None, int(placeholders.sum())
 
 
-def _virial(atoms: Atoms, key: str | None, where: str) -> tuple[np.ndarray | None, str]:
+def _virial(atoms: Atoms, key: str | None, context: str) -> tuple[np.ndarray | None, str]:
     """Virial (6,) in eV, from a virial or a stress, and where it is from."""
     if key is not None:
-        value, source = _first(_of_info(atoms, key), _of_calculator(atoms, key, where))
+        value, source = _first(_of_info(atoms, key), _of_calculator(atoms, key, context))
         if value is None:
             return None, ""
         read = _virial_of_stress if "stress" in key.lower() else _virial_of_virial
-        return read(value, atoms, where, key), source
-    stress, of_stress = _first(_of_calculator(atoms, "stress", where), _of_info(atoms, "stress"))
+        return read(value, atoms, context, key), source
+    stress, of_stress = _first(_of_calculator(atoms, "stress", context), _of_info(atoms, "stress"))
     virial, of_virial = _first(*(_of_info(atoms, name) for name in VIRIAL_NAMES))
-    from_stress = None if stress is None else _virial_of_stress(stress, atoms, where, "stress")
-    from_virial = None if virial is None else _virial_of_virial(virial, atoms, where, "virial")
+    from_stress = None if stress is None else _virial_of_stress(stress, atoms, context, "stress")
+    from_virial = None if virial is None else _virial_of_virial(virial, atoms, context, "virial")
     if from_stress is None or from_virial is None:
         return _first((from_virial, of_virial), (from_stress, of_stress))
     if np.abs(from_stress - from_virial).max() > _tolerance(from_stress, from_virial):
         raise DataError(
-            f"{where}: 'virial' and 'stress' disagree: the virial is {from_virial.tolist()} eV, "
+            f"{context}: 'virial' and 'stress' disagree: the virial is {from_virial.tolist()} eV, "
             f"-stress * volume is {from_stress.tolist()} eV; "
             "remove one of them, or name the right one with virial_key"
         )
     return from_virial, of_virial
 
 
-def _virial_of_virial(value: Any, atoms: Atoms, where: str, key: str) -> np.ndarray | None:
+def _virial_of_virial(value: Any, atoms: Atoms, context: str, key: str) -> np.ndarray | None:
     """Virial (6,) in eV; None for the zeros that some codes write for frames without periodicity."""
-    virial = voigt(_numbers(value, where, key), where, key)
+    virial = voigt(_numbers(value, context, key), context, key)
     if atoms.pbc.any() and cell_volume(atoms) is None:
         if virial.any():
-            raise DataError(f"{where}: {key!r} is not zero, but the cell has no volume; remove it, or give the cell")
+            raise DataError(f"{context}: {key!r} is not zero, but the cell has no volume; remove it, or give the cell")
         return None
     return virial if atoms.pbc.any() or virial.any() else None
 
 
-def _virial_of_stress(value: Any, atoms: Atoms, where: str, key: str) -> np.ndarray | None:
+def _virial_of_stress(value: Any, atoms: Atoms, context: str, key: str) -> np.ndarray | None:
     """Virial (6,) in eV from a stress in eV/A^3; None for zeros where a stress has no meaning."""
-    stress = _numbers(value, where, key)
+    stress = _numbers(value, context, key)
     volume = cell_volume(atoms)
     if volume is None:
         if stress.any():
             reason = "the cell has no volume" if atoms.pbc.any() else "the frame is not periodic"
             raise DataError(
-                f"{where}: {key!r} is not zero, but {reason}, so that a stress has no meaning; "
+                f"{context}: {key!r} is not zero, but {reason}, so that a stress has no meaning; "
                 "remove it, or give cell and pbc"
             )
         return None
-    return voigt(-volume * stress, where, key)
+    return voigt(-volume * stress, context, key)

@@ -88,7 +88,9 @@ def test_a_sample_keeps_the_cost_bounded(seen, monkeypatch):
     monkeypatch.setattr("gapkit.fitting.out_of_fold.LABELS", 100)
     monkeypatch.setattr("gapkit.fitting.out_of_fold.ENERGIES", 4)
     terms = gap.potential_.terms
-    small = OutOfFold(out_of_fold.data, out_of_fold.basis, terms, gap._fit.folds, out_of_fold.bar, out_of_fold.mean)
+    small = OutOfFold(
+        out_of_fold.data, out_of_fold.basis, terms, gap._fit.folds, out_of_fold.progress_bar, out_of_fold.mean
+    )
     whole = [n for n, both in small.sample.items() if both]
     assert sum(out_of_fold.data.targets[n].n_rows for n in whole) <= 150
     assert 0 < sum(not both for both in small.sample.values()) <= 4

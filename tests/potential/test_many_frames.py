@@ -396,9 +396,9 @@ def test_a_bad_frame_is_named(kind, error, words, uncertainty, potentials, monke
     with pytest.raises(error, match=f"^frame 2: {words}"):
         p.evaluate_many(frames, uncertainty)
     with pytest.raises(error, match=f"^c: {words}"):
-        p.evaluate_many(frames, uncertainty, where="abcd")
+        p.evaluate_many(frames, uncertainty, context="abcd")
     with pytest.raises(error, match=f"^c: {words}"):
-        p.local_spreads(frames, where="abcd")
+        p.local_spreads(frames, context="abcd")
     with pytest.raises(error, match=f"^frame: {words}"):
         p.evaluate(bad)
 
@@ -414,7 +414,7 @@ def test_an_energy_that_is_not_finite_names_its_frame(potentials):
         p.evaluate_copies(apart, np.array([apart.positions, near.positions]))
     silver = replace(potentials["plain"], baseline=_Fails())
     with pytest.raises(GapkitError, match=r"^b: the baseline calculator _Fails failed \(RuntimeError: no copper\)"):
-        silver.evaluate_many([Atoms("Ag"), Atoms("Cu")], where="ab")
+        silver.evaluate_many([Atoms("Ag"), Atoms("Cu")], context="ab")
     with pytest.raises(GapkitError, match=r"^copy 0: the baseline calculator _Fails failed"):
         silver.evaluate_copies(Atoms("Cu"), np.zeros((1, 1, 3)))
 

@@ -69,8 +69,8 @@ def environments(gap: GAP, frames: Sequence[ase.Atoms], progress: bool = False) 
     blocks = {z: _soap_blocks(potential, z) for z in potential.species}
     features: dict[int, list[list[np.ndarray]]] = {z: [[] for _ in b] for z, b in blocks.items()}
     std = potential.local_spreads(frames, noise=False)
-    bar = progress_bar(frames, desc="environments", unit="frame", show=progress)
-    for index, atoms in enumerate(bar):
+    watched = progress_bar(frames, desc="environments", unit="frame", show=progress)
+    for index, atoms in enumerate(watched):
         structure = potential.structure(atoms, f"frame {index}")
         for z in np.unique(structure.numbers).tolist():
             for part, block in zip(features[z], blocks[z], strict=True):

@@ -29,7 +29,7 @@ def largest_std(gap: GAP, frames: Sequence[ase.Atoms], n: int, rng: np.random.Ge
     """Frames with the largest standard deviation of a local energy of any atom, without noise."""
     p = gap.potential_
     names = [f"candidate {k}" for k in range(len(frames))]
-    largest = [std.max() for std in p.local_spreads(frames, noise=False, where=names)]
+    largest = [std.max() for std in p.local_spreads(frames, noise=False, context=names)]
     return [int(k) for k in np.argsort(-np.array(largest), kind="stable")[:n]]
 
 
