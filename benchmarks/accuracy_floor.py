@@ -19,7 +19,7 @@ import numpy as np
 from tqdm import tqdm
 
 from gapkit.fitting.candidates import choose_sparse_points, choose_terms, gather_pool
-from gapkit.fitting.level_choice import EnergySample, find_levels, own_groups
+from gapkit.fitting.level_choice import EnergySample, find_levels, separate_groups
 from gapkit.fitting.noise_settings import NoiseSettings
 from gapkit.fitting.rows import accumulate_rows
 from gapkit.fitting.shape_choice import shapes_of
@@ -75,7 +75,7 @@ def shape(train: TrainingSet, both: TrainingSet, folds: np.ndarray, terms, test:
     """Errors of one shape, by the levels of a fit and by those that know the test frames."""
     rng, given = np.random.default_rng(0), NoiseSettings.parse("auto")
     basis = choose_sparse_points(gather_pool(train, terms, rng, quiet), terms, rng, quiet)
-    own = own_groups(train, given)
+    own = separate_groups(train, given)
     fitted, sample = Triangles(basis.n_columns, len(terms)), EnergySample.of(basis, train)
     accumulate_rows(fitted, train, basis, folds, own, 1, quiet, sample)
     search = find_levels(fitted, basis, train, terms, given, quiet, sample)

@@ -25,7 +25,7 @@ from tqdm import tqdm
 import gapkit
 from gapkit.fitting import level_choice
 from gapkit.fitting.candidates import choose_sparse_points, choose_terms, gather_pool
-from gapkit.fitting.level_choice import EnergySample, find_levels, own_groups
+from gapkit.fitting.level_choice import EnergySample, find_levels, separate_groups
 from gapkit.fitting.noise_settings import NoiseSettings
 from gapkit.fitting.rows import accumulate_rows
 from gapkit.fitting.training_set import assign_folds, in_order, training_set
@@ -97,7 +97,7 @@ def nested_levels(frames: list[Atoms]) -> None:
     pool = gather_pool(data, terms, rng, quiet)
     basis, folds = choose_sparse_points(pool, terms, rng, quiet), assign_folds(data, pool.fingerprints, 5)
     triangles, sample = Triangles(basis.n_columns, len(terms)), EnergySample.of(basis, data)
-    accumulate_rows(triangles, data, basis, folds, own_groups(data, given), 1, quiet, sample)
+    accumulate_rows(triangles, data, basis, folds, separate_groups(data, given), 1, quiet, sample)
     energies = sample.rows()
     assert energies is not None and len(sample.columns) == basis.n_columns
     memory = level_choice.LAST_BYTES

@@ -101,7 +101,7 @@ def judgement(potential, frame, kind: str, labels: tuple, number: int) -> dict[s
         "half": found.conformal[kind].factor(0.9) * np.sqrt(found.interval_models[kind].variance(*parts)),
         "frame": np.full(len(error), number),
         "type": np.full(len(error), str(frame.config_type)),
-        "judged": found.models[kind].judged(*parts),
+        "judged": found.models[kind].testable(*parts),
     }
 
 

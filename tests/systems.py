@@ -62,12 +62,12 @@ def made_up_targets(sample, seed: int = 2) -> list[Targets]:
     return targets
 
 
-def all_observations(basis, sample, targets, own_groups=()):
+def all_observations(basis, sample, targets, separate_groups=()):
     """Observations of every frame: list of (frame index, Observations)."""
     made = []
     for n, (atoms, t) in enumerate(zip(sample, targets, strict=True)):
         rows = basis.rows(basis.structure(atoms), derivatives=t.derivatives)
-        made.extend((n, o) for o in observations(t, rows, own_groups))
+        made.extend((n, o) for o in observations(t, rows, separate_groups))
     return made
 
 

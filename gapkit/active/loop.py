@@ -227,13 +227,13 @@ class ActiveLearning:
 
     def _first_fit(self) -> dict[str, Any]:
         begin = time.perf_counter()
-        own = [a for a in self.initial if a.calc is not None]
+        with_labels = [a for a in self.initial if a.calc is not None]
         bare = [a for a in self.initial if a.calc is None]
-        labelled = own + self._labelled(bare, "initial frames")
+        labelled = with_labels + self._labelled(bare, "initial frames")
         if not labelled:
             raise DataError("the oracle failed for all initial frames: " + str(self.store.failure(bare[0])))
         self.gap = clone(self._unfitted).fit(labelled)
-        failures = len(bare) + len(own) - len(labelled)
+        failures = len(bare) + len(with_labels) - len(labelled)
         return self._record(
             {"log": [], "fitted": len(labelled), "keys": []}, failures, None, True, begin, len(labelled)
         )

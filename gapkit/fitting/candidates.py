@@ -119,12 +119,12 @@ def gather_pool(
                 x = term.descriptor.environments(structure, channel, derivatives=False).x
                 if len(x) == 0:
                     continue
-                mine = reservoirs.setdefault((k, channel), {})
+                of_channel = reservoirs.setdefault((k, channel), {})
                 stratum = str(data.targets[n].config_type) if term.stratified else ""
-                if stratum not in mine:
+                if stratum not in of_channel:
                     size = min(POOL, POOL_BYTES // (8 * x.shape[1])) // (n_types if term.stratified else 1)
-                    mine[stratum] = Reservoir(max(1000, size), rng)
-                mine[stratum].add(x)
+                    of_channel[stratum] = Reservoir(max(1000, size), rng)
+                of_channel[stratum].add(x)
                 if k == widest:
                     if channel not in projections:
                         seed = [20, *channel]  # by channel, not by order of appearance

@@ -162,7 +162,7 @@ class Decisions:
 
         return self.get("levels", read)
 
-    def keep_levels(self, levels: Levels, account: dict[str, Any]) -> None:
+    def keep_levels(self, levels: Levels, summary: dict[str, Any]) -> None:
         """Keep the levels, and the record of their search."""
         table = {"noise": levels.noise, "signal": levels.signal.tolist(), "objective": levels.objective}
-        self.keep("levels", {**table, "account": account})
+        self.keep("levels", {**table, "account": summary})

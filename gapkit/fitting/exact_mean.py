@@ -82,7 +82,7 @@ class Labels:
     groups: list[str]
 
     @classmethod
-    def of(cls, targets: Targets, own_groups: Sequence[str]) -> Labels:
+    def of(cls, targets: Targets, separate_groups: Sequence[str]) -> Labels:
         """The labels of one frame, as :func:`gapkit.models.observations.observations` scales them."""
         root, n = np.sqrt(targets.n_atoms), targets.n_atoms
         rows, scale, y, groups = [], [], [], []
@@ -94,14 +94,14 @@ class Labels:
             groups.extend([kind] * len(index))
 
         if targets.energy is not None:
-            kind = ISOLATED if targets.isolated else group_name("energy", targets.config_type, own_groups)
+            kind = ISOLATED if targets.isolated else group_name("energy", targets.config_type, separate_groups)
             add(kind, np.array([0]), 1 / root, np.array([targets.energy / root]))
         if not targets.isolated and targets.forces is not None:
-            kind = group_name("forces", targets.config_type, own_groups)
+            kind = group_name("forces", targets.config_type, separate_groups)
             labels = np.flatnonzero(targets.force_labels)
             add(kind, 1 + labels, -1.0, targets.forces.ravel()[labels])
         if not targets.isolated and targets.virial is not None:
-            kind = group_name("virial", targets.config_type, own_groups)
+            kind = group_name("virial", targets.config_type, separate_groups)
             add(kind, np.arange(1 + 3 * n, 7 + 3 * n), -1 / root, targets.virial / root)
         return cls(np.concatenate(rows), np.concatenate(scale), np.concatenate(y), groups)
 
@@ -150,7 +150,7 @@ class ExactMean:
     is_exact: ClassVar[bool] = True
 
     @property
-    def account(self) -> dict[str, Any]:
+    def summary(self) -> dict[str, Any]:
         """JSON-ready entry of the model file about this mean."""
         return {"exact_noise_factor": self.noise_factor}
 
@@ -158,7 +158,7 @@ class ExactMean:
         """See :class:`gapkit.fitting.mean.Mean`."""
         return self.basis
 
-    def judges(self, n: int) -> bool:
+    def has_errors(self, n: int) -> bool:
         """See :class:`gapkit.fitting.mean.Mean`."""
         return n in self.errors
 
@@ -174,13 +174,13 @@ class ExactMean:
         }
 
 
-def suits(terms: Sequence[Term]) -> bool:
+def supports_exact_mean(terms: Sequence[Term]) -> bool:
     """Whether an exact mean can be made of these terms: one SOAP term, of power two."""
     soap = [t for t in terms if t.descriptor.of_atoms]
     return len(soap) == 1 and isinstance(soap[0].kernel, DotProduct) and soap[0].kernel.zeta == 2
 
 
-def within_reach(data: TrainingSet) -> bool:
+def is_affordable(data: TrainingSet) -> bool:
     """Whether the default fit takes the exact mean: for molecules and clusters, few enough for the memory."""
     if any(f.atoms.pbc.any() for f in data.frames):
         return False
@@ -222,16 +222,16 @@ class LabelCovariances:
         self,
         data: TrainingSet,
         basis: SparseBasis,
-        own_groups: Sequence[str],
+        separate_groups: Sequence[str],
         progress_bar: Callable[..., Any],
         n_threads: int = 1,
     ) -> None:
         self.data, self.basis, self.progress_bar, self.n_threads = data, basis, progress_bar, n_threads
-        self.labels = [Labels.of(t, own_groups) for t in data.targets]
+        self.labels = [Labels.of(t, separate_groups) for t in data.targets]
         self.soap = {k: b for k, b in enumerate(basis.blocks) if b.descriptor.of_atoms}
-        others = [b for k, b in enumerate(basis.blocks) if k not in self.soap]
-        self.other_basis = SparseBasis.of_blocks(others, basis.n_terms) if others else None
-        ranges = [np.arange(b.columns.start, b.columns.stop) for b in others]
+        other_blocks = [b for k, b in enumerate(basis.blocks) if k not in self.soap]
+        self.other_basis = SparseBasis.of_blocks(other_blocks, basis.n_terms) if other_blocks else None
+        ranges = [np.arange(b.columns.start, b.columns.stop) for b in other_blocks]
         self.columns = np.concatenate([np.zeros(0, dtype=np.int64), *ranges])
 
     def whitened(self, n: int) -> np.ndarray:
@@ -360,10 +360,10 @@ class LabelCovariances:
     def _errors_alone(self, fold: int, levels: Levels, folds: np.ndarray) -> dict[int, np.ndarray]:
         """Errors (labels,) by frame of one fold under levels that were found without it, as is the factor on their
         noise; empty where no doubling of the factor makes the covariance definite."""
-        others = [n for n in self.searched(folds) if folds[n] != fold]
+        other_frames = [n for n in self.searched(folds) if folds[n] != fold]
         factor = 1.0
-        if len({folds[n] for n in others if folds[n] >= 0}) > 1:
-            factor = self.best_factor(self.matrix(others, levels.signal), others, levels, folds)
+        if len({folds[n] for n in other_frames if folds[n] >= 0}) > 1:
+            factor = self.best_factor(self.matrix(other_frames, levels.signal), other_frames, levels, folds)
         frames = _by_fold(np.arange(len(folds)), folds)
         end = np.concatenate([[0], np.cumsum([len(self.labels[n].y) for n in frames])])
         for larger in range(STEPS_UP):
@@ -397,11 +397,11 @@ class LabelCovariances:
                 parts[k] = x.T @ g
             return parts, self.whitened(n).T @ alpha[n]
 
-        for parts, own in self._each(gather, range(len(alpha)), "weights of the mean"):
+        for parts, weights in self._each(gather, range(len(alpha)), "weights of the mean"):
             for k, part in parts.items():
                 Q[k] += part
                 Q[k] += part.T
-            w += own
+            w += weights
         return Q, w
 
     def _each(self, function: Callable[[int], Any], frames: Sequence[int], desc: str) -> Iterator[Any]:

@@ -65,8 +65,8 @@ def fit_potential(
             found, learned = stages.find(made, rows, settings, work), rows.data
             del rows  # those of a model whose terms all stay are those of ``found``; of another, they are not needed
             solution = stages.solve(learned, found, work)
-            judged = stages.judge(learned, found, solution, settings, work)
-            potential = stages.assemble(checked, found, solution, judged, settings, work)
+            evaluation = stages.evaluate_folds(learned, found, solution, settings, work)
+            potential = stages.assemble(checked, found, solution, evaluation, settings, work)
         return Fit(potential, found.triangles, found.levels, made.folds, checked.findings)
 
 
@@ -101,10 +101,10 @@ def _update(fit: Fit, frames: Sequence[LabelledFrame], progress: bool) -> Fit:
     new = np.array(
         [ALWAYS if t.isolated else (begin + k) % n_folds for k, t in enumerate(data.targets)], dtype=np.int64
     )
-    own = sorted(g for g in fit.levels.noise if ":" in g)
+    separate_groups = sorted(g for g in fit.levels.noise if ":" in g)
     added = Triangles(potential.basis.n_columns, potential.basis.n_terms)
     shown = partial(progress_bar, show=progress)
-    accumulate_rows(added, data, potential.basis, new, own, n_threads, shown)
+    accumulate_rows(added, data, potential.basis, new, separate_groups, n_threads, shown)
     levels = _levels_with(fit.levels, added.groups)
     with blas_threads(n_threads):
         triangles = fit.triangles.merge(added)
@@ -112,7 +112,7 @@ def _update(fit: Fit, frames: Sequence[LabelledFrame], progress: bool) -> Fit:
     weights = posterior.weights
     if potential.extra:
         errors = Triangles(potential.basis.n_columns, potential.basis.n_terms)
-        accumulate_rows(errors, errors_of(potential, data), potential.basis, new, own, n_threads, shown)
+        accumulate_rows(errors, errors_of(potential, data), potential.basis, new, separate_groups, n_threads, shown)
         weights = posterior.correction(errors, levels.noise)
     with blas_threads(n_threads):
         alpha = potential.basis.unwhiten(weights)

@@ -78,7 +78,7 @@ class JudgingModel:
     def __init__(
         self,
         data: TrainingSet,
-        judged: Sequence[int],
+        tested: Sequence[int],
         terms: Sequence[Term],
         n_threads: int,
         progress_bar: Callable[..., Any],
@@ -95,25 +95,25 @@ class JudgingModel:
         rng = np.random.default_rng(0)
         pool = gather_pool(data, terms, rng, quiet(progress_bar))
         basis = choose_sparse_points(pool, terms, rng, quiet(progress_bar))
-        levels = _robust_levels(data, judged, terms)
+        levels = _robust_levels(data, tested, terms)
         self.noise = levels.noise
         self.kinds: dict[Key, KindPlaces] = {}
-        rows = self._rows(basis, judged, n_threads, progress_bar)
+        rows = self._rows(basis, tested, n_threads, progress_bar)
         precision = np.concatenate(
             [levels.signal[basis.column_terms()] ** -2.0, np.full(len(data.species), COMPOSITION**-2.0)]
         )
         self.rows, self.n_columns = LeftOutFrames(rows, precision), basis.n_columns
         self.fingerprints = pool.fingerprints
-        self.of_kind = {kind: [k for k in judged if (k, kind) in rows] for kind in KINDS}
+        self.of_kind = {kind: [k for k in tested if (k, kind) in rows] for kind in KINDS}
 
     def _rows(
-        self, basis: SparseBasis, judged: Sequence[int], n_threads: int, progress_bar: Callable[..., Any]
+        self, basis: SparseBasis, tested: Sequence[int], n_threads: int, progress_bar: Callable[..., Any]
     ) -> dict[Key, KindRows]:
         """Whitened rows of all frames over their noise; energies know the composition too."""
         data = self.data
         forces = sum(t.forces.size for t in data.targets if t.forces is not None)
         every = max(1, -(-forces // FORCE_LABELS))
-        progress = progress_bar(total=len(judged), desc="screening", unit="frame")
+        progress = progress_bar(total=len(tested), desc="screening", unit="frame")
 
         def of_frame(k: int) -> list[tuple[Key, KindPlaces, KindRows]]:
             targets, structure = data.targets[k], Structure(data.frames[k].atoms, basis.r_cut)
@@ -123,7 +123,7 @@ class JudgingModel:
             return [(key, kind, of_kind) for key, kind, of_kind in kept if len(of_kind.y)]
 
         rows = {}
-        for per_frame in map_blocks(of_frame, judged, n_threads):
+        for per_frame in map_blocks(of_frame, tested, n_threads):
             for key, kind, kept in per_frame:
                 self.kinds[key], rows[key] = kind, kept
         progress.close()
@@ -153,15 +153,15 @@ class JudgingModel:
         return (k, o.group), KindPlaces(places, sigma * o.scale), KindRows(A / sigma, y)
 
 
-def _robust_levels(data: TrainingSet, judged: Sequence[int], terms: Sequence[Term]) -> Levels:
+def _robust_levels(data: TrainingSet, tested: Sequence[int], terms: Sequence[Term]) -> Levels:
     """Levels to judge by: those that the search starts from, by a frame of median forces, with less noise."""
     sizes = [
-        (float(np.sqrt(np.mean(np.square(t.forces)))), k) for k in judged if (t := data.targets[k]).forces is not None
+        (float(np.sqrt(np.mean(np.square(t.forces)))), k) for k in tested if (t := data.targets[k]).forces is not None
     ]
     if sizes:
         typical = [data.targets[sorted(sizes)[len(sizes) // 2][1]]]
     else:
-        spread = sorted(judged, key=lambda k: (data.targets[k].energy or 0.0) / data.targets[k].n_atoms)
+        spread = sorted(tested, key=lambda k: (data.targets[k].energy or 0.0) / data.targets[k].n_atoms)
         typical = [data.targets[k] for k in spread[len(spread) // 10 : len(spread) - len(spread) // 10]]
     levels, _ = starting_levels(typical, terms, KINDS)
     return replace(levels, noise={kind: sigma / LOOSER for kind, sigma in levels.noise.items()})

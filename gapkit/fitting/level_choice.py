@@ -39,19 +39,19 @@ EVIDENCE_LABELS = 20
 OWN_VIRIAL_FRAMES, OWN_VIRIALS = 5, 12
 
 
-def own_groups(data: TrainingSet, given: NoiseSettings) -> tuple[str, ...]:
+def separate_groups(data: TrainingSet, given: NoiseSettings) -> tuple[str, ...]:
     """Noise groups beyond one per label kind: the config_types that the user names, and virials by config_type.
 
     Stresses of different calculations differ in quality far more than energies and forces do (plane-wave cutoffs,
     cells that change), so each config_type has a virial noise of its own unless the user gives one.
     """
-    own = tuple(given.by_config)
+    named = tuple(given.by_config)
     if "virial" in given.by_kind:
-        return own
+        return named
     count = Counter(t.config_type for t in data.targets if t.virial is not None and t.config_type is not None)
-    enough = [c for c, n in count.most_common(OWN_VIRIALS) if n >= OWN_VIRIAL_FRAMES and c not in own]
+    enough = [c for c, n in count.most_common(OWN_VIRIALS) if n >= OWN_VIRIAL_FRAMES and c not in named]
     several = len({t.config_type for t in data.targets if t.virial is not None}) > 1
-    return own + tuple(f"virial:{c}" for c in sorted(enough)) if several else own
+    return named + tuple(f"virial:{c}" for c in sorted(enough)) if several else named
 
 
 @dataclass
@@ -260,23 +260,23 @@ def choose_levels(
     Returns
     -------
     levels
-    account : dict
+    summary : dict
         JSON-ready: objective, log evidence per label, relative standard errors of the levels, held-out errors against
         the number of sparse points, and the terms whose signal vanished.
     """
     search = find_levels(triangles, basis, data, terms, given, progress_bar, sample, n_threads)
     levels, rough, final = search.levels, search.rough, search.final
-    account = account_of(levels, given.objective, final)
+    summary = account_of(levels, given.objective, final)
     if np.isfinite(levels.objective):
         near = search_levels(rough, search.lower, [levels], 10)  # the curvature is that of its own minimum
         errors = relative_errors(rough, near)
         n = len(rough.free_noise)
-        account["noise_errors"] = dict(zip(rough.free_noise, errors[:n], strict=True))
-        account["signal_errors"] = dict(zip(map(str, rough.free_signal), errors[n:], strict=True))
+        summary["noise_errors"] = dict(zip(rough.free_noise, errors[:n], strict=True))
+        summary["signal_errors"] = dict(zip(map(str, rough.free_signal), errors[n:], strict=True))
     if len(final.triangles.folds) > 1:
-        account["sparse_curve"] = sparse_curve(basis, levels, final)
-    account["vanished"] = list(vanished_terms(final, levels)) if np.isfinite(levels.objective) else []
-    return levels, account
+        summary["sparse_curve"] = sparse_curve(basis, levels, final)
+    summary["vanished"] = list(vanished_terms(final, levels)) if np.isfinite(levels.objective) else []
+    return levels, summary
 
 
 def several_starts(start: Levels, objective: LevelObjective) -> list[Levels]:
@@ -340,8 +340,8 @@ def sparse_curve(basis: SparseBasis, levels: Levels, searched: LevelObjective) -
         statistics = held_out_statistics(searched.triangles.select(columns), terms[columns], levels)
         point: list[float | int | None] = [len(columns)]
         for kind in ("energy", "forces"):
-            mine = [s for g, s in statistics.items() if kind_of(g) == kind]
-            square = sum(s.n_rows * s.squared_error for s in mine)
-            point.append(float(np.sqrt(square / sum(s.n_rows for s in mine))) if mine else None)
+            of_kind = [s for g, s in statistics.items() if kind_of(g) == kind]
+            square = sum(s.n_rows * s.squared_error for s in of_kind)
+            point.append(float(np.sqrt(square / sum(s.n_rows for s in of_kind))) if of_kind else None)
         curve.append(point)
     return curve

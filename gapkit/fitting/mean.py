@@ -26,7 +26,7 @@ class Mean(Protocol):
         Weights of the unwhitened sparse functionals (eV).
     extra : dict
         By index of block, further points (k, d) and weights (k,).
-    account : dict
+    summary : dict
         JSON-ready entry of the model file about the mean.
     residual_share : float
         Largest share of the held-out squared error that the Nystrom residual may claim.
@@ -41,7 +41,7 @@ class Mean(Protocol):
     def extra(self) -> dict[int, tuple[np.ndarray, np.ndarray]]: ...
 
     @property
-    def account(self) -> dict[str, Any]: ...
+    def summary(self) -> dict[str, Any]: ...
 
     @property
     def residual_share(self) -> float: ...
@@ -52,7 +52,7 @@ class Mean(Protocol):
     def basis_of(self, basis: SparseBasis) -> SparseBasis:
         """The sparse functionals of the fit, with the features that the points of ``extra`` have."""
 
-    def judges(self, n: int) -> bool:
+    def has_errors(self, n: int) -> bool:
         """Whether held-out frame ``n`` has out-of-fold errors."""
 
     def errors_of(self, n: int, targets: Targets, sparse: np.ndarray) -> ErrorsByKind | None:
@@ -78,7 +78,7 @@ class SparseMean:
 
     alpha: np.ndarray
     extra: dict[int, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
-    account: dict[str, Any] = field(default_factory=dict)
+    summary: dict[str, Any] = field(default_factory=dict)
     residual_share: ClassVar[float] = RESIDUAL_SHARE
     is_exact: ClassVar[bool] = False
 
@@ -86,7 +86,7 @@ class SparseMean:
         """See :class:`Mean`."""
         return basis
 
-    def judges(self, n: int) -> bool:
+    def has_errors(self, n: int) -> bool:
         """See :class:`Mean`."""
         return True
 

@@ -62,7 +62,7 @@ class OutOfFold:
     Attributes
     ----------
     errors : list of FrameErrors
-        Filled by :meth:`judge`, fold by fold.
+        Filled by :meth:`evaluate_fold`, fold by fold.
     """
 
     def __init__(
@@ -80,22 +80,22 @@ class OutOfFold:
         whole = set(held[:: max(1, -(-labels // LABELS))].tolist())
         energies = [n for n in held if data.targets[n].energy is not None and n not in whole]
         alone = set(energies[:: max(1, -(-len(energies) // ENERGIES))])
-        self.sample = {int(n): n in whole for n in sorted(whole | alone) if mean.judges(int(n))}
+        self.sample = {int(n): n in whole for n in sorted(whole | alone) if mean.has_errors(int(n))}
         self.errors: list[FrameErrors] = []
         self._directions = LeftOutDirections(data, basis, terms, folds)
         self._progress: Any = None
         self._left = len(self.sample)
 
-    def judge(self, fold: int, posterior: Posterior, mean: Posterior | None = None) -> None:
+    def evaluate_fold(self, fold: int, posterior: Posterior, mean: Posterior | None = None) -> None:
         """Add the errors of the frames of ``fold`` under ``posterior``, which was solved without them.
 
         ``mean``: another such posterior, whose errors count, beside the variances of ``posterior``.
         """
-        mine = [(n, whole) for n, whole in self.sample.items() if self.folds[n] == fold]
+        in_fold = [(n, whole) for n, whole in self.sample.items() if self.folds[n] == fold]
         if self._progress is None:
             self._progress = self.progress_bar(total=len(self.sample), desc="error bars", unit="frame")
         directions = self._directions.without(fold)
-        for n, whole in mine:
+        for n, whole in in_fold:
             targets = self.data.targets[n]
             derivatives = whole and targets.derivatives
             structure = Structure(self.data.frames[n].atoms, self.basis.r_cut)
@@ -106,8 +106,8 @@ class OutOfFold:
                 continue
             errors = known_errors(errors, targets, rows.prior) if derivatives else (errors[0], None, None)
             self.errors.append(FrameErrors.of(targets.n_atoms, VarianceParts.of_rows(posterior, A, rows), *errors))
-        self._progress.update(len(mine))
-        self._left -= len(mine)
+        self._progress.update(len(in_fold))
+        self._left -= len(in_fold)
         if self._left == 0:
             self._progress.close()
 
@@ -119,9 +119,9 @@ class OutOfFold:
             if model.n == 0:
                 continue  # of another kind: no error of this one was seen
             _, residual, weights, hidden = pooled(self.errors, range(len(self.errors)), kind)
-            judged = model.judged(residual, weights)
-            latent = calibration.of(kind).latent(residual, weights)[judged]
-            rise = model.rise(residual, weights, hidden)[judged]
+            testable = model.testable(residual, weights)
+            latent = calibration.of(kind).latent(residual, weights)[testable]
+            rise = model.rise(residual, weights, hidden)[testable]
             if not self.mean.is_exact:
                 share = min(1.0, float(np.quantile(rise / latent, 1 - WITHIN)))
             else:

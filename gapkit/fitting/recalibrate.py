@@ -95,9 +95,9 @@ def _model(
 
 def _scores(model: ErrorModel, errors: Sequence[FrameErrors], pick: Iterable[int], kind: str) -> SplitConformal:
     error, *parts = pooled(errors, pick, kind)
-    judged = model.judged(*parts)
+    testable = model.testable(*parts)
     n_frames = sum(kind in errors[k].kinds for k in pick)
-    return SplitConformal.fit(error[judged], np.sqrt(model.variance(*parts)[judged]), n_frames)
+    return SplitConformal.fit(error[testable], np.sqrt(model.variance(*parts)[testable]), n_frames)
 
 
 def recalibrated(potential: Potential, recalibration: Recalibration) -> Potential:

@@ -28,7 +28,7 @@ def accumulate_rows(
     data: TrainingSet,
     basis: SparseBasis,
     folds: np.ndarray,
-    own_groups: Sequence[str],
+    separate_groups: Sequence[str],
     n_threads: int,
     progress_bar: Callable[..., Any],
     sample: EnergySample | KeptRows | None = None,
@@ -54,7 +54,7 @@ def accumulate_rows(
         targets = data.targets[n]
         structure = Structure(data.frames[n].atoms, basis.r_cut)
         rows = basis.rows(structure, derivatives=targets.derivatives, prior=variances)
-        return list(observations(targets, rows, own_groups, variances))
+        return list(observations(targets, rows, separate_groups, variances))
 
     progress = progress_bar(total=len(data.frames), desc="covariances", unit="frame")
     for batch in _batches(data.targets, min(max(2000, basis.n_columns), LARGEST_BATCH)):

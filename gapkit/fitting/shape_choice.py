@@ -69,7 +69,7 @@ class Shape:
         return f"r_cut {s.r_cut} n_max {s.n_max} l_max {s.l_max} sigma {s.sigma}"
 
 
-def worthwhile(data: TrainingSet) -> bool:
+def is_worth_comparing(data: TrainingSet) -> bool:
     """Whether there are frames and labels enough for a comparison, energies and forces, of few species."""
     kinds = [any(getattr(t, kind) is not None for t in data.targets) for kind in ("energy", "forces")]
     enough = len(data.frames) >= FEWEST_FRAMES and data.n_rows >= FEWEST_LABELS
@@ -82,9 +82,9 @@ def pilot(data: TrainingSet) -> TrainingSet:
     share = min(1.0, PILOT_ATOMS / atoms)
     kept: list[int] = []
     for name in sorted({str(t.config_type) for t in data.targets}):
-        mine = [k for k, t in enumerate(data.targets) if str(t.config_type) == name and not t.isolated]
-        n = min(len(mine), max(5, round(share * len(mine))))
-        kept += [mine[k] for k in np.linspace(0, len(mine), n, endpoint=False).astype(int)]
+        of_type = [k for k, t in enumerate(data.targets) if str(t.config_type) == name and not t.isolated]
+        n = min(len(of_type), max(5, round(share * len(of_type))))
+        kept += [of_type[k] for k in np.linspace(0, len(of_type), n, endpoint=False).astype(int)]
     kept = sorted(kept + [k for k, t in enumerate(data.targets) if t.isolated])
     return replace(data, frames=tuple(data.frames[k] for k in kept), targets=tuple(data.targets[k] for k in kept))
 
@@ -102,23 +102,23 @@ def choose_shape(
     shells = Shells.of([f.atoms for f in comparison.data.frames], LONGEST_TRIED + REACH)
     progress = progress_bar(total=1 + max(len(OUTWARDS), len(INWARDS)), desc="cutoff and resolution", unit="fit")
 
-    def judged(shape: tuple[float, int, float]) -> tuple[float, tuple[Term, ...]]:
+    def scored(shape: tuple[float, int, float]) -> tuple[float, tuple[Term, ...]]:
         changed = reshaped(terms, shape, shells)
         score = comparison.score(changed)
         progress.update()
         return score, changed
 
-    least, best = judged(DEFAULT)
+    least, best = scored(DEFAULT)
     longer = False
     for shape in OUTWARDS:
         if not within_bounds(reshaped(terms, shape, shells), comparison.data):
             break
-        score, changed = judged(shape)
+        score, changed = scored(shape)
         if not score < least - WORTH_LONGER:
             break
         least, best, longer = score, changed, True
     for shape in () if longer else INWARDS:
-        score, changed = judged(shape)
+        score, changed = scored(shape)
         if score < least - WORTH:
             least, best = score, changed
         elif not score < least + LOST:
@@ -154,20 +154,24 @@ class Comparison:
         if self._folds is None:
             self._folds = assign_folds(self.data, pool.fingerprints, self.n_folds)
         try:
-            score = self._judge(choose_sparse_points(pool, fewer, rng, self.progress_bar), fewer, self._folds)
+            score = self._held_out_error(choose_sparse_points(pool, fewer, rng, self.progress_bar), fewer, self._folds)
         except (NumericsError, np.linalg.LinAlgError):
             score = float("inf")
         soap: Any = next(t.descriptor for t in terms if t.descriptor.of_atoms)
         self.tried.append(Shape(soap, score))
         return score
 
-    def _judge(self, basis: SparseBasis, terms: Sequence[Term], folds: np.ndarray) -> float:
+    def _held_out_error(self, basis: SparseBasis, terms: Sequence[Term], folds: np.ndarray) -> float:
         """Held-out error by all columns at the levels that are found for them."""
         data, given = self.data, replace(self.given, objective="held_out_error")
         triangles = Triangles(basis.n_columns, len(terms))
         sample = replace(EnergySample.of(basis, data), columns=np.arange(basis.n_columns))
-        own = tuple(given.by_config)  # virials share one level: a dozen of them would cost more than the rest
-        accumulate_rows(triangles, data, basis, folds, own, self.n_threads, self.progress_bar, sample, variances=False)
+        separate_groups = tuple(
+            given.by_config
+        )  # virials share one level: a dozen of them would cost more than the rest
+        accumulate_rows(
+            triangles, data, basis, folds, separate_groups, self.n_threads, self.progress_bar, sample, variances=False
+        )
         with blas_threads(self.n_threads, basis.n_columns):
             if self._search is None:
                 search = find_levels(triangles, basis, data, terms, given, self.progress_bar, sample, self.n_threads)

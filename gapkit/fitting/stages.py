@@ -13,18 +13,18 @@ from gapkit.exceptions import GapkitWarning, SettingsError
 from gapkit.fitting.candidates import choose_sparse_points, choose_terms, gather_pool
 from gapkit.fitting.decisions import Decisions
 from gapkit.fitting.domain_limits import domain_sample, measured_domain
-from gapkit.fitting.exact_mean import LabelCovariances, suits, within_reach
-from gapkit.fitting.level_choice import EnergySample, choose_levels, kept_rows, own_groups
+from gapkit.fitting.exact_mean import LabelCovariances, is_affordable, supports_exact_mean
+from gapkit.fitting.level_choice import EnergySample, choose_levels, kept_rows, separate_groups
 from gapkit.fitting.lone_atoms import with_lone_atoms
 from gapkit.fitting.mean import Mean, SparseMean
 from gapkit.fitting.nested_levels import levels_by_fold, one_fold_of_few
 from gapkit.fitting.out_of_fold import OutOfFold
 from gapkit.fitting.plan import plan_line
-from gapkit.fitting.pruning import account_without, without_terms
+from gapkit.fitting.pruning import summary_without, without_terms
 from gapkit.fitting.rows import accumulate_rows
 from gapkit.fitting.screening import Findings, screened
 from gapkit.fitting.settings import FitSettings
-from gapkit.fitting.shape_choice import Shape, choose_shape, worthwhile
+from gapkit.fitting.shape_choice import Shape, choose_shape, is_worth_comparing
 from gapkit.fitting.shells import warn_of_touched_shells
 from gapkit.fitting.training_ranges import training_domain
 from gapkit.fitting.training_set import TrainingSet, assign_folds, describe_training
@@ -90,7 +90,7 @@ class Design:
         Terms, and their sparse functionals.
     folds : (frames,) int
         Fold of each frame; negative ones are never held out.
-    own_groups : tuple of str
+    separate_groups : tuple of str
         Noise groups beyond one per label kind.
     exact : bool
         Whether the mean takes every label as a functional.
@@ -101,7 +101,7 @@ class Design:
     terms: tuple[Term, ...]
     basis: SparseBasis
     folds: np.ndarray
-    own_groups: tuple[str, ...]
+    separate_groups: tuple[str, ...]
     exact: bool
     shapes: tuple[Shape, ...] = ()
 
@@ -128,7 +128,7 @@ class FoundLevels:
     levels: Levels
     design: Design
     triangles: Triangles
-    account: dict[str, Any]
+    summary: dict[str, Any]
     by_fold: dict[int, Levels] = field(default_factory=dict)
 
     def mean_without(self, fold: int) -> Posterior | None:
@@ -149,7 +149,7 @@ class Solution:
 
 
 @dataclass(frozen=True)
-class Judgement:
+class FoldEvaluation:
     """Strategy for error bars, and the out-of-fold errors that it was fitted to."""
 
     errors: LabelErrors
@@ -171,7 +171,7 @@ def screen(data: TrainingSet, settings: FitSettings, work: Work) -> Screened:
 
 def wants_exact(data: TrainingSet, settings: FitSettings) -> bool:
     """Whether the mean is to take every label as a functional."""
-    return settings.all_auto and within_reach(data) if settings.exact == "auto" else bool(settings.exact)
+    return settings.all_auto and is_affordable(data) if settings.exact == "auto" else bool(settings.exact)
 
 
 def design(data: TrainingSet, settings: FitSettings, work: Work) -> Design:
@@ -188,14 +188,14 @@ def design(data: TrainingSet, settings: FitSettings, work: Work) -> Design:
     if not isinstance(settings.terms, str):
         warn_of_touched_shells(terms, [frame.atoms for frame in data.frames])
     shapes: list[Shape] = []
-    if settings.all_auto and not exact and settings.n_folds > 1 and worthwhile(data):
+    if settings.all_auto and not exact and settings.n_folds > 1 and is_worth_comparing(data):
         terms, shapes = _shape(terms, data, settings, work)
-    if exact and not suits(terms):
+    if exact and not supports_exact_mean(terms):
         raise SettingsError("exact=True needs one SOAP term, with the kernel DotProduct(2)")
     pool = gather_pool(data, terms, rng, work.progress_bar)
     basis = choose_sparse_points(pool, terms, rng, work.progress_bar)
     folds = assign_folds(data, pool.fingerprints, settings.n_folds)
-    return Design(terms, basis, folds, own_groups(data, settings.noise), exact, tuple(shapes))
+    return Design(terms, basis, folds, separate_groups(data, settings.noise), exact, tuple(shapes))
 
 
 def _shape(
@@ -218,14 +218,14 @@ def accumulate(data: TrainingSet, made: Design, settings: FitSettings, work: Wor
     SettingsError
         For a model that needs more memory than there is.
     """
-    own = len(made.own_groups)
-    plan = plan_line(data, made.basis, settings.n_folds, work.n_threads, made.exact, own, work.memory)
+    n_separate = len(made.separate_groups)
+    plan = plan_line(data, made.basis, settings.n_folds, work.n_threads, made.exact, n_separate, work.memory)
     if work.progress:
         report(plan)
     triangles = Triangles(made.basis.n_columns, len(made.terms))
     sample = kept_rows(settings.noise, made.basis, data)
     learned = accumulate_rows(
-        triangles, data, made.basis, made.folds, made.own_groups, work.n_threads, work.progress_bar, sample
+        triangles, data, made.basis, made.folds, made.separate_groups, work.n_threads, work.progress_bar, sample
     )
     return Rows(learned, triangles, sample)
 
@@ -240,13 +240,13 @@ def find(made: Design, rows: Rows, settings: FitSettings, work: Work) -> FoundLe
             given = replace(given, objective="evidence")
         known = choose_levels(triangles, basis, rows.data, terms, given, work.progress_bar, rows.sample, work.n_threads)
         work.decisions.keep_levels(*known)
-    levels, account = known
-    gone, account = account["vanished"], account_without(account, terms)
-    account["shapes"] = [[str(s), s.score] for s in made.shapes if np.isfinite(s.score)]
-    if gone:
-        basis, triangles, levels, terms = without_terms(basis, triangles, levels, terms, gone)
+    levels, summary = known
+    dropped, summary = summary["vanished"], summary_without(summary, terms)
+    summary["shapes"] = [[str(s), s.score] for s in made.shapes if np.isfinite(s.score)]
+    if dropped:
+        basis, triangles, levels, terms = without_terms(basis, triangles, levels, terms, dropped)
     by_fold = levels_by_fold(triangles, basis, rows.data, terms, settings.noise, levels, work.n_threads)
-    return FoundLevels(levels, replace(made, basis=basis, terms=terms), triangles, account, by_fold)
+    return FoundLevels(levels, replace(made, basis=basis, terms=terms), triangles, summary, by_fold)
 
 
 def solve(data: TrainingSet, found: FoundLevels, work: Work) -> Solution:
@@ -259,13 +259,15 @@ def solve(data: TrainingSet, found: FoundLevels, work: Work) -> Solution:
         made.basis.column_terms(),
         progress=lambda items: work.progress_bar(items, desc="solving", unit="part"),
     )
-    if made.exact and suits(made.terms):
-        covariances = LabelCovariances(data, made.basis, made.own_groups, work.progress_bar, work.n_threads)
+    if made.exact and supports_exact_mean(made.terms):
+        covariances = LabelCovariances(data, made.basis, made.separate_groups, work.progress_bar, work.n_threads)
         return Solution(posterior, covariances.mean(levels, made.folds, found.by_fold))
     return Solution(posterior, SparseMean(made.basis.unwhiten(posterior.weights)))
 
 
-def judge(data: TrainingSet, found: FoundLevels, solution: Solution, settings: FitSettings, work: Work) -> Judgement:
+def evaluate_folds(
+    data: TrainingSet, found: FoundLevels, solution: Solution, settings: FitSettings, work: Work
+) -> FoldEvaluation:
     """Errors of each fold under the posterior of the others, and error bars fitted to them."""
     made, mean, sums = found.design, solution.mean, HeldOutSums()
     out_of_fold = OutOfFold(data, made.basis, made.terms, made.folds, work.progress_bar, mean)
@@ -273,9 +275,9 @@ def judge(data: TrainingSet, found: FoundLevels, solution: Solution, settings: F
         for fold, posterior in fold_posteriors(found.triangles, made.basis.column_terms(), found.levels):
             alone = found.mean_without(fold)
             sums.add(found.triangles, fold, posterior, alone)
-            out_of_fold.judge(fold, posterior, alone)
+            out_of_fold.evaluate_fold(fold, posterior, alone)
     elif settings.n_folds > 1:
-        evident = "those of most evidence" if found.account["objective"] == "evidence" else "starting values"
+        evident = "those of most evidence" if found.summary["objective"] == "evidence" else "starting values"
         warnings.warn(
             f"all frames fall into one fold, so nothing can be held out: levels are {evident} and error "
             "bars are not calibrated; add frames of other trajectories",
@@ -286,8 +288,8 @@ def judge(data: TrainingSet, found: FoundLevels, solution: Solution, settings: F
     if not out_of_fold.errors:
         n_frames = sum(not t.isolated for t in data.targets)
         searched = any(settings.noise.given(group) is None for group in found.triangles.groups)
-        wider = inflation(n_frames) if searched and found.account["objective"] == "evidence" else 1.0
-        return Judgement(StatedErrors(calibration.scaled(wider)), out_of_fold)
+        wider = inflation(n_frames) if searched and found.summary["objective"] == "evidence" else 1.0
+        return FoldEvaluation(StatedErrors(calibration.scaled(wider)), out_of_fold)
     energies = sum("energy" in e.kinds for e in out_of_fold.errors)
     if 0 < energies < FEWEST_ENERGIES:
         warnings.warn(
@@ -299,22 +301,27 @@ def judge(data: TrainingSet, found: FoundLevels, solution: Solution, settings: F
     recalibration = out_of_fold.recalibration()
     calibration = out_of_fold.consistent(calibration, recalibration)
     errors = FittedErrors(calibration, recalibration, exact=bool(mean.extra))
-    return Judgement(errors, out_of_fold)
+    return FoldEvaluation(errors, out_of_fold)
 
 
 def assemble(
-    checked: Screened, found: FoundLevels, solution: Solution, judged: Judgement, settings: FitSettings, work: Work
+    checked: Screened,
+    found: FoundLevels,
+    solution: Solution,
+    evaluation: FoldEvaluation,
+    settings: FitSettings,
+    work: Work,
 ) -> Potential:
     """Potential made of the results of all stages, with a cheap form of its local variances and its domain."""
     data, made, mean, posterior = checked.data, found.design, solution.mean, solution.posterior
     basis = mean.basis_of(made.basis)
     sample = [Structure(atoms, basis.r_cut) for atoms in domain_sample(data)]
     few = basis.n_columns <= LARGEST_FORM
-    forms = choose_forms(basis, posterior, judged.errors.calibration, sample, work.progress_bar) if few else {}
+    forms = choose_forms(basis, posterior, evaluation.errors.calibration, sample, work.progress_bar) if few else {}
     reference = with_lone_atoms(data, sample, basis, posterior)
-    spreads = Spreads(basis, posterior, judged.errors, settings.n_jobs, reference)
+    spreads = Spreads(basis, posterior, evaluation.errors, settings.n_jobs, reference)
     predictors = basis.predictors(mean.alpha, mean.extra)
-    cheap = LocalVariance(basis, mean.alpha, posterior.signal, judged.errors.calibration, predictors, forms)
+    cheap = LocalVariance(basis, mean.alpha, posterior.signal, evaluation.errors.calibration, predictors, forms)
     return Potential(
         terms=made.terms,
         basis=basis,
@@ -323,13 +330,13 @@ def assemble(
         extra=mean.extra,
         reference=reference,
         baseline=settings.baseline,
-        errors=judged.errors,
+        errors=evaluation.errors,
         species=data.species,
-        domain=measured_domain(data, judged.out_of_fold, sample, spreads, cheap, work.progress_bar),
+        domain=measured_domain(data, evaluation.out_of_fold, sample, spreads, cheap, work.progress_bar),
         noise_levels=dict(found.levels.noise),
         metadata={
-            **describe_training(data, basis, found.levels, judged.errors.calibration, settings.n_folds),
-            "levels": found.account | mean.account,
+            **describe_training(data, basis, found.levels, evaluation.errors.calibration, settings.n_folds),
+            "levels": found.summary | mean.summary,
             "domain": training_domain(data.frames),
             "screened": [label.as_dict() for label in checked.findings.left_out],
         },

@@ -63,10 +63,10 @@ def neighbour_scan(
     factors = [check_positive("factor", float(f)) for f in factors]
     pairs = neighbours(atoms, check_positive("r_cut", r_cut, "A"))
     for atom in rng.permutation(len(atoms))[:n]:
-        mine = np.flatnonzero(pairs.i == atom)
-        if len(mine) == 0:
+        of_atom = np.flatnonzero(pairs.i == atom)
+        if len(of_atom) == 0:
             raise DataError(f"atom {atom} has no neighbour within {r_cut} A: give a larger r_cut")
-        vector = pairs.vectors[mine[np.argmin(pairs.distances[mine])]]
+        vector = pairs.vectors[of_atom[np.argmin(pairs.distances[of_atom])]]
         for factor in factors:
             frame = fresh(atoms, "neighbour_scan", f"{name}-{atom}")
             frame.positions[atom] += (1 - factor) * vector

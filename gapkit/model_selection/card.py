@@ -103,13 +103,13 @@ def _terms(gap: GAP) -> tuple[tuple[str, ...], ...]:
 
 
 def _objective_lines(m: dict[str, Any]) -> tuple[str, ...]:
-    account = m.get("levels", {})
+    search_summary = m.get("levels", {})
     lines = []
-    if account:
-        lines.append(f"chosen by {account['objective'].replace('_', ' ')}; relative errors from its curvature")
-        if account.get("log_evidence_per_label") is not None:
-            lines.append(f"log evidence per label at these levels: {account['log_evidence_per_label']:.4f}")
-        lines += shape_lines(account.get("shapes") or [])
+    if search_summary:
+        lines.append(f"chosen by {search_summary['objective'].replace('_', ' ')}; relative errors from its curvature")
+        if search_summary.get("log_evidence_per_label") is not None:
+            lines.append(f"log evidence per label at these levels: {search_summary['log_evidence_per_label']:.4f}")
+        lines += shape_lines(search_summary.get("shapes") or [])
     moved = m.get("last_digits")
     lines.append(str(Movement(**moved)) if moved else "how far last digits move predictions was not measured")
     return tuple(lines)

@@ -68,10 +68,10 @@ def nested_subsets(labels: Sequence[str | None], sizes: Sequence[int]) -> list[n
     """
     place = np.empty(len(labels))
     for label in set(labels):
-        mine = [k for k, g in enumerate(labels) if g == label]
-        reversed_bits = [sum(((j >> b) & 1) / 2 ** (b + 1) for b in range(24)) for j in range(len(mine))]
+        of_group = [k for k, g in enumerate(labels) if g == label]
+        reversed_bits = [sum(((j >> b) & 1) / 2 ** (b + 1) for b in range(24)) for j in range(len(of_group))]
         rank = np.argsort(np.argsort(reversed_bits, kind="stable"), kind="stable")
-        place[mine] = -1.0 if label is None else (rank + 0.5) / len(mine)
+        place[of_group] = -1.0 if label is None else (rank + 0.5) / len(of_group)
     counted = sum(g is not None for g in labels)
     return [np.flatnonzero(place < size / counted) for size in sizes]
 
@@ -150,8 +150,8 @@ def sparse_curve(gap: GAP, sizes: Sequence[int] | None = None) -> LearningCurve:
         statistics = held_out_statistics(fit.triangles.select(columns), basis.column_terms()[columns], fit.levels)
         used.append(len(columns))
         for kind, errors, unit in (("energy", energy, 1e3), ("forces", force, 1.0)):
-            mine = [s for g, s in statistics.items() if g.split(":")[0] == kind]
-            count = sum(s.n_rows for s in mine)
-            square = sum(s.n_rows * s.squared_error for s in mine)
+            of_kind = [s for g, s in statistics.items() if g.split(":")[0] == kind]
+            count = sum(s.n_rows for s in of_kind)
+            square = sum(s.n_rows * s.squared_error for s in of_kind)
             errors.append(unit * float(np.sqrt(square / count)) if count else float("nan"))
     return LearningCurve(np.array(used), np.array(energy), np.array(force), "sparse points")

@@ -101,8 +101,8 @@ def held_out_objective(errors: np.ndarray, y: np.ndarray, kinds: np.ndarray) -> 
     """
     there = np.isfinite(errors)
     counted = [there & (kinds == kind) for kind in ("energy", "forces")]
-    counted = [mine for mine in counted if mine.any()] or [there]
-    losses = [rounded_absolute(errors[mine], rounding_of(y[mine]))[0] / mine.sum() for mine in counted]
+    counted = [of_kind for of_kind in counted if of_kind.any()] or [there]
+    losses = [rounded_absolute(errors[of_kind], rounding_of(y[of_kind]))[0] / of_kind.sum() for of_kind in counted]
     return float(np.sum(np.log(np.maximum(losses, np.finfo(float).tiny))))
 
 

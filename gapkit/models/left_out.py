@@ -112,9 +112,9 @@ class LeftOutFrames:
 
     def sums(self, kind: str, aside: Collection[int] = ()) -> Sums:
         """Sums over the rows of one label kind, without those of the frames ``aside``."""
-        mine = [r for (frame, of), r in self.rows.items() if of == kind and frame not in aside]
+        of_kind = [r for (frame, of), r in self.rows.items() if of == kind and frame not in aside]
         gram, moment = self._equations([(frame, of) for frame, of in self.rows if of != kind or frame in aside])
-        y = np.concatenate([r.y for r in mine]) if mine else np.zeros(0)
+        y = np.concatenate([r.y for r in of_kind]) if of_kind else np.zeros(0)
         return Sums(gram - self._prior, moment, float(y @ y), len(y))
 
     def errors(self, aside: Collection[Key] = ()) -> dict[Key, KindErrors]:
@@ -149,8 +149,8 @@ class LeftOutFrames:
 
         ``given`` names rows by label kind; all other frames are known, but for ``aside``.
         """
-        mine = {(frame, kind) for kind in self.kinds[frame]}
-        H, c = self._equations({*aside, *mine})
+        of_frame = {(frame, kind) for kind in self.kinds[frame]}
+        H, c = self._equations({*aside, *of_frame})
         for kind, place in given.items():
             r = self.rows[frame, kind]
             H += r.A[place].T @ r.A[place]

@@ -91,17 +91,17 @@ def informative(prior: np.ndarray) -> np.ndarray:
     return np.asarray(prior.sum(axis=1) > FIXED)
 
 
-def group_name(kind: str, config_type: str | None, own_groups: Iterable[str]) -> str:
+def group_name(kind: str, config_type: str | None, separate_groups: Iterable[str]) -> str:
     """Name of a noise group: ``kind``, or ``kind:config_type`` where that config_type has levels of its own.
 
-    ``own_groups`` names config_types (all kinds of label) or single groups such as ``virial:liquid``.
+    ``separate_groups`` names config_types (all kinds of label) or single groups such as ``virial:liquid``.
     """
-    own = f"{kind}:{config_type}"
-    return own if config_type is not None and not {config_type, own}.isdisjoint(own_groups) else kind
+    group = f"{kind}:{config_type}"
+    return group if config_type is not None and not {config_type, group}.isdisjoint(separate_groups) else kind
 
 
 def observations(
-    targets: Targets, rows: FrameRows, own_groups: Iterable[str] = (), variances: bool = True
+    targets: Targets, rows: FrameRows, separate_groups: Iterable[str] = (), variances: bool = True
 ) -> Iterator[Observations]:
     """Rows of a frame by noise group.
 
@@ -110,10 +110,10 @@ def observations(
     labels, and those that are fixed by symmetry (:func:`informative`), have no rows; without ``variances`` the prior
     variances are not known, and the latter have rows as well.
     """
-    own = tuple(own_groups)
+    groups = tuple(separate_groups)
     scale = math.sqrt(targets.n_atoms)
     if targets.energy is not None:
-        kind = ISOLATED if targets.isolated else group_name("energy", targets.config_type, own)
+        kind = ISOLATED if targets.isolated else group_name("energy", targets.config_type, groups)
         yield Observations(
             kind, rows.K[:1] / scale, np.array([targets.energy / scale]), rows.prior[:1] / scale**2, scale
         )
@@ -121,12 +121,12 @@ def observations(
         return
     end = 1 + 3 * targets.n_atoms
     if targets.forces is not None:
-        kind = group_name("forces", targets.config_type, own)
+        kind = group_name("forces", targets.config_type, groups)
         free = np.flatnonzero(targets.force_labels & (informative(rows.prior[1:end]) if variances else True))
         if len(free):
             yield Observations(kind, -rows.K[1 + free], targets.forces.ravel()[free], rows.prior[1 + free], 1.0, free)
     if targets.virial is not None:
-        kind = group_name("virial", targets.config_type, own)
+        kind = group_name("virial", targets.config_type, groups)
         free = np.flatnonzero(informative(rows.prior[end:] / scale**4)) if variances else np.arange(6)
         if len(free):
             K, prior = rows.K[end + free], rows.prior[end + free]

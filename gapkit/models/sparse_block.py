@@ -134,12 +134,12 @@ class SparseBlock:
 
     def kernel_sum(self, alpha: np.ndarray, extra: tuple[np.ndarray, np.ndarray] | None = None) -> KernelSum:
         """The block's function for the weights ``alpha`` (all columns; eV), and for ``extra`` points and weights."""
-        own = alpha[self.columns]
+        weights_here = alpha[self.columns]
         if extra is None:
-            return KernelSum(self.kernel, self.points, own, self.directions)
+            return KernelSum(self.kernel, self.points, weights_here, self.directions)
         points, weights = extra
-        if own.any():
-            points, weights = np.vstack([points, self.points]), np.concatenate([weights, own])
+        if weights_here.any():
+            points, weights = np.vstack([points, self.points]), np.concatenate([weights, weights_here])
         return KernelSum(self.kernel, points, weights, self.directions, self.points.mean(axis=0))
 
     def kernel_arguments(self) -> tuple[int, int, bool]:

@@ -52,10 +52,10 @@ def add_streamed_rows(
         _add_prior(_projected(strained, seen_by or block) if seen else strained, arguments, out)
     pairs = structure.pairs(block.descriptor.r_cut)
     for atoms in neighbouring_groups(pairs, GROUP):
-        mine = np.zeros(n + 2, dtype=bool)  # the strain counts as two more atoms
-        mine[atoms] = True
+        of_atoms = np.zeros(n + 2, dtype=bool)  # the strain counts as two more atoms
+        of_atoms[atoms] = True
         around = np.unique(np.concatenate([atoms, *(pairs.j[pairs.first[a] : pairs.first[a + 1]] for a in atoms)]))
-        parts = [_only(batch, mine[batch.target // 3]) for batch in _batches(block, structure, around)]
+        parts = [_only(batch, of_atoms[batch.target // 3]) for batch in _batches(block, structure, around)]
         for out, seen in wanted if parts else ():
             group = np.zeros_like(out)
             _add_prior(_projected(parts, seen_by or block) if seen else parts, arguments, group)

@@ -71,10 +71,10 @@ class LocalForm:
 def supports(basis: SparseBasis) -> bool:
     """Whether a form can be made: for one SOAP term with a dot-product kernel, and pair terms."""
     soap = {b.term for b in basis.blocks if b.descriptor.carries_forms}
-    others = [b for b in basis.blocks if b.term not in soap]
+    other_blocks = [b for b in basis.blocks if b.term not in soap]
     return (
         len(soap) == 1
-        and all(b.descriptor.of_pairs for b in others)
+        and all(b.descriptor.of_pairs for b in other_blocks)
         and not any(b.kernel.centred for b in basis.blocks if b.term in soap)
     )
 
@@ -100,12 +100,12 @@ def choose_forms(
     for s in structures if progress_bar is None else progress_bar(structures, desc="fast error bars", unit="frame"):
         K = basis.local_rows(s).K
         for k, b in _soap_blocks(basis):
-            all_mine = np.flatnonzero(s.numbers == b.channel[0])
-            mine = all_mine[-passed[k] % stride :: stride]
-            passed[k] += len(all_mine)
-            if len(mine):
+            of_species = np.flatnonzero(s.numbers == b.channel[0])
+            sampled = of_species[-passed[k] % stride :: stride]
+            passed[k] += len(of_species)
+            if len(sampled):
                 columns = np.r_[pair_columns, np.arange(b.columns.start, b.columns.stop)]
-                rows.setdefault(k, []).append(K[np.ix_(mine, columns)])
+                rows.setdefault(k, []).append(K[np.ix_(sampled, columns)])
     # whitened unit rows for all columns at once: (R^T R)^-1 in the basis of the rows
     covariance = scipy.linalg.cho_solve((posterior.R, False), np.diag(posterior.column_signal), check_finite=False)
     covariance *= posterior.column_signal[:, None]

@@ -83,8 +83,8 @@ class ReferenceEnergies:
             return found
         coordination = structure.coordination()
         for z, least in self.bonded.items():
-            mine = structure.numbers == z
-            found[mine] = np.maximum(1.0 - coordination[mine] / (FEW_NEIGHBOURS * least), 0.0)
+            of_species = structure.numbers == z
+            found[of_species] = np.maximum(1.0 - coordination[of_species] / (FEW_NEIGHBOURS * least), 0.0)
         return found
 
     def loadings(self, structure: Structure) -> np.ndarray:

@@ -149,11 +149,11 @@ def check_kinds(trial: Trial) -> None:
     for context, atoms, channel in trial.each():
         batch, structure = trial.batch(atoms, channel), trial.structure(atoms)
         if d.of_atoms:
-            own = structure.centres_of(channel[0])
+            centres = structure.centres_of(channel[0])
             checks.holds(
                 check,
-                len(channel) == 1 and np.array_equal(batch.atom, own),
-                f"{context}: of_atoms is set, but environments belong to the atoms {batch.atom}, not {own}",
+                len(channel) == 1 and np.array_equal(batch.atom, centres),
+                f"{context}: of_atoms is set, but environments belong to the atoms {batch.atom}, not {centres}",
                 "make one environment for each atom of the channel's species, in the order of atoms",
             )
             checks.close(

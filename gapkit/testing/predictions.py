@@ -109,9 +109,9 @@ def check_predictions(trial: Trial, kernel: Kernel | None) -> None:
         found, begin = _predicted(trial, together, channel, predictor), 0
         for name, atoms in zip(trial.names, trial.frames, strict=True):
             alone = _predicted(trial, trial.structure(atoms), channel, predictor)
-            own = found.of(np.arange(begin, begin + len(atoms)))
+            of_frame = found.of(np.arange(begin, begin + len(atoms)))
             _same_prediction(
-                trial, "predictions of many frames", own, alone, f"{name}, {case}",
+                trial, "predictions of many frames", of_frame, alone, f"{name}, {case}",
                 "use structure.pairs and structure.n_atoms only: a structure may hold the atoms of many frames",
             )  # fmt: skip
             begin += len(atoms)

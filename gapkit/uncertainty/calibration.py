@@ -78,8 +78,12 @@ class Calibration:
             return self.groups[f"{kind}:{config_type}"]
         if kind in self.groups:
             return self.groups[kind]
-        own = [c for g, c in self.groups.items() if kind_of(g) == kind]
-        return max(own, key=lambda c: c.noise) if own else GroupCalibration(0.0, self.residual_scale, self.weight_scale)
+        of_kind = [c for g, c in self.groups.items() if kind_of(g) == kind]
+        return (
+            max(of_kind, key=lambda c: c.noise)
+            if of_kind
+            else GroupCalibration(0.0, self.residual_scale, self.weight_scale)
+        )
 
     def scaled(self, factor: float) -> Calibration:
         """All variances times one factor."""
@@ -102,10 +106,10 @@ def calibrate(
     reference = next((k for k in ("forces", "energy", "virial") if any(kind_of(g) == k for g in held_out)), None)
     residual_scale = weight_scale = 1.0
     if reference is not None:
-        mine = {g: s for g, s in held_out.items() if kind_of(g) == reference}
-        error = sum(s.n_rows * s.squared_error for s in mine.values())
-        rho = sum(s.n_rows * s.residual for s in mine.values())
-        rest = sum(s.n_rows * (s.weight_variance + levels.noise[g] ** 2) for g, s in mine.items())
+        of_reference = {g: s for g, s in held_out.items() if kind_of(g) == reference}
+        error = sum(s.n_rows * s.squared_error for s in of_reference.values())
+        rho = sum(s.n_rows * s.residual for s in of_reference.values())
+        rest = sum(s.n_rows * (s.weight_variance + levels.noise[g] ** 2) for g, s in of_reference.items())
         if error > 0:
             residual_scale = error / (rho + rest)
             if residual_scale * rho > residual_share * error:

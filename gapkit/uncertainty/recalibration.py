@@ -200,13 +200,13 @@ class ErrorModel:
         DataError
             For errors that all vanish.
         """
-        judged = self.judged(residual, weights)
+        testable = self.testable(residual, weights)
         std = np.sqrt(self.variance(residual, weights, hidden))
-        factor = float(np.mean(z_scores(error[judged], std[judged]) ** 2))
+        factor = float(np.mean(z_scores(error[testable], std[testable]) ** 2))
         if not factor > 0:
             raise DataError("the errors of the calibration frames all vanish: give frames that were not fitted to")
         factor *= inflation(n_frames)
-        return replace(self, floor=factor * self.floor, factor=factor * self.factor, n=int(judged.sum()))
+        return replace(self, floor=factor * self.floor, factor=factor * self.factor, n=int(testable.sum()))
 
     def variance(self, residual: np.ndarray, weights: np.ndarray, hidden: np.ndarray | float = 0.0) -> np.ndarray:
         """Variances of new labels, of the shape of ``residual`` and ``weights``; at least sigma_0^2."""
@@ -224,7 +224,7 @@ class ErrorModel:
         beyond = np.divide(v, inside, out=np.ones_like(v), where=inside > 0)
         return np.asarray(self.factor * inside**self.power * beyond)
 
-    def judged(self, residual: np.ndarray, weights: np.ndarray, hidden: np.ndarray | float = 0.0) -> np.ndarray:
+    def testable(self, residual: np.ndarray, weights: np.ndarray, hidden: np.ndarray | float = 0.0) -> np.ndarray:
         """Whether an error bar can be tested on a label: not where the label is fixed by symmetry."""
         return np.asarray(residual) + np.asarray(weights) > self.symmetry
 

@@ -13,7 +13,7 @@ import gapkit
 import gapkit.model_selection
 from gapkit.exceptions import NumericsError, OutOfDomainWarning, SettingsError
 from gapkit.fitting import exact_mean
-from gapkit.fitting.exact_mean import LabelCovariances, Labels, within_reach
+from gapkit.fitting.exact_mean import LabelCovariances, Labels, is_affordable
 from gapkit.fitting.training_set import training_set
 from gapkit.models.basis import SparseBasis
 from gapkit.models.exact_gp import held_out_objective, minimum_downwards, solve_exact
@@ -426,8 +426,8 @@ def test_default_terms_take_it_for_molecules_alone():
     assert not gapkit.GAP().fit(crystals(8, 1)).potential_.extra
     assert not gapkit.GAP(e0=e0, exact=False).fit(molecules(8, 1)).potential_.extra
     data = training_set(labelled_frames(molecules(2, 1)), e0, None)
-    assert within_reach(data)
-    assert not within_reach(replace(data, targets=data.targets * 1000, frames=data.frames * 1000))
+    assert is_affordable(data)
+    assert not is_affordable(replace(data, targets=data.targets * 1000, frames=data.frames * 1000))
 
 
 @pytest.mark.parametrize("exact", ["always", 2, None])

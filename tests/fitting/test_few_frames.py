@@ -80,16 +80,16 @@ def test_error_bars_of_few_frames_are_of_the_order_of_the_errors(make, n):
 def small():
     """What the stages of a fit to twelve frames found, and its training set."""
     kept = {}
-    judge = stages.judge
+    evaluate_folds = stages.evaluate_folds
 
     def keeping(data, found, solution, settings, work):
-        kept.update(data=data, found=found, judged=judge(data, found, solution, settings, work))
-        return kept["judged"]
+        kept.update(data=data, found=found, evaluation=evaluate_folds(data, found, solution, settings, work))
+        return kept["evaluation"]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stages, "judge", keeping)
+        patch.setattr(stages, "evaluate_folds", keeping)
         small_gap().fit(copper_frames(12, seed=1))
-    return kept["data"], kept["found"], kept["judged"]
+    return kept["data"], kept["found"], kept["evaluation"]
 
 
 def test_a_fold_has_no_part_in_the_levels_that_judge_it(small):
@@ -109,7 +109,7 @@ def test_a_fold_has_no_part_in_the_levels_that_judge_it(small):
 
 
 def test_errors_are_those_of_levels_without_the_fold_and_variances_those_of_the_mean(small):
-    _, found, judged = small
+    _, found, evaluation = small
     columns, fold = found.design.basis.column_terms(), found.triangles.folds[0]
     alone, levels = found.by_fold[fold], found.levels
     mean = Posterior.solve(found.triangles, alone.noise, alone.signal, columns, leave_out=fold)
@@ -120,7 +120,7 @@ def test_errors_are_those_of_levels_without_the_fold_and_variances_those_of_the_
     both = seen.statistics()["energy"], ours.statistics()["energy"]
     assert both[0].weight_variance == both[1].weight_variance and both[0].squared_error != both[1].squared_error
     square = sum(t.n_rows for (g, f), t in found.triangles.items.items() if (g, f) == ("energy", fold))
-    frames = [e.kinds["energy"] for e in judged.out_of_fold.errors[: int(square)]]
+    frames = [e.kinds["energy"] for e in evaluation.out_of_fold.errors[: int(square)]]
     assert both[1].squared_error == pytest.approx(np.mean([e[0] ** 2 for e in frames]), rel=1e-6)
     assert both[1].weight_variance == pytest.approx(np.mean([e[2] for e in frames]), rel=1e-6)
 

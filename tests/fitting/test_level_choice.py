@@ -6,7 +6,7 @@ import pytest
 import gapkit
 from gapkit.exceptions import SettingsError
 from gapkit.fitting import level_choice
-from gapkit.fitting.level_choice import EnergySample, last_columns, own_groups, relative_errors
+from gapkit.fitting.level_choice import EnergySample, last_columns, relative_errors, separate_groups
 from gapkit.fitting.noise_settings import OBJECTIVES, NoiseSettings
 from gapkit.fitting.training_set import TrainingSet
 from gapkit.models.evidence import Evidence
@@ -28,11 +28,11 @@ def data_of(virials):
 
 def test_virials_of_frequent_config_types_have_a_noise_of_their_own():
     data = data_of(["a"] * 5 + ["b"] * 9 + ["c"] * 4 + ["d-"] * 9)
-    assert own_groups(data, NoiseSettings.parse("auto")) == ("virial:a", "virial:b")
+    assert separate_groups(data, NoiseSettings.parse("auto")) == ("virial:a", "virial:b")
     named = NoiseSettings.parse({"config_types": {"b": {"forces": 0.2}}})
-    assert own_groups(data, named) == ("b", "virial:a")
-    assert own_groups(data, NoiseSettings.parse({"virial": 0.1})) == ()
-    assert own_groups(data_of(["a"] * 9), NoiseSettings.parse("auto")) == ()
+    assert separate_groups(data, named) == ("b", "virial:a")
+    assert separate_groups(data, NoiseSettings.parse({"virial": 0.1})) == ()
+    assert separate_groups(data_of(["a"] * 9), NoiseSettings.parse("auto")) == ()
 
 
 def test_group_names():

@@ -63,7 +63,7 @@ def test_the_models_are_fitted_to_these_errors(seen):
     assert set(models) == {"energy", "forces", "virial"}
     error, *parts = pooled(out_of_fold.errors, range(len(out_of_fold.errors)), "forces")
     z = error / np.sqrt(models["forces"].variance(*parts))
-    assert 0.7 < np.std(z[models["forces"].judged(*parts)]) < 1.2
+    assert 0.7 < np.std(z[models["forces"].testable(*parts)]) < 1.2
 
 
 def test_energies_expect_the_power_of_forces(seen):

@@ -8,7 +8,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 import gapkit
 from gapkit.exceptions import GapkitWarning
 from gapkit.fitting import stages as fitting
-from gapkit.fitting.pruning import account_without, vanished_terms, without_terms
+from gapkit.fitting.pruning import summary_without, vanished_terms, without_terms
 from gapkit.models.held_out import HeldOutError
 from gapkit.models.levels import Levels
 from gapkit.models.posterior import Posterior
@@ -33,9 +33,9 @@ def terms():
 
 def test_without_a_term_the_mean_is_that_of_a_vanishing_signal(model):
     levels = Levels(NOISE, np.array([0.7, 0.4, 1.5]))
-    basis, triangles, own, left = without_terms(model.basis, model.triangles, levels, terms(), [1])
+    basis, triangles, kept_levels, left = without_terms(model.basis, model.triangles, levels, terms(), [1])
     assert [type(t.descriptor).__name__ for t in left] == ["PairDistance", "SOAP"]
-    posterior = Posterior.solve(triangles, own.noise, own.signal, basis.column_terms())
+    posterior = Posterior.solve(triangles, kept_levels.noise, kept_levels.signal, basis.column_terms())
     faint = Posterior.solve(model.triangles, NOISE, np.array([0.7, 1e-7, 1.5]), model.terms)
     for atoms in model.frames[:3]:
         few, many = (b.rows(b.structure(atoms)) for b in (basis, model.basis))
@@ -70,8 +70,8 @@ def test_a_fit_drops_it_and_says_so(train, monkeypatch, tmp_path):
     choose = fitting.choose_levels
 
     def vanishing(*arguments, **keywords):
-        levels, account = choose(*arguments, **keywords)
-        return levels, {**account, "vanished": [0]}
+        levels, summary = choose(*arguments, **keywords)
+        return levels, {**summary, "vanished": [0]}
 
     monkeypatch.setattr(fitting, "choose_levels", vanishing)
     gap = small_gap().fit(train)
@@ -87,9 +87,9 @@ def test_a_fit_drops_it_and_says_so(train, monkeypatch, tmp_path):
 
 
 def test_renumbered_errors():
-    account = {"signal_errors": {"0": 0.1, "2": 0.3}, "vanished": [1]}
-    changed = account_without(account, terms())
+    summary = {"signal_errors": {"0": 0.1, "2": 0.3}, "vanished": [1]}
+    changed = summary_without(summary, terms())
     assert changed["signal_errors"] == {"0": 0.1, "1": 0.3}
     assert changed["dropped_terms"] == ["triplet (r_cut 3.0 A)"]
     assert "vanished" not in changed
-    assert account_without({"vanished": []}, terms())["dropped_terms"] == pytest.approx([])
+    assert summary_without({"vanished": []}, terms())["dropped_terms"] == pytest.approx([])

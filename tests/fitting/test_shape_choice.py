@@ -12,7 +12,15 @@ import gapkit
 from gapkit.fitting import shape_choice
 from gapkit.fitting.candidates import choose_terms
 from gapkit.fitting.noise_settings import NoiseSettings
-from gapkit.fitting.shape_choice import DEFAULT, Comparison, choose_shape, pilot, reshaped, within_bounds, worthwhile
+from gapkit.fitting.shape_choice import (
+    DEFAULT,
+    Comparison,
+    choose_shape,
+    is_worth_comparing,
+    pilot,
+    reshaped,
+    within_bounds,
+)
 from gapkit.fitting.shells import Shells
 from gapkit.fitting.training_set import in_order, training_set
 from gapkit.models.held_out import rounding_of
@@ -113,14 +121,14 @@ def with_scores(monkeypatch, scores):
     """Scores by (r_cut, n_max) in place of fits; returns the shapes in the order in which they are asked for."""
     asked = []
 
-    def judge(self, basis, terms, folds):
+    def held_out_error(self, basis, terms, folds):
         asked.append(settings(terms[-1]))
         score = scores[asked[-1][0]] if asked[-1][0] in scores else scores[asked[-1][:2]]
         if score is None:
             raise np.linalg.LinAlgError("not positive definite")
         return score
 
-    monkeypatch.setattr(Comparison, "_judge", judge)
+    monkeypatch.setattr(Comparison, "_held_out_error", held_out_error)
     return asked
 
 
@@ -236,12 +244,12 @@ def order_in(data):
 
 
 def test_small_sets_and_given_terms_keep_their_shape(monkeypatch, train):
-    assert not worthwhile(data_of(train))
+    assert not is_worth_comparing(data_of(train))
     called = []
     monkeypatch.setattr("gapkit.fitting.stages.choose_shape", lambda *a: called.append(a) or (a[0], []))
     monkeypatch.setattr(shape_choice, "FEWEST_FRAMES", 5)
     monkeypatch.setattr(shape_choice, "FEWEST_LABELS", 50)
-    assert worthwhile(data_of(train))
+    assert is_worth_comparing(data_of(train))
     small_gap().fit(train)
     gapkit.GAP(sparse=20, folds=2).fit(train)
     assert not called

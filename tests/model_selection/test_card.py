@@ -43,8 +43,8 @@ def test_domain_is_that_of_the_frames(gap, train):
 
 
 def test_level_errors_are_positive_and_finite(gap):
-    account = gap.potential_.metadata["levels"]
-    errors = [*account["noise_errors"].values(), *account["signal_errors"].values()]
+    summary = gap.potential_.metadata["levels"]
+    errors = [*summary["noise_errors"].values(), *summary["signal_errors"].values()]
     assert len(errors) == len(gap.potential_.metadata["noise"]) + 2
     assert all(0 < e < 20 for e in errors)
 

@@ -161,7 +161,7 @@ def test_calibration_makes_held_out_forces_standard(model):
 
 def test_noise_groups_of_a_config_type(model):
     made = systems.all_observations(
-        model.basis, model.frames, systems.made_up_targets(model.frames), own_groups=("cluster",)
+        model.basis, model.frames, systems.made_up_targets(model.frames), separate_groups=("cluster",)
     )
     triangles = systems.triangles_of(model.basis, made, model.folds)
     assert "forces:cluster" in triangles.groups

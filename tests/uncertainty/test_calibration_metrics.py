@@ -161,8 +161,8 @@ def test_labels_fixed_by_symmetry_play_no_part():
     zeros = np.zeros(500)
     with_zeros = ErrorModel.fit(np.r_[error, zeros], np.r_[rho, zeros], np.r_[omega, zeros])
     assert with_zeros == ErrorModel.fit(error, rho, omega)
-    assert not with_zeros.judged(zeros, zeros).any()
-    assert with_zeros.judged(rho, omega).all()
+    assert not with_zeros.testable(zeros, zeros).any()
+    assert with_zeros.testable(rho, omega).all()
 
 
 def test_one_scale_makes_the_mean_square_of_z_one():

@@ -275,11 +275,11 @@ def continuum_potential(
     if not histories:
         raise DataError("all cracks turn off their plane: load others")
     for h in histories:
-        mine = (labels.history == h.name) & labels.tip
+        of_history = (labels.history == h.name) & labels.tip
         describe = continuum_tip(h, stress)
-        X.append(describe(labels.k[mine]))
-        y.append(labels.driving[mine])
-        home.append(labels.home[mine])
+        X.append(describe(labels.k[of_history]))
+        y.append(labels.driving[of_history])
+        home.append(labels.home[of_history])
         if h.rupture is not None:
             ruptures.append(describe(np.array([h.k_plus]))[0])
     group = np.concatenate(home)
@@ -399,8 +399,8 @@ def learn_fracture(
         out = home == name
         blind = clone(potential).fit(X[~out], y[~out], _inner(home[~out], labels.history[~out]))
         blind.set_critical(ruptures[owner != name])
-        others = [h for h in histories if h.cluster.system.name != name]
-        smooth = continuum_potential(others, labels, stress)
+        other_histories = [h for h in histories if h.cluster.system.name != name]
+        smooth = continuum_potential(other_histories, labels, stress)
         mean[out], std[out] = blind.predict(X[out], return_std=True)
         for h in histories:
             if h.cluster.system.name != name:

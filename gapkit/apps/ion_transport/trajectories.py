@@ -157,18 +157,18 @@ class IonTrajectory:
         """
         if reference not in REFERENCES:
             raise SettingsError(f"reference must be one of {', '.join(REFERENCES)}, not {reference!r}")
-        mine = self.numbers == atomic_numbers.get(species, -1)
-        if not mine.any():
+        of_species = self.numbers == atomic_numbers.get(species, -1)
+        if not of_species.any():
             raise DataError(f"no atom is of the species {species!r}")
         if reference == "auto":
-            reference = "centre_of_mass" if mine.all() else "framework"
+            reference = "centre_of_mass" if of_species.all() else "framework"
         if reference == "none":
-            return self.positions[:, :, mine]
-        weights = self.masses * ~mine if reference == "framework" else self.masses
+            return self.positions[:, :, of_species]
+        weights = self.masses * ~of_species if reference == "framework" else self.masses
         if not weights.any():
             raise DataError(f"all atoms are {species}: no framework; give the reference 'centre_of_mass' or 'none'")
         centre = np.einsum("n,rtnc->rtc", weights / weights.sum(), self.positions)
-        return self.positions[:, :, mine] - centre[:, :, None, :]
+        return self.positions[:, :, of_species] - centre[:, :, None, :]
 
 
 def unwrapped(positions: np.ndarray, cell: np.ndarray, pbc: Sequence[bool] | np.ndarray = (True,) * 3) -> np.ndarray:

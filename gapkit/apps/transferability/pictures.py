@@ -24,8 +24,10 @@ def draw_distances(axes: Any, report: DomainResult) -> None:
     )
     names = list(dict.fromkeys(report.new.config_type.tolist()))
     for name, color in zip(names, CYCLE * (len(names) // len(CYCLE) + 1), strict=False):
-        mine = report.new.config_type == name
-        axes.plot(report.distance[mine], 1e3 * report.std[mine], "o", ms=4, mew=0, alpha=0.7, color=color, label=name)
+        of_type = report.new.config_type == name
+        axes.plot(
+            report.distance[of_type], 1e3 * report.std[of_type], "o", ms=4, mew=0, alpha=0.7, color=color, label=name
+        )
     axes.axvline(report.distance_limit, color="black", lw=0.8, ls="--")
     axes.axhline(1e3 * report.std_limit, color="black", lw=0.8, ls=":")
     axes.set(xlabel="kernel distance to the nearest training atom", ylabel="std of the local energy (meV)")

@@ -127,8 +127,8 @@ class DomainResult:
 
     def least_known(self, frame: int) -> int:
         """Place of the environment of ``frame`` that is farthest from the training set."""
-        mine = np.flatnonzero(self.new.frame == frame)
-        return int(mine[np.argmax(self.distance[mine])])
+        of_frame = np.flatnonzero(self.new.frame == frame)
+        return int(of_frame[np.argmax(self.distance[of_frame])])
 
     def to_dict(self) -> dict[str, Any]:
         """Settings, limits, energies, and the distance and standard deviation of every atom, JSON-ready."""
@@ -150,14 +150,15 @@ class DomainResult:
             f"{'std meV':>8} {'/limit':>6} {'unfamiliar':>10}"
         ]
         for frame in range(len(self.energy_std)):
-            mine = np.flatnonzero(self.new.frame == frame)
+            of_frame = np.flatnonzero(self.new.frame == frame)
             far = self.least_known(frame)
             where, atom, name = self.nearest_to(far)
             known = f"{name} {where}:{atom}" if where >= 0 else "none of this species"
             lines.append(
-                f"{frame:>5} {self.new.config_type[far]!s:<16} {len(mine):>5} {self.distance[far]:>8.3f} {known:<24} "
-                f"{1e3 * self.std[mine].max():>8.1f} {self.std_ratio[mine].max():>6.2f} "
-                f"{int(self.unfamiliar[mine].sum()):>10}"
+                f"{frame:>5} {self.new.config_type[far]!s:<16} {len(of_frame):>5} {self.distance[far]:>8.3f} "
+                f"{known:<24} "
+                f"{1e3 * self.std[of_frame].max():>8.1f} {self.std_ratio[of_frame].max():>6.2f} "
+                f"{int(self.unfamiliar[of_frame].sum()):>10}"
             )
         lines.append(
             f"limits: distance {self.distance_limit:.3f} ({100 * self.settings.quantile:g} % of the training "
