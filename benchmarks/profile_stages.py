@@ -26,7 +26,7 @@ from speed import model, silicon
 from gapkit.descriptors.base import KernelSum, Sums
 from gapkit.descriptors.soap import BLOCK
 from gapkit.numerics import soap, soap_frames
-from gapkit.numerics.harmonics import lead_down
+from gapkit.numerics.harmonics import lower_degree
 from gapkit.numerics.products import product
 from gapkit.numerics.soap_frames import PANEL
 from gapkit.numerics.threads import blas_threads
@@ -38,32 +38,32 @@ from gapkit.structures.structure import Structure
 def neighbour_functions(pairs, basis, slopes, workspace):
     """Slots, radial functions and harmonics of every environment in turn, into the same arrays."""
     first, j, vectors, distance, channel_of = pairs
-    (table, inverse_spacing, factors), _, l_max, _, eights, n_channels, _, _ = basis
+    (table, inverse_spacing, factors), _, l_max, _, n_vectors, n_channels, _, _ = basis
     slot, begin, size, f, df, y, work, _ = workspace
     for a in range(len(first) - 1):
         soap.place_neighbours(first[a], first[a + 1], channel_of, j, n_channels, slot, begin, size)
         used = begin[n_channels]
-        soap.radial_functions(slot, used, distance, table, inverse_spacing, (l_max + 1) * eights, slopes, f, df)
+        soap.radial_functions(slot, used, distance, table, inverse_spacing, (l_max + 1) * n_vectors, slopes, f, df)
         soap.pair_harmonics(slot, used, vectors, distance, factors, l_max, y, work)
 
 
 @njit(nogil=True)
 def expansions(n, basis, workspace, c):
     """Coefficients c (n, size) of every environment, from the radial functions and harmonics of one."""
-    _, centre, l_max, _, eights, n_channels, summed, _ = basis
+    _, centre, l_max, _, n_vectors, n_channels, summed, _ = basis
     _, begin, _, f, _, y, _, _ = workspace
     flat = c.reshape(-1)
     for a in range(n):
-        soap.expand(begin, n_channels, summed, 0, centre, f, y, l_max, eights, flat, a * c.shape[1])
+        soap.expand(begin, n_channels, summed, 0, centre, f, y, l_max, n_vectors, flat, a * c.shape[1])
 
 
 @njit(nogil=True)
 def power_spectra(basis, blocks, scale, workspace, c, p):
     """Power spectra p (atoms, f + 8)."""
-    _, _, l_max, n_max, eights, _, _, _ = basis
+    _, _, l_max, n_max, n_vectors, _, _, _ = basis
     square = workspace[-1]
     for a in range(len(c)):
-        soap.power_spectrum(c[a], 0, blocks, l_max, n_max, eights, scale, square, p[a])
+        soap.power_spectrum(c[a], 0, blocks, l_max, n_max, n_vectors, scale, square, p[a])
 
 
 @njit(nogil=True)
@@ -93,24 +93,26 @@ def kernel_values(n, power, weights, shift, t, values, slopes, block):
 
 
 @njit(nogil=True)
-def adjoints(basis, blocks, scale, workspace, c, g, q, led):
-    """dE/dc of every environment, led down."""
-    _, _, l_max, n_max, eights, n_channels, summed, (source, factor) = basis
+def adjoints(basis, blocks, scale, workspace, c, g, q, lowered):
+    """dE/dc of every environment, lowered by a degree."""
+    _, _, l_max, n_max, n_vectors, n_channels, summed, (source, factor) = basis
     square = workspace[-1]
     for a in range(len(c)):
-        soap.power_spectrum_adjoint(g[a], c[a], 0, blocks, n_channels, summed, l_max, n_max, eights, scale, square, q)
+        soap.power_spectrum_adjoint(
+            g[a], c[a], 0, blocks, n_channels, summed, l_max, n_max, n_vectors, scale, square, q
+        )
         for at in range(0, len(q), 8 * (l_max + 1) ** 2):
-            lead_down(q, at, l_max, source, factor, led, 4 * at)
+            lower_degree(q, at, l_max, source, factor, lowered, 4 * at)
 
 
 @njit(nogil=True)
-def gradients(n, pairs, basis, led, workspace, out):
+def gradients(n, pairs, basis, lowered, workspace, out):
     """dE/dr_ij of one environment, as often as there are environments."""
     _, _, vectors, distance, _ = pairs
-    _, _, l_max, _, eights, n_channels, _, _ = basis
+    _, _, l_max, _, n_vectors, n_channels, _, _ = basis
     slot, begin, size, f, df, y, _, _ = workspace
     for _ in range(n):
-        soap.pair_gradients(slot, begin, size, vectors, distance, led, f, df, y, n_channels, l_max, eights, out)
+        soap.pair_gradients(slot, begin, size, vectors, distance, lowered, f, df, y, n_channels, l_max, n_vectors, out)
 
 
 def seconds(call: Callable[[], object], repeats: int) -> float:
@@ -138,7 +140,7 @@ def stages(
     width = features if directions is None else len(directions)
     workspace = soap_frames._workspace(np.arange(n), arguments[0], b.n_channels, b.l_max, pad // 8)
     c, p = np.empty((n, b.n_channels * n_lm * pad)), np.zeros((n, len(scale)))
-    g, q, led = rng.normal(size=p.shape), rng.normal(size=c.shape[1]), rng.normal(size=4 * c.shape[1])
+    g, q, lowered = rng.normal(size=p.shape), rng.normal(size=c.shape[1]), rng.normal(size=4 * c.shape[1])
     t, values, slopes = np.zeros(max(m, width) * BLOCK), np.zeros(BLOCK), np.zeros(BLOCK)
     u, out = rng.normal(size=max(m, features) * BLOCK), np.empty(max(m, features) * BLOCK)
     weights, gradient = rng.normal(size=m), np.empty((len(pairs.j), 3))
@@ -174,11 +176,11 @@ def stages(
                       lambda: products(n, features, width, onto, 1, features, u, out, BLOCK)))  # fmt: skip
     found += [
         ("adjoint of the power spectrum", 2 * n_lm * (b.n_max + 5) * pad,
-         lambda: adjoints(basis, blocks, scale, workspace, c, g, q, led)),
+         lambda: adjoints(basis, blocks, scale, workspace, c, g, q, lowered)),
         ("radial functions, harmonics, slopes", 2 * radial + sphere,
          lambda: neighbour_functions(arguments, basis, True, workspace)),
         ("pair gradients", 2 * (4 * n_lm + n_l) * pad * k,
-         lambda: gradients(n, arguments, basis, led, workspace, gradient)),
+         lambda: gradients(n, arguments, basis, lowered, workspace, gradient)),
         ("scatter to forces and virials", 24 * k,
          lambda: soap_frames.scatter_pair_gradients(
              np.arange(n), pairs.first, pairs.j, pairs.vectors, gradient, derivative, strain)),

@@ -16,7 +16,7 @@ import numpy as np
 from numba import njit
 
 from gapkit.numerics import kernel_functions
-from gapkit.numerics.products import product, turn
+from gapkit.numerics.products import product, transpose_blocks
 from gapkit.numerics.simd import add, fma, load, splat, store
 from gapkit.numerics.vectors import aligned_zeros, inner
 
@@ -79,7 +79,7 @@ def add_rows(x, weight, start, target, J, dweight, sparse, function, parameter, 
         longest = max(longest, start[e + 1] - start[e])
     padded = (width + 7) // 8 * 8
     points = aligned_zeros(PANEL * padded)
-    turned = aligned_zeros(padded * PANEL)
+    transposed = aligned_zeros(padded * PANEL)
     projected = aligned_zeros(longest * PANEL)
     flat_J = J.reshape(-1)
     for begin in range(0, m, PANEL):
@@ -87,11 +87,11 @@ def add_rows(x, weight, start, target, J, dweight, sparse, function, parameter, 
         columns = (used + 7) // 8 * 8
         for k in range(used):
             points[k * padded : k * padded + width] = sparse[begin + k]
-        turn(columns, width, points, 0, padded, turned, 0, PANEL)
+        transpose_blocks(columns, width, points, 0, padded, transposed, 0, PANEL)
         for e in range(len(x)):
             top, bottom = start[e], start[e + 1]
             product(
-                bottom - top, columns, width, flat_J, top * width, width, 1, turned, 0, PANEL, projected, 0, PANEL,
+                bottom - top, columns, width, flat_J, top * width, width, 1, transposed, 0, PANEL, projected, 0, PANEL,
                 False,
             )  # fmt: skip
             for c in range(top, bottom):

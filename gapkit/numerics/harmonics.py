@@ -16,7 +16,7 @@ gradients are solid harmonics of the next lower degree: for :math:`R_l^m = Q_l^m
 
 (Hobson, The Theory of Spherical and Ellipsoidal Harmonics (1931), section 84). On the unit sphere the gradient of
 :math:`Y_{lm}(\hat r)` is :math:`(\nabla S_{lm} - l\, Y_{lm}\, \hat r)/r`, so sums over m of coefficients and gradients
-need no gradients of harmonics, only coefficients that :func:`ladder` has led down.
+need no gradients of harmonics, only coefficients that :func:`lower_degree` has lowered by :func:`ladder`.
 """
 
 import math
@@ -123,7 +123,7 @@ def harmonics(l_max, factors, directions, offset, out, out_offset):
 
 
 @njit(cache=True, nogil=True)
-def lead_down(q, offset, l_max, source, factor, out, out_offset):
+def lower_degree(q, offset, l_max, source, factor, out, out_offset):
     """Coefficients beside those of their gradients, for eight n: ``out`` holds q, q^x, q^y, q^z for each lm.
 
     ``q[offset + 8 lm + n]`` are the coefficients, ``source`` and ``factor`` from :func:`ladder`. The highest degree

@@ -126,7 +126,7 @@ def fma(typing_context, a, b, c):
 
 
 @intrinsic
-def total(typing_context, vector):
+def horizontal_sum(typing_context, vector):
     """Sum of the eight lanes, in pairs."""
 
     def codegen(context, builder, signature, args):

@@ -5,8 +5,8 @@ import math
 import numpy as np
 from numba import njit
 
-from gapkit.numerics.harmonics import lead_down
-from gapkit.numerics.products import product, turn
+from gapkit.numerics.harmonics import lower_degree
+from gapkit.numerics.products import product, transpose_blocks
 from gapkit.numerics.simd import add, broadcast, fma, load, multiply, splat, store, subtract
 from gapkit.numerics.soap import (
     expand,
@@ -29,14 +29,14 @@ PANEL = 64
 
 
 @njit(cache=True, nogil=True)
-def _workspace(atoms, first, n_channels, l_max, eights):
+def _workspace(atoms, first, n_channels, l_max, n_vectors):
     """Arrays for the largest of these environments: slots; where channels begin, and their sizes; radial functions and
     slopes; harmonics; scratch space of ``pair_harmonics`` and of the power spectrum."""
     longest = 1
     for a in atoms:
         longest = max(longest, first[a + 1] - first[a])
     n_slots = (longest + 7 * n_channels + 7) // 8 * 8
-    radial = 8 * n_slots * (l_max + 1) * eights
+    radial = 8 * n_slots * (l_max + 1) * n_vectors
     return (
         np.empty(n_slots, dtype=np.int64),
         np.zeros(n_channels + 1, dtype=np.int64),
@@ -45,7 +45,7 @@ def _workspace(atoms, first, n_channels, l_max, eights):
         aligned_zeros(radial),
         aligned_zeros((l_max + 1) ** 2 * n_slots),
         aligned_zeros(24),
-        aligned_zeros(square_size(l_max, eights)),
+        aligned_zeros(square_size(l_max, n_vectors)),
     )
 
 
@@ -63,15 +63,15 @@ def _normalise(vector):
 def _describe(a, pairs, basis, blocks, scale, slopes, workspace, c, c_at, p):
     """Neighbours, radial functions, harmonics, coefficients and power spectrum of the environment of atom ``a``."""
     first, j, vectors, distance, channel_of = pairs
-    tables, centre, l_max, n_max, eights, n_channels, summed, _ = basis
+    tables, centre, l_max, n_max, n_vectors, n_channels, summed, _ = basis
     slot, begin, size, f, df, y, work, square = workspace
     place_neighbours(first[a], first[a + 1], channel_of, j, n_channels, slot, begin, size)
     table, inverse_spacing, factors = tables
     used = begin[n_channels]
-    radial_functions(slot, used, distance, table, inverse_spacing, (l_max + 1) * eights, slopes, f, df)
+    radial_functions(slot, used, distance, table, inverse_spacing, (l_max + 1) * n_vectors, slopes, f, df)
     pair_harmonics(slot, used, vectors, distance, factors, l_max, y, work)
-    expand(begin, n_channels, summed, channel_of[a], centre, f, y, l_max, eights, c, c_at)
-    power_spectrum(c, c_at, blocks, l_max, n_max, eights, scale, square, p)
+    expand(begin, n_channels, summed, channel_of[a], centre, f, y, l_max, n_vectors, c, c_at)
+    power_spectrum(c, c_at, blocks, l_max, n_max, n_vectors, scale, square, p)
 
 
 @njit(cache=True, nogil=True)
@@ -82,9 +82,9 @@ def descriptors(atoms, pairs, basis, blocks, scale, normalise, out):
     (p,), and the channel of each atom's density (atoms,). ``basis`` is the tuple of
     ``gapkit.descriptors.soap.SoapBasis.floor_arrays``; ``scale`` is eight doubles longer than the features.
     """
-    _, _, l_max, _, eights, n_channels, _, _ = basis
-    workspace = _workspace(atoms, pairs[0], n_channels, l_max, eights)
-    c = aligned_zeros(8 * n_channels * (l_max + 1) ** 2 * eights)
+    _, _, l_max, _, n_vectors, n_channels, _, _ = basis
+    workspace = _workspace(atoms, pairs[0], n_channels, l_max, n_vectors)
+    c = aligned_zeros(8 * n_channels * (l_max + 1) ** 2 * n_vectors)
     p = aligned_zeros(len(scale))
     n_features = out.shape[1]
     for i in range(len(atoms)):
@@ -160,16 +160,16 @@ def _quadratic(u, columns, polynomial, energy, slope):
 
 
 @njit(cache=True, nogil=True)
-def _pair_products(atoms, columns, others, pair, h):
-    """The pair sums ``others`` (n_atoms, q) of these atoms times ``pair`` (r, q), into ``h`` (r, columns)."""
+def _pair_products(atoms, columns, pair_sums, pair, h):
+    """The ``pair_sums`` (n_atoms, q) of these atoms times ``pair`` (r, q), into ``h`` (r, columns)."""
     r, q = pair.shape
     width = (q + 7) // 8 * 8
-    mine = aligned_zeros(columns * width)
+    chosen = aligned_zeros(columns * width)
     for i in range(len(atoms)):
-        mine[i * width : i * width + q] = others[atoms[i]]
-    turned = aligned_zeros(columns * width)
-    turn(columns, q, mine, 0, width, turned, 0, columns)
-    product(r, columns, q, pair.reshape(-1), 0, q, 1, turned, 0, columns, h, 0, columns, False)
+        chosen[i * width : i * width + q] = pair_sums[atoms[i]]
+    transposed = aligned_zeros(columns * width)
+    transpose_blocks(columns, q, chosen, 0, width, transposed, 0, columns)
+    product(r, columns, q, pair.reshape(-1), 0, q, 1, transposed, 0, columns, h, 0, columns, False)
 
 
 @njit(cache=True, nogil=True)
@@ -188,14 +188,14 @@ def _subtract_explained(atoms, columns, signs, h, variance):
 
 @njit(cache=True, nogil=True)
 def energies_and_pair_gradients(
-    atoms, pairs, basis, blocks, scale, mean, directions, collapsed, coefficients, polynomial, spread, others,
+    atoms, pairs, basis, blocks, scale, mean, directions, collapsed, coefficients, polynomial, spread, pair_sums,
     block_size, energy, g, variance,
 ):  # fmt: skip
     """Local energies and dE/dr_ij of the environments ``atoms``, blocks of ``block_size`` (a multiple of 8) at a time.
 
     The local energy is a function of u = U (p / |p| - ``mean``), U being ``directions`` (d, f), or the identity
     where it has no rows: a quadratic ``polynomial`` where ``collapsed``, else the kernel sum of ``coefficients`` (see
-    ``gapkit.descriptors.soap_predictor``). With a ``spread``, what its sparse points and the pair sums ``others``
+    ``gapkit.descriptors.soap_predictor``). With a ``spread``, what its sparse points and the pair sums ``pair_sums``
     (n_atoms, q) explain is taken from ``variance[atom]``. Adds to ``energy[atom]`` and fills ``g[pair]`` for these
     atoms and their pairs only, so that threads can share the arrays; ``pairs`` as in :func:`descriptors`. The adjoint
     of the normalisation is :math:`dE/dp = (G - \\hat p (\\hat p \\cdot G))/|p|`.
@@ -204,7 +204,7 @@ def energies_and_pair_gradients(
     environment hold what was there before.
     """
     first, j, vectors, distance, channel_of = pairs
-    (table, inverse_spacing, factors), _, l_max, n_max, eights, n_channels, summed, (source, factor) = basis
+    (table, inverse_spacing, factors), _, l_max, n_max, n_vectors, n_channels, summed, (source, factor) = basis
     n_features = len(mean)
     width = (len(scale) + 7) // 8 * 8
     projects = len(directions) > 0
@@ -213,18 +213,18 @@ def energies_and_pair_gradients(
     of_variance, soap, pair, signs = spread
     spreads = len(signs) > 0
     none = soap[:0]
-    workspace = _workspace(atoms, first, n_channels, l_max, eights)
+    workspace = _workspace(atoms, first, n_channels, l_max, n_vectors)
     slot, begin, size, f, df, y, work, square = workspace
-    size_c = 8 * n_channels * (l_max + 1) ** 2 * eights
+    size_c = 8 * n_channels * (l_max + 1) ** 2 * n_vectors
     block_size = min(block_size, (len(atoms) + 7) // 8 * 8)
     c = aligned_zeros(block_size * size_c)
     q = aligned_zeros(size_c)
-    led = aligned_zeros(4 * size_c)
+    lowered = aligned_zeros(4 * size_c)
     p = aligned_zeros(block_size * width)
     gradient = aligned_zeros(block_size * width)
     length = aligned_zeros(block_size)
-    turned = aligned_zeros(width * block_size)
-    u = aligned_zeros(d * block_size) if projects else turned
+    transposed = aligned_zeros(width * block_size)
+    u = aligned_zeros(d * block_size) if projects else transposed
     slope = aligned_zeros(width * block_size)
     t = aligned_zeros(PANEL * block_size)
     k = aligned_zeros(PANEL * block_size if spreads else 0)
@@ -237,15 +237,17 @@ def energies_and_pair_gradients(
             here = p[i * width : (i + 1) * width]
             _describe(atoms[start + i], pairs, basis, blocks, scale, False, workspace, c, i * size_c, here)
             length[i] = _normalise(here[:n_features])
-        turn(columns, n_features, p, 0, width, turned, 0, columns)
+        transpose_blocks(columns, n_features, p, 0, width, transposed, 0, columns)
         for feature in range(n_features):
             for i in range(0, columns, 8):
                 at = feature * columns + i
-                store(turned, at, subtract(load(turned, at), broadcast(mean, feature)))
+                store(transposed, at, subtract(load(transposed, at), broadcast(mean, feature)))
         if projects:
-            product(d, columns, n_features, flat_directions, 0, n_features, 1, turned, 0, columns, u, 0, columns, False)
+            product(
+                d, columns, n_features, flat_directions, 0, n_features, 1, transposed, 0, columns, u, 0, columns, False
+            )
         if spreads:
-            _pair_products(atoms[start : start + n], columns, others, pair, h)
+            _pair_products(atoms[start : start + n], columns, pair_sums, pair, h)
         if collapsed:
             _quadratic(u, columns, polynomial, values, slope)
             if spreads:
@@ -256,11 +258,12 @@ def energies_and_pair_gradients(
             _subtract_explained(atoms[start : start + n], columns, signs, h, variance)
         if projects:
             product(
-                n_features, columns, d, flat_directions, 0, 1, n_features, slope, 0, columns, turned, 0, columns, False
-            )
-            turn(n_features, columns, turned, 0, columns, gradient, 0, width)
+                n_features, columns, d, flat_directions, 0, 1, n_features, slope, 0, columns, transposed, 0, columns,
+                False,
+            )  # fmt: skip
+            transpose_blocks(n_features, columns, transposed, 0, columns, gradient, 0, width)
         else:
-            turn(n_features, columns, slope, 0, columns, gradient, 0, width)
+            transpose_blocks(n_features, columns, slope, 0, columns, gradient, 0, width)
         for i in range(n):
             a = atoms[start + i]
             energy[a] += values[i]
@@ -269,15 +272,15 @@ def energies_and_pair_gradients(
             along = inner(unit[:n_features], here[:n_features])
             subtract_along(along, unit, 1.0 / length[i], here, 0, n_features)
             power_spectrum_adjoint(
-                here, c, i * size_c, blocks, n_channels, summed, l_max, n_max, eights, scale, square, q
+                here, c, i * size_c, blocks, n_channels, summed, l_max, n_max, n_vectors, scale, square, q
             )
             for at in range(0, len(q), 8 * (l_max + 1) ** 2):
-                lead_down(q, at, l_max, source, factor, led, 4 * at)
+                lower_degree(q, at, l_max, source, factor, lowered, 4 * at)
             place_neighbours(first[a], first[a + 1], channel_of, j, n_channels, slot, begin, size)
             used = begin[n_channels]
-            radial_functions(slot, used, distance, table, inverse_spacing, (l_max + 1) * eights, True, f, df)
+            radial_functions(slot, used, distance, table, inverse_spacing, (l_max + 1) * n_vectors, True, f, df)
             pair_harmonics(slot, used, vectors, distance, factors, l_max, y, work)
-            pair_gradients(slot, begin, size, vectors, distance, led, f, df, y, n_channels, l_max, eights, g)
+            pair_gradients(slot, begin, size, vectors, distance, lowered, f, df, y, n_channels, l_max, n_vectors, g)
 
 
 @njit(cache=True, nogil=True)
@@ -298,7 +301,7 @@ def count_columns(atoms, first, j, n_atoms):
 
 
 @njit(cache=True, nogil=True)
-def _add_to_own(x, y, z, apart, one, width, own):
+def _add_to_centre(x, y, z, apart, one, width, centre_sums):
     """Add a neighbour's dp/dr (3, width) to the derivatives (9, width) by the central atom's position and the strain.
 
     The neighbour stands at (x, y, z) from the central atom, and does not move with it if it is ``apart``.
@@ -310,15 +313,15 @@ def _add_to_own(x, y, z, apart, one, width, own):
         gx = load(one, k)
         gy = load(one, width + k)
         gz = load(one, 2 * width + k)
-        store(own, k, fma(minus, gx, load(own, k)))
-        store(own, width + k, fma(minus, gy, load(own, width + k)))
-        store(own, 2 * width + k, fma(minus, gz, load(own, 2 * width + k)))
-        store(own, 3 * width + k, fma(vx, gx, load(own, 3 * width + k)))
-        store(own, 4 * width + k, fma(vy, gy, load(own, 4 * width + k)))
-        store(own, 5 * width + k, fma(vz, gz, load(own, 5 * width + k)))
-        store(own, 6 * width + k, fma(half_y, gz, fma(half_z, gy, load(own, 6 * width + k))))
-        store(own, 7 * width + k, fma(half_x, gz, fma(half_z, gx, load(own, 7 * width + k))))
-        store(own, 8 * width + k, fma(half_x, gy, fma(half_y, gx, load(own, 8 * width + k))))
+        store(centre_sums, k, fma(minus, gx, load(centre_sums, k)))
+        store(centre_sums, width + k, fma(minus, gy, load(centre_sums, width + k)))
+        store(centre_sums, 2 * width + k, fma(minus, gz, load(centre_sums, 2 * width + k)))
+        store(centre_sums, 3 * width + k, fma(vx, gx, load(centre_sums, 3 * width + k)))
+        store(centre_sums, 4 * width + k, fma(vy, gy, load(centre_sums, 4 * width + k)))
+        store(centre_sums, 5 * width + k, fma(vz, gz, load(centre_sums, 5 * width + k)))
+        store(centre_sums, 6 * width + k, fma(half_y, gz, fma(half_z, gy, load(centre_sums, 6 * width + k))))
+        store(centre_sums, 7 * width + k, fma(half_x, gz, fma(half_z, gx, load(centre_sums, 7 * width + k))))
+        store(centre_sums, 8 * width + k, fma(half_x, gy, fma(half_y, gx, load(centre_sums, 8 * width + k))))
 
 
 @njit(cache=True, nogil=True)
@@ -331,18 +334,18 @@ def jacobians(atoms, pairs, basis, blocks, scale, n_atoms, x, start_of, target, 
     r_ij (x) dp/dr_ij. The derivative of the unit vector is (dp - x (x . dp)) / |p|.
     """
     first, j, vectors, distance, _ = pairs
-    _, _, l_max, n_max, eights, n_channels, summed, (source, factor) = basis
+    _, _, l_max, n_max, n_vectors, n_channels, summed, (source, factor) = basis
     n_features = x.shape[1]
     width = (len(scale) + 7) // 8 * 8
-    workspace = _workspace(atoms, first, n_channels, l_max, eights)
+    workspace = _workspace(atoms, first, n_channels, l_max, n_vectors)
     slot, begin, size, f, df, y, _, _ = workspace
-    c = aligned_zeros(8 * n_channels * (l_max + 1) ** 2 * eights)
-    led = aligned_zeros(4 * len(c))
-    sums = aligned_zeros(sums_size(n_channels, l_max, eights))
-    rho, phi = aligned_zeros(8 * (l_max + 1) * eights + 8), aligned_zeros(8 * (l_max + 1) * eights + 8)
+    c = aligned_zeros(8 * n_channels * (l_max + 1) ** 2 * n_vectors)
+    lowered = aligned_zeros(4 * len(c))
+    sums = aligned_zeros(sums_size(n_channels, l_max, n_vectors))
+    rho, phi = aligned_zeros(8 * (l_max + 1) * n_vectors + 8), aligned_zeros(8 * (l_max + 1) * n_vectors + 8)
     p = aligned_zeros(width)
     one = aligned_zeros(3 * width)
-    own = aligned_zeros(9 * width)  # by the position of the central atom, and by the strain
+    centre_sums = aligned_zeros(9 * width)  # by the position of the central atom, and by the strain
     place = np.full(n_atoms, -1)
     touches = np.zeros(n_channels, dtype=np.bool_)
     if summed >= 0:
@@ -353,31 +356,31 @@ def jacobians(atoms, pairs, basis, blocks, scale, n_atoms, x, start_of, target, 
         inverse_length = 1.0 / _normalise(p[:n_features])
         x[i] = p[:n_features]
         for at in range(0, len(c), 8 * (l_max + 1) ** 2):
-            lead_down(c, at, l_max, source, factor, led, 4 * at)
+            lower_degree(c, at, l_max, source, factor, lowered, 4 * at)
         top = start_of[i]
         place[a] = top
         used = top + 3
         for axis in range(3):
             target[top + axis] = 3 * a + axis
-        own[:] = 0.0
+        centre_sums[:] = 0.0
         for s in range(n_channels):
             touches[s] = True
             for k in range(begin[s], begin[s] + size[s]):
                 if k & 7 == 0:
-                    neighbour_sums(k, led, y, n_channels, l_max, eights, sums)
+                    neighbour_sums(k, lowered, y, n_channels, l_max, n_vectors, sums)
                 pair = slot[k]
                 rx, ry, rz = vectors[3 * pair], vectors[3 * pair + 1], vectors[3 * pair + 2]
                 inverse = 1.0 / distance[pair]
-                radial_factors(k, inverse, f, df, l_max, eights, rho, phi)
+                radial_factors(k, inverse, f, df, l_max, n_vectors, rho, phi)
                 pair_jacobian(
                     k & 7, rx * inverse, ry * inverse, rz * inverse, touches, rho, phi, sums, blocks, l_max, n_max,
-                    eights, scale, width, one,
+                    n_vectors, scale, width, one,
                 )  # fmt: skip
                 for axis in range(3):
                     along = inner(p[:n_features], one[axis * width : axis * width + n_features])
                     subtract_along(along, p, inverse_length, one, axis * width, n_features)
                 other = j[pair]
-                _add_to_own(rx, ry, rz, other != a, one, width, own)
+                _add_to_centre(rx, ry, rz, other != a, one, width, centre_sums)
                 if other == a:
                     continue  # an image of the central atom moves with it
                 if place[other] < 0:
@@ -392,9 +395,9 @@ def jacobians(atoms, pairs, basis, blocks, scale, n_atoms, x, start_of, target, 
             touches[s] = s == summed
         for v in range(6):
             target[used + v] = 3 * n_atoms + v
-            J[used + v] = own[(3 + v) * width : (3 + v) * width + n_features]
+            J[used + v] = centre_sums[(3 + v) * width : (3 + v) * width + n_features]
         for axis in range(3):
-            J[top + axis] = own[axis * width : axis * width + n_features]
+            J[top + axis] = centre_sums[axis * width : axis * width + n_features]
         place[a] = -1
         for pair in range(first[a], first[a + 1]):
             place[j[pair]] = -1

@@ -6,7 +6,7 @@ Rounding forbids the compiler to reorder a sum, and arrays may overlap for all i
 import numpy as np
 from numba import njit
 
-from gapkit.numerics.simd import add, broadcast, fma, load, multiply, splat, store, total
+from gapkit.numerics.simd import add, broadcast, fma, horizontal_sum, load, multiply, splat, store
 
 
 @njit(cache=True, nogil=True)
@@ -31,7 +31,7 @@ def inner(a, b):
         k += 16
     if k < whole:
         first = fma(load(a, k), load(b, k), first)
-    out = total(add(first, second))
+    out = horizontal_sum(add(first, second))
     for k in range(whole, n):
         out += a[k] * b[k]
     return out

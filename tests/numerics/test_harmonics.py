@@ -94,7 +94,7 @@ def test_coefficients_led_down_are_those_of_the_gradients(vectors, l_max):
     n_lm = (l_max + 1) ** 2
     q, out = np.random.default_rng(3).normal(size=(n_lm, 8)), np.zeros((n_lm, 4, 8))
     source, factor = harmonics.ladder(l_max)
-    harmonics.lead_down(q.ravel(), 0, l_max, source, factor, out.reshape(-1), 0)
+    harmonics.lower_degree(q.ravel(), 0, l_max, source, factor, out.reshape(-1), 0)
     values = evaluate(vectors, l_max)
     expected = np.einsum("kn,dka->dan", q, gradients_of_solid_harmonics(vectors, l_max))
     np.testing.assert_allclose(np.einsum("dk,kan->dan", values, out[:, 1:]), expected, atol=1e-12)

@@ -30,7 +30,7 @@ def test_product_without_depth_is_zero():
 
 def test_turn_is_the_transpose():
     source, out = np.random.default_rng(0).normal(size=(16, 27)), np.zeros((24, 18))
-    products.turn(13, 21, source.ravel(), 2, 27, out.reshape(-1), 1, 18)
+    products.transpose_blocks(13, 21, source.ravel(), 2, 27, out.reshape(-1), 1, 18)
     np.testing.assert_array_equal(out[:, 1:17], source[:, 2:26].T)
 
 

@@ -12,7 +12,7 @@ def _everything(a, b, out):
     x, y = simd.load(a, 1), simd.load(b, 0)
     simd.store(out, 0, simd.fma(x, y, simd.splat(2.0)))
     simd.store(out, 8, simd.add(simd.multiply(x, y), simd.subtract(x, y)))
-    return simd.total(x)
+    return simd.horizontal_sum(x)
 
 
 def test_every_operation_equals_numpy():
