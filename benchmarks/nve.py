@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import time
 
-import numpy as np
 from ase.build import bulk
 from tqdm import tqdm
 
@@ -30,7 +29,7 @@ def main() -> None:
     with tqdm(total=o.steps) as bar:
         # twice the temperature in velocities: half of it goes into potential energy at once
         run = run_md(
-            atoms, gapkit.load(o.model).calculator(), 2 * o.temperature, o.steps, rng=np.random.default_rng(0),
+            atoms, gapkit.load(o.model).calculator(), 2 * o.temperature, o.steps, random_state=0,
             record_every=20, step_callback=lambda step: bar.update(step - bar.n),
         )  # fmt: skip
     seconds = time.perf_counter() - begin

@@ -187,7 +187,7 @@ def pool(o) -> None:
                 log = ActiveLearning(
                     folder, frozen, rest[: o.batch], PoolExplorer(rest),
                     partial(StoredLabels, rest), strategy, o.batch, Stop(generations=o.generations), test=test,
-                    workers=0, seed=seed,
+                    workers=0, random_state=seed,
                 ).run()  # fmt: skip
             curves[name].append([r.force_rmse for r in log])
             print(f"seed {seed} {name:<10} " + " ".join(f"{r.labels}:{r.force_rmse:.4f}" for r in log), flush=True)
@@ -248,7 +248,7 @@ def live(o) -> None:
             with tempfile.TemporaryDirectory() as folder:
                 log = ActiveLearning(
                     folder, frozen, start, GeneratorExplorer(stream, 60), EMT, strategy, o.batch,
-                    Stop(generations=o.generations), test=test, workers=0, seed=seed,
+                    Stop(generations=o.generations), test=test, workers=0, random_state=seed,
                 ).run()  # fmt: skip
             curves[name].append([r.force_rmse for r in log])
             print(f"seed {seed} {name:<10} " + " ".join(f"{r.labels}:{r.force_rmse:.4f}" for r in log), flush=True)

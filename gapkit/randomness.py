@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+
+from gapkit.exceptions import SettingsError
 
 
 def seed_of(random_state: int | np.random.Generator | None) -> int:
@@ -18,3 +22,19 @@ def seed_of(random_state: int | np.random.Generator | None) -> int:
     if isinstance(random_state, int | np.integer):
         return int(random_state)
     return int(np.random.default_rng(random_state).integers(2**31))
+
+
+def generator_of(random_state: Any) -> np.random.Generator:
+    """A generator from a seed, None, or a generator.
+
+    Raises
+    ------
+    SettingsError
+        For anything else.
+    """
+    try:
+        return np.random.default_rng(random_state)
+    except (TypeError, ValueError):
+        raise SettingsError(
+            f"random_state must be a seed of at least 0, a generator or None, not {random_state!r}"
+        ) from None

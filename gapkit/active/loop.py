@@ -81,7 +81,8 @@ class ActiveLearning:
 
     Everything that cost something is on disk before the loop goes on: each label by itself, each generation's choice
     before it is labelled, each generation's model and log line. A run that was killed goes on from there, labels
-    nothing twice, and chooses as it would have chosen: all that is random follows from the seed and the generation.
+    nothing twice, and chooses as it would have chosen: all that is random follows from ``random_state`` and the number
+    of the generation.
 
     Parameters
     ----------
@@ -106,7 +107,8 @@ class ActiveLearning:
     refit_growth
         Sparse points and levels are chosen anew when there are this many times more frames than at the last fit; in
         between the triangles are updated. ``inf``: never.
-    seed
+    random_state
+        Seed, a whole number of at least 0: a run that goes on draws the same numbers.
     settings
         JSON-ready: what else a run in this folder must not differ in (the command line passes its configuration).
         Initial frames and their labels, test frames, model, explorer, acquisition, batch, seed, oracle and version are
@@ -125,7 +127,7 @@ class ActiveLearning:
     workers: int = 1
     retries: int = 1
     refit_growth: float = 1.5
-    seed: int = 0
+    random_state: int = 0
     settings: dict[str, Any] = field(default_factory=dict)
     progress: bool = False
 
@@ -134,6 +136,9 @@ class ActiveLearning:
             raise SettingsError(
                 f"batch must be at least 1 and refit_growth at least 1, not {self.batch} and {self.refit_growth}"
             )
+        if not isinstance(self.random_state, int | np.integer) or self.random_state < 0:
+            raise SettingsError(f"random_state must be a whole number of at least 0, not {self.random_state!r}")
+        self.random_state = int(self.random_state)
         if not len(self.initial):
             raise SettingsError("active learning needs initial frames; give at least a few")
         self._unfitted = clone(self.gap)  # a model from a file has lost what "auto" meant
@@ -172,9 +177,9 @@ class ActiveLearning:
         """All that the course of the run depends on, but for its end."""
         gap = self._unfitted
         keys = (gap.energy_key, gap.forces_key, gap.virial_key)
-        chosen = {name: getattr(self, name) for name in ("seed", "batch", "refit_growth", "explorer", "acquisition")}
+        chosen = {name: getattr(self, name) for name in ("batch", "refit_growth", "explorer", "acquisition")}
         model = {name: value for name, value in gap.get_params(deep=False).items() if name != "n_jobs"}
-        settings = {**chosen, "model": model}
+        settings = {"seed": self.random_state, **chosen, "model": model}
         settings |= {name: [settings.get(name), given] for name, given in self.settings.items()}
         frames = labelled_frames(list(self.initial), *keys, require_labels=False)
         run = run_fingerprint(frames, settings, oracle_description(self.make_oracle))
@@ -262,7 +267,7 @@ class ActiveLearning:
 
     def _choose(self, state: dict[str, Any], number: int) -> dict[str, Any]:
         """Candidates, their standard deviations, and the chosen frames."""
-        rng = np.random.default_rng([self.seed, number])
+        rng = np.random.default_rng([self.random_state, number])
         taken = set(state["keys"]) | {frame_key(a) for a in self.initial}
         frames = [a for a in self.explorer(self.gap, rng) if frame_key(a) not in taken]
         if not frames:

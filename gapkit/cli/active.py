@@ -34,7 +34,7 @@ from gapkit.plotting import learning_figure
 from gapkit.structures.files import read_frames
 
 #: keys of the file beside the tables
-TOP = ("folder", "initial", "test", "seed", "batch", "workers", "retries", "refit_growth")
+TOP = ("folder", "initial", "test", "random_state", "batch", "workers", "retries", "refit_growth")
 TABLES = ("model", "oracle", "explorer", "acquisition", "stop")
 ACQUISITIONS: dict[str, Any] = {
     "d-optimal": DOptimal,
@@ -62,7 +62,7 @@ def read_active_config(path: str) -> dict[str, Any]:
     SettingsError
         Naming the file, the table and the key.
     """
-    table = read_toml(path, (*TOP, *TABLES))
+    table = read_toml(path, (*TOP, *TABLES), {"seed": "random_state"})
     for name in TABLES:
         if not isinstance(table.setdefault(name, {}), Mapping):
             raise SettingsError(f"{path}: {name} must be a table: write [{name}]")
@@ -75,7 +75,7 @@ def read_active_config(path: str) -> dict[str, Any]:
         listed = isinstance(names, list) and key != "folder" and all(isinstance(n, str) for n in names)
         if not (isinstance(names, str) or listed):
             raise SettingsError(f"{path}: {key} must be the name of a file or folder, not {names!r}")
-    for key in ("seed", "batch", "workers", "retries", "refit_growth"):
+    for key in ("random_state", "batch", "workers", "retries", "refit_growth"):
         value = table.get(key, 0)
         whole = isinstance(value, int) or (key == "refit_growth" and isinstance(value, float))
         if not whole or isinstance(value, bool) or value < 0:
@@ -114,7 +114,7 @@ def build(path: str, progress: bool = True) -> ActiveLearning:
             test=_frames(here, table["test"]) if "test" in table else None,
             settings={k: table[k] for k in ("model", "oracle", "explorer", "acquisition")},
             progress=progress,
-            **{k: table[k] for k in ("batch", "workers", "retries", "refit_growth", "seed") if k in table},
+            **{k: table[k] for k in ("batch", "workers", "retries", "refit_growth", "random_state") if k in table},
         )
     except KeyError as error:
         raise SettingsError(

@@ -16,8 +16,8 @@ from gapkit.exceptions import SettingsError
 from gapkit.settings import Settings
 
 
-def read_toml(path: str | Path, known: Iterable[str]) -> dict[str, Any]:
-    """The table of a TOML file, with keys beyond ``known`` refused.
+def read_toml(path: str | Path, known: Iterable[str], renamed: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """The table of a TOML file, with keys beyond ``known`` refused; ``renamed``: new names by earlier ones.
 
     Raises
     ------
@@ -30,6 +30,9 @@ def read_toml(path: str | Path, known: Iterable[str]) -> dict[str, Any]:
         raise SettingsError(f"{path}: cannot be read ({error.strerror})") from None
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SettingsError(f"{path}: cannot be read as TOML ({error})") from None
+    for earlier, now in (renamed or {}).items():
+        if earlier in table:
+            raise SettingsError(f"{path}: the key {earlier} is now called {now}: rename it")
     known = tuple(known)
     unknown = sorted(set(table) - set(known))
     if unknown:

@@ -31,7 +31,6 @@ def run(options: argparse.Namespace) -> None:
 
     Frames are written as they are recorded. Beside the trajectory stands the state from which ``--restart`` goes on.
     """
-    import numpy as np
 
     from gapkit.cli.outputs import output_path
     from gapkit.estimators.gap import load
@@ -56,7 +55,7 @@ def run(options: argparse.Namespace) -> None:
     with progress_bar(desc="dynamics", total=options.steps, show=True) as progress, files or nullcontext():
         run = run_md(
             atoms, calculator, options.temperature, options.steps, options.timestep, options.ensemble,
-            np.random.default_rng(options.seed), options.every, lambda step: progress.update(step - progress.n), files,
+            options.seed, options.every, lambda step: progress.update(step - progress.n), files,
         )  # fmt: skip
     if run.interrupted:
         print(f"interrupted after {run.time[-1] / options.timestep:.0f} of {options.steps} steps")

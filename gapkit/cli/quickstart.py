@@ -16,7 +16,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Fit the bundled silicon frames, test the potential on held-out ones, draw the errors, and run dynamics."""
-    import numpy as np
     from ase.build import bulk
 
     from gapkit.cli.outputs import output_folder
@@ -40,7 +39,7 @@ def run(options: argparse.Namespace) -> None:
     atoms = bulk("Si", cubic=True) * (2, 2, 2)
     with progress_bar(desc="dynamics", total=options.steps, show=True) as progress:
         run = run_md(
-            atoms, gap.calculator(), 600.0, options.steps, rng=np.random.default_rng(0),
+            atoms, gap.calculator(), 600.0, options.steps, random_state=0,
             step_callback=lambda step: progress.update(step - progress.n),
         )  # fmt: skip
     print(

@@ -14,7 +14,8 @@ from gapkit.checks import check_positive
 from gapkit.exceptions import DataError, SettingsError
 from gapkit.generation.displacements import random_displacements
 from gapkit.generation.dynamics import thermal_snapshots
-from gapkit.generation.frames import check_count, fresh, generator_of
+from gapkit.generation.frames import check_count, fresh
+from gapkit.randomness import generator_of
 
 #: random points tried for the place of an interstitial
 TRIALS = 500

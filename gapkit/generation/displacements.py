@@ -11,7 +11,8 @@ from ase import Atoms, units
 from gapkit import vibrations
 from gapkit.checks import check_positive
 from gapkit.exceptions import DataError, NumericsError
-from gapkit.generation.frames import check_count, fresh, generator_of
+from gapkit.generation.frames import check_count, fresh
+from gapkit.randomness import generator_of
 from gapkit.vibrations.hessians import STEP
 
 #: modes softer than this (cm^-1), and saddle directions, are not displaced

@@ -12,7 +12,8 @@ from ase.md.velocitydistribution import Stationary, thermalize_momenta
 
 from gapkit.checks import check_positive
 from gapkit.exceptions import DataError
-from gapkit.generation.frames import check_count, fresh, generator_of
+from gapkit.generation.frames import check_count, fresh
+from gapkit.randomness import generator_of
 from gapkit.sampling.dynamics import langevin
 from gapkit.sampling.time_series import statistical_inefficiency
 

@@ -2,29 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from ase import Atoms
 
 from gapkit.exceptions import SettingsError
 from gapkit.structures.labels import check_structure
-
-
-def generator_of(random_state: Any) -> np.random.Generator:
-    """A generator from a seed, None, or a generator.
-
-    Raises
-    ------
-    SettingsError
-        For anything else.
-    """
-    try:
-        return np.random.default_rng(random_state)
-    except (TypeError, ValueError):
-        raise SettingsError(
-            f"random_state must be a seed of at least 0, a generator or None, not {random_state!r}"
-        ) from None
 
 
 def fresh(atoms: Atoms, config_type: str, trajectory: str) -> Atoms:

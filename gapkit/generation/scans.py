@@ -11,7 +11,8 @@ from ase import Atoms
 
 from gapkit.checks import check_positive
 from gapkit.exceptions import DataError
-from gapkit.generation.frames import check_count, fresh, generator_of
+from gapkit.generation.frames import check_count, fresh
+from gapkit.randomness import generator_of
 from gapkit.structures.neighbours import neighbours
 
 

@@ -18,6 +18,7 @@ from ase.md.verlet import VelocityVerlet
 
 from gapkit.checkpoints import stoppable
 from gapkit.exceptions import SettingsError
+from gapkit.randomness import generator_of
 from gapkit.sampling.md_files import MDFiles
 
 #: friction of the Langevin thermostat (1/fs)
@@ -67,7 +68,11 @@ def check_run(steps: int, timestep: float, temperature: float) -> None:
 
 
 def langevin(
-    atoms: ase.Atoms, temperature: float, timestep: float, rng: np.random.Generator, friction: float = FRICTION
+    atoms: ase.Atoms,
+    temperature: float,
+    timestep: float,
+    random_state: int | np.random.Generator | None = None,
+    friction: float = FRICTION,
 ) -> Langevin:
     """Langevin dynamics of ``atoms``, which it moves, at ``temperature`` (K).
 
@@ -77,9 +82,17 @@ def langevin(
     ----------
     timestep
         fs.
+    random_state
+        A seed, a generator, or None for another run each time.
     friction
         1/fs.
+
+    Raises
+    ------
+    SettingsError
+        For a ``random_state`` of another kind.
     """
+    rng = generator_of(random_state)
     return Langevin(
         atoms, timestep * units.fs, temperature_K=temperature, friction=friction / units.fs, rng=rng, fixcm=False
     )
@@ -92,7 +105,7 @@ def run_md(
     steps: int,
     timestep: float = 1.0,
     ensemble: str = "nve",
-    rng: np.random.Generator | None = None,
+    random_state: int | np.random.Generator | None = None,
     record_every: int = 10,
     step_callback: Callable[[int], None] | None = None,
     files: MDFiles | None = None,
@@ -109,8 +122,8 @@ def run_md(
         K. Velocities are drawn at this temperature unless the atoms already move.
     steps, timestep
         Number of steps and their length (fs).
-    rng
-        Source of random numbers.
+    random_state
+        A seed, a generator, or None for another run each time.
     record_every
         Steps between records; the first and the last step are always recorded.
     step_callback
@@ -122,14 +135,13 @@ def run_md(
     Raises
     ------
     SettingsError
-        For a number that cannot work.
+        For a number that cannot work, and a ``random_state`` of another kind.
 
     Examples
     --------
-    >>> import numpy as np
     >>> from ase.build import bulk
     >>> from ase.calculators.emt import EMT
-    >>> run = run_md(bulk("Cu", cubic=True), EMT(), 300, steps=20, rng=np.random.default_rng(0))
+    >>> run = run_md(bulk("Cu", cubic=True), EMT(), 300, steps=20, random_state=0)
     >>> run.time.tolist(), bool(abs(run.drift) < 1e-4)
     ([0.0, 10.0, 20.0], True)
     """
@@ -138,7 +150,7 @@ def run_md(
         raise SettingsError(f"record_every must be at least 1, not {record_every}")
     if ensemble not in ("nve", "nvt"):
         raise SettingsError(f"ensemble must be 'nve' or 'nvt', not {ensemble!r}")
-    rng = rng if rng is not None else np.random.default_rng()
+    rng = generator_of(random_state)
     atoms = atoms.copy()
     atoms.calc = calculator
     if not np.any(atoms.get_momenta()):

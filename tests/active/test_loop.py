@@ -366,6 +366,12 @@ def test_other_settings_in_the_same_folder_are_refused(tmp_path, pool):
         learning(tmp_path, pool, initial=[])
 
 
+@pytest.mark.parametrize("state", [None, -1, 0.5, "zero", np.random.default_rng(0)])
+def test_a_random_state_that_a_later_run_could_not_repeat_is_refused(state, tmp_path, pool):
+    with pytest.raises(SettingsError, match="random_state must be a whole number of at least 0"):
+        learning(tmp_path, pool, random_state=state)
+
+
 def relabelled(frames):
     """The frames with energies 1 eV higher."""
     changed = [a.copy() for a in frames]
@@ -441,7 +447,7 @@ def main():
     for a in pool[:6]:
         a.info["trajectory"] = str(id(a))
     run = ActiveLearning({folder!r}, small_gap(), pool[:6], PoolExplorer(bare(pool)), partial(Moody, {folder!r}),
-                         batch=3, stop=Stop(generations=2), workers={workers}, seed=3)
+                         batch=3, stop=Stop(generations=2), workers={workers}, random_state=3)
     run.run()
 
 if __name__ == "__main__":
@@ -540,6 +546,7 @@ def test_the_command_runs_and_goes_on(tmp_path, pool, capsys):
         ("generations = 2", "epochs = 2", "epochs"),
         ('initial = "start.xyz"', "", "missing initial"),
         ("batch = 2", "batch = 0", "batch must be"),
+        ("batch = 2", "batch = 2\nseed = 3", "the key seed is now called random_state: rename it"),
     ],
 )
 def test_a_wrong_configuration_is_one_line(tmp_path, pool, capsys, old, new, match):

@@ -266,7 +266,7 @@ def test_optimisers_of_ase_run(gap):
 
 def test_dynamics_conserves_the_energy(gap):
     atoms = bulk("Cu", a=3.6, cubic=True) * (2, 1, 1)
-    run = run_md(atoms, gap.calculator("local"), 200.0, 25, 1.0, rng=np.random.default_rng(0), record_every=10)
+    run = run_md(atoms, gap.calculator("local"), 200.0, 25, 1.0, random_state=0, record_every=10)
     np.testing.assert_array_equal(run.time, [0, 10, 20, 25])
     assert np.ptp(run.total_energy) < 2e-4 < np.ptp(run.potential_energy)
     assert run.temperature[0] == pytest.approx(200, rel=0.8)

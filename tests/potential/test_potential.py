@@ -163,7 +163,7 @@ def test_local_energies_have_the_levels_of_the_frames_config_type(gap, frame):
 @pytest.mark.slow
 def test_dynamics_conserve_energy(gap):
     atoms = bulk("Cu", cubic=True) * (2, 2, 2)
-    run = run_md(atoms, gap.calculator(), 600.0, 1000, 1.0, rng=np.random.default_rng(0))
+    run = run_md(atoms, gap.calculator(), 600.0, 1000, 1.0, random_state=0)
     assert abs(run.drift) < 1e-4
     assert run.total_energy.std() < 1e-3
     assert run.potential_energy.std() > 1e-3  # it does move
@@ -209,9 +209,7 @@ def test_an_interrupted_run_keeps_what_it_recorded(gap):
         if step == 20:
             raise KeyboardInterrupt
 
-    run = run_md(
-        bulk("Cu", cubic=True), gap.calculator(), 300.0, 1000, rng=np.random.default_rng(0), step_callback=stop
-    )
+    run = run_md(bulk("Cu", cubic=True), gap.calculator(), 300.0, 1000, random_state=0, step_callback=stop)
     assert run.interrupted
     np.testing.assert_array_equal(run.time, [0, 10, 20])
     assert len(run.frames) == 3

@@ -5,7 +5,8 @@ import pytest
 from ase import Atoms, units
 from ase.calculators.calculator import Calculator
 
-from gapkit.sampling.dynamics import run_md
+from gapkit.exceptions import SettingsError
+from gapkit.sampling.dynamics import langevin, run_md
 
 
 class NoForces(Calculator):
@@ -33,9 +34,25 @@ def test_a_free_atom_at_zero_kelvin_slows_down_by_the_friction_alone():
 def test_velocities_that_are_drawn_leave_the_centre_of_mass_at_rest():
     """Of two atoms with other masses: opposite momenta, which free atoms keep."""
     atoms = Atoms("ArNe", positions=[[0, 0, 0], [5, 0, 0]])
-    run = run_md(atoms, NoForces(), 300.0, 20, rng=np.random.default_rng(0))
+    run = run_md(atoms, NoForces(), 300.0, 20, random_state=0)
     for frame in run.frames:
         momenta = frame.get_momenta()
         np.testing.assert_allclose(momenta[0], -momenta[1], atol=1e-12)
         assert np.linalg.norm(momenta[0]) > 0.1
     assert not atoms.get_momenta().any()
+
+
+def test_a_seed_and_its_generator_give_the_same_run():
+    atoms = Atoms("ArNe", positions=[[0, 0, 0], [5, 0, 0]])
+    runs = [run_md(atoms, NoForces(), 300.0, 5, 1.0, "nvt", state) for state in (7, np.random.default_rng(7), 8)]
+    moved = [run.frames[-1].positions for run in runs]
+    np.testing.assert_array_equal(moved[0], moved[1])
+    assert not np.allclose(moved[0], moved[2])
+
+
+@pytest.mark.parametrize("state", ["seven", -1, 1.5])
+def test_a_random_state_of_another_kind_is_refused(state):
+    with pytest.raises(SettingsError, match="random_state must be a seed of at least 0, a generator or None"):
+        run_md(Atoms("Ar"), NoForces(), 300.0, 5, random_state=state)
+    with pytest.raises(SettingsError, match="random_state must be a seed of at least 0, a generator or None"):
+        langevin(Atoms("Ar"), 300.0, 1.0, state)

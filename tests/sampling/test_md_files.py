@@ -40,7 +40,7 @@ def run_copper(gap, path, steps, restart=False, ensemble="nvt", stop_at=None, ev
     try:
         copper = bulk("Cu", cubic=True)
         return run_md(
-            copper, gap.calculator(), 300.0, steps, ensemble=ensemble, rng=np.random.default_rng(3), record_every=every,
+            copper, gap.calculator(), 300.0, steps, ensemble=ensemble, random_state=3, record_every=every,
             step_callback=break_off, files=files,
         )  # fmt: skip
     except ZeroDivisionError:
@@ -87,7 +87,7 @@ def test_frames_behind_the_saved_state_are_made_again(tmp_path, go, monkeypatch,
 
 def test_no_frames_are_kept_in_memory(tmp_path):
     files = MDFiles(tmp_path / "run.xyz", RUN)
-    run = run_md(bulk("Cu", cubic=True), EMT(), 300.0, 20, record_every=1, files=files, rng=np.random.default_rng(0))
+    run = run_md(bulk("Cu", cubic=True), EMT(), 300.0, 20, record_every=1, files=files, random_state=0)
     files.close()
     assert run.frames == []
     assert files.count == len(run.time) == len(ase.io.read(tmp_path / "run.xyz", ":")) == 21

@@ -23,6 +23,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from gapkit.estimators.calibrated_regressors import CalibratedRegressor, LeftOutProcess
 from gapkit.estimators.error_scales import ConstantFactor
 from gapkit.exceptions import DataError, SettingsError
+from gapkit.randomness import generator_of
 from gapkit.uncertainty.held_out import HeldOut
 
 
@@ -92,17 +93,18 @@ class FracturePotential(CalibratedRegressor):
             return self._predicted(Z)
         return self._process.ridge_.predict(Z) + self.mean_
 
-    def sample(self, X, n_samples: int, rng: np.random.Generator) -> np.ndarray:
+    def sample(self, X, n_samples: int, random_state: int | np.random.Generator | None = None) -> np.ndarray:
         """Driving forces (n_samples, n) in eV, drawn jointly from the calibrated posterior of the function: rows that
         are alike err alike."""
         check_is_fitted(self)
-        return self._sampled(self._scaled(X), n_samples, rng)
+        return self._sampled(self._scaled(X), n_samples, generator_of(random_state))
 
-    def draw(self, rng: np.random.Generator) -> Callable[[np.ndarray], np.ndarray]:
+    def draw(self, random_state: int | np.random.Generator | None = None) -> Callable[[np.ndarray], np.ndarray]:
         """One driving force from the calibrated posterior, as a function of descriptors (n, f) that may be asked again
         and again; what the sparse points do not explain (the Nystrom residual) is left out."""
         check_is_fitted(self)
-        departure, law = self._process.draw(rng), cast(ConstantFactor, self.error_law_)
+        departure = self._process.draw(generator_of(random_state))
+        law = cast(ConstantFactor, self.error_law_)
 
         def drive(X: np.ndarray) -> np.ndarray:
             return self.predict(X) + law.value * departure(self._scaled(X))

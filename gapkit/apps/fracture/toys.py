@@ -58,7 +58,7 @@ def griffith_crack_labels(
     modes: tuple[float, ...] = (0.1, 0.3, 0.5, 0.7),
     loads: tuple[float, ...] = (0.5, 0.8, 1.1, 1.4),
     angles: tuple[float, ...] = (-60.0, -40.0, -20.0, 0.0, 20.0, 40.0, 60.0),
-    seed: int = 0,
+    random_state: int | np.random.Generator | None = 0,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Labels of finite cracks in a plate under tension and shear; the pure opening mode and the K-field of an endless
     crack are not among them.
@@ -83,7 +83,7 @@ def griffith_crack_labels(
     groups : (n,) int
         One per mode: a potential that chooses its settings without a mode can be trusted between modes.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(random_state)
     theta = np.radians(np.asarray(angles))
     normals = np.column_stack([-np.sin(theta), np.cos(theta), np.zeros_like(theta)])
     X, y, groups = [], [], []
@@ -101,10 +101,15 @@ def griffith_crack_labels(
     return np.concatenate(X), np.concatenate(y), np.concatenate(groups)
 
 
-def broken_pieces(material: ToyMaterial, toughness: float | None = None, n: int = 8, seed: int = 1) -> np.ndarray:
+def broken_pieces(
+    material: ToyMaterial,
+    toughness: float | None = None,
+    n: int = 8,
+    random_state: int | np.random.Generator | None = 1,
+) -> np.ndarray:
     """Descriptors (n, f) at the rupture of n finite cracks under tension, whose stress intensities scatter around
     Griffith's; ``toughness`` (eV/A^2) of another material with the same elasticity."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(random_state)
     k_c = material.body.griffith(material.toughness if toughness is None else toughness)
     rows = []
     for a in rng.uniform(80.0, 300.0, size=n):

@@ -16,6 +16,7 @@ import numpy as np
 from scipy.special import logsumexp
 
 from gapkit.exceptions import DataError, NumericsError, SettingsError
+from gapkit.randomness import generator_of
 
 #: abscissae in a period at which profiles are searched for their extrema
 N_ABSCISSAE = 256
@@ -273,12 +274,13 @@ class PeriodicBarrier:
         shapes = [((smooth, a), p) for smooth, (a, p) in itertools.product((True, False), axis("length", None))]
         return shapes, axis("signal", None), noises
 
-    def coefficients(self, n_samples: int, rng: np.random.Generator) -> np.ndarray:
+    def coefficients(self, n_samples: int, random_state: int | np.random.Generator | None = None) -> np.ndarray:
         """Coefficients (S, 1 + 2 harmonics) of random profiles of the posterior, hyperparameters drawn too (eV).
 
         A draw of prior and noise is corrected by the labels (Matheron's rule; Wilson et al., J. Mach. Learn. Res. 22,
         105 (2021), eq. 6).
         """
+        rng = generator_of(random_state)
         node = rng.choice(len(self.weights_), size=n_samples, p=self.weights_)
         prior = self._prior[node]
         drawn = rng.normal(size=prior.shape) * np.sqrt(prior)
@@ -330,8 +332,7 @@ class PeriodicBarrier:
             raise SettingsError(f"n_samples must be between 10 and {_MOST_SAMPLES}, not {n_samples}")
         grid = np.arange(N_ABSCISSAE) * self.period / N_ABSCISSAE
         functions = fourier_functions(grid, self.harmonics, self.period)
-        rng = np.random.default_rng(random_state)
-        samples = extrema(self.coefficients(n_samples, rng) @ functions.T)
+        samples = extrema(self.coefficients(n_samples, random_state) @ functions.T)
         mean, covariance = self._moments()
         profile = functions @ mean
         top, bottom = int(profile.argmax()), int(profile.argmin())
