@@ -32,7 +32,7 @@ def ensure_kernel_cache(package: Path, environment: MutableMapping[str, str] = o
     """
     if environment.get("NUMBA_CACHE_LOCATOR_CLASSES") or _has_cache(package, environment):
         return
-    folder = _own_temporary_folder()
+    folder = _user_temporary_folder()
     if folder is None:
         _without_cache()
         warnings.warn(
@@ -76,7 +76,7 @@ def _writable(folder: Path) -> bool:
     return folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
 
 
-def _own_temporary_folder() -> Path | None:
+def _user_temporary_folder() -> Path | None:
     """A temporary folder that no other user can write to; None where none can be had."""
     user = os.geteuid() if hasattr(os, "geteuid") else 0
     with suppress(OSError):

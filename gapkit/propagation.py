@@ -85,9 +85,9 @@ class RecordingCalculator(GAPCalculator):
 
         def recording(positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             found = evaluate(positions)
-            for mine in positions:
+            for moved in positions:
                 frame = atoms.copy()
-                frame.positions = mine
+                frame.positions = moved
                 self.visited.append(frame)
                 self.asked_forces.append(True)
             return found

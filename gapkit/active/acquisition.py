@@ -223,9 +223,9 @@ def _force_noise(potential: Potential) -> float:
     return max(levels)
 
 
-def condition(known: list[np.ndarray], on: int, others: Sequence[int]) -> None:
-    """Replace H of ``others`` by (1 + H_on H_on^T)^(-1/2) H: the columns once the labels of ``on`` are known."""
+def condition(known: list[np.ndarray], on: int, candidates: Sequence[int]) -> None:
+    """Replace H of ``candidates`` by (1 + H_on H_on^T)^(-1/2) H: the columns once the labels of ``on`` are known."""
     U, sizes, _ = np.linalg.svd(known[on], full_matrices=False)
     shrink = 1.0 - (1.0 + sizes**2) ** -0.5
-    for k in others:
+    for k in candidates:
         known[k] = known[k] - U @ (shrink[:, None] * (U.T @ known[k]))

@@ -235,13 +235,13 @@ class ActiveLearning:
 
     def _first_fit(self) -> dict[str, Any]:
         begin = time.perf_counter()
-        own = [a for a in self.initial if a.calc is not None]
+        with_labels = [a for a in self.initial if a.calc is not None]
         bare = [a for a in self.initial if a.calc is None]
-        labelled = own + self._labelled(bare, "initial frames")
+        labelled = with_labels + self._labelled(bare, "initial frames")
         if not labelled:
             raise DataError("the oracle failed for all initial frames: " + str(self.store.failure(bare[0])))
         self.gap = clone(self._unfitted).fit(labelled)
-        failures = len(bare) + len(own) - len(labelled)
+        failures = len(bare) + len(with_labels) - len(labelled)
         return self._record(
             {"log": [], "fitted": len(labelled), "keys": []}, failures, None, True, begin, len(labelled)
         )
@@ -291,9 +291,9 @@ class ActiveLearning:
         return {**table, "frames": [frame_to_dict(frames[k]) for k in chosen]}
 
     def _labelled(self, frames: Sequence[ase.Atoms], what: str) -> list[ase.Atoms]:
-        with progress_bar(total=len(frames), desc=what, unit="label", show=self.progress) as bar:
-            bar.update(sum(a in self.store for a in frames))
-            return label_frames(frames, self.make_oracle, self.store, self.workers, self.retries, bar.update)
+        with progress_bar(total=len(frames), desc=what, unit="label", show=self.progress) as progress:
+            progress.update(sum(a in self.store for a in frames))
+            return label_frames(frames, self.make_oracle, self.store, self.workers, self.retries, progress.update)
 
     def _all_labelled(self, keys: Sequence[str]) -> list[ase.Atoms]:
         """The initial frames and all chosen ones, as far as they have labels."""

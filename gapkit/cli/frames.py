@@ -16,11 +16,11 @@ def read_labelled(paths: Sequence[str], gap: GAP, check: Callable[[Atoms, str], 
     """Frames of all files; a message about a label or structure names the file and the frame in it."""
     frames = []
     for path in paths:
-        own = read_frames(path)
+        of_path = read_frames(path)
         try:
-            for frame in labelled_frames(own, gap.energy_key, gap.forces_key, gap.virial_key, require_labels=False):
+            for frame in labelled_frames(of_path, gap.energy_key, gap.forces_key, gap.virial_key, require_labels=False):
                 check(frame.atoms, f"frame {frame.index}")
         except GapkitError as error:
             raise type(error)(f"{path}: {error}") from None
-        frames += own
+        frames += of_path
     return frames

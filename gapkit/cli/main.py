@@ -46,11 +46,11 @@ def parser_for(chosen: str | None = None) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="store_true", help="print the version and stop")
     commands = parser.add_subparsers(dest="command", parser_class=_Parser)
     for name, text in COMMANDS.items():
-        own = commands.add_parser(name, help=text)
+        command = commands.add_parser(name, help=text)
         if name == chosen:
             module = import_module(f"gapkit.cli.{name}")
-            module.add_arguments(own)
-            own.set_defaults(run=module.run)
+            module.add_arguments(command)
+            command.set_defaults(run=module.run)
     return parser
 
 

@@ -25,10 +25,10 @@ def run(options: argparse.Namespace) -> None:
     gap = load(options.model)
     frames = []
     for path in options.data:
-        own = read_frames(path)
-        for index, atoms in enumerate(own):
+        of_path = read_frames(path)
+        for index, atoms in enumerate(of_path):
             gap.potential_.check(atoms, f"{path}: frame {index}")
-        frames += own
+        frames += of_path
     predictions = gap.predict(frames, uncertainty=options.uncertainty)
     written = []
     for n, atoms in enumerate(frames):

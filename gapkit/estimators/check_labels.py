@@ -62,7 +62,7 @@ def check_labels(X: Sequence[Atoms], gap: GAP | None = None, progress: bool = Fa
     if not frames:
         raise DataError(f"no frame can be used: {problems[0].text}")
     labelled = _numbered(labelled_frames(frames, *keys, require_labels=False), usable)
-    found, refused, notes = _judged(labelled, settings, progress)
+    found, refused, notes = _examined(labelled, settings, progress)
     return label_report(labelled, found, [*problems, *refused, *suspicions(frames, labelled, keys)], notes)
 
 
@@ -86,7 +86,7 @@ def _usable(frames: Sequence[Atoms], keys: tuple[str | None, ...]) -> tuple[list
     return usable, problems
 
 
-def _judged(
+def _examined(
     labelled: Sequence[LabelledFrame], settings: FitSettings, progress: bool
 ) -> tuple[Findings, list[Problem], list[str]]:
     """Findings of a small model about the labels, reasons for which a fit would be refused, and warnings."""

@@ -63,10 +63,10 @@ class Committee:
         rng = generator_of(random_state)
         checked = labelled_frames(frames, gap.energy_key, gap.forces_key, gap.virial_key, True)
         always = [f.index for f in checked if f.is_isolated_atom]
-        others = np.array([f.index for f in checked if not f.is_isolated_atom])
+        not_isolated = np.array([f.index for f in checked if not f.is_isolated_atom])
         members = []
         for _ in progress_bar(range(n_members), desc="committee", unit="fit", show=progress):
-            pick = rng.choice(others, size=len(others)) if vary == "frames" else others
+            pick = rng.choice(not_isolated, size=len(not_isolated)) if vary == "frames" else not_isolated
             member = frozen_levels(gap, int(rng.integers(2**31)))
             if vary == "sparse":
                 member.set_params(sparse="random")

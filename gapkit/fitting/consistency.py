@@ -131,16 +131,16 @@ def consistencies(judging: JudgingModel, aside: Collection[Key] = ()) -> tuple[C
     Labels of few frames must not decide on all: frames and label kinds ``aside`` have no part, unless they are many.
     Where frames are few, a convention must be the likeliest without any one of them too.
     """
-    judged = _Judged.without(judging, aside)
-    found = _compared(judged)
-    frames = {k for places in judged.of_kind.values() for k in places}
+    chosen = _Chosen.without(judging, aside)
+    found = _compared(chosen)
+    frames = {k for places in chosen.of_kind.values() for k in places}
     if len(frames) >= MANY or not any(c.conventions or c.factor != 1.0 for c in found):
         return found
     for k in frames:
-        others = {c.kind: c.conventions for c in _compared(judged.without_frame(k), enough=AS_LIKELY)}
+        without_frame = {c.kind: c.conventions for c in _compared(chosen.without_frame(k), enough=AS_LIKELY)}
         found = tuple(  # a kind of which too few are left says nothing
-            replace(c, conventions=tuple(n for n in c.conventions if n in others[c.kind]), factor=1.0)
-            if c.kind in others
+            replace(c, conventions=tuple(n for n in c.conventions if n in without_frame[c.kind]), factor=1.0)
+            if c.kind in without_frame
             else c
             for c in found
         )
@@ -148,14 +148,14 @@ def consistencies(judging: JudgingModel, aside: Collection[Key] = ()) -> tuple[C
 
 
 @dataclass(frozen=True)
-class _Judged:
+class _Chosen:
     """Judging model, and which frames (places) have a part, by label kind."""
 
     judging: JudgingModel
     of_kind: Mapping[str, list[int]]
 
     @classmethod
-    def without(cls, judging: JudgingModel, aside: Collection[Key]) -> _Judged:
+    def without(cls, judging: JudgingModel, aside: Collection[Key]) -> _Chosen:
         """All frames without those that are set aside, as far as these are the lesser part."""
         kept = {kind: [k for k in places if (k, kind) not in aside] for kind, places in judging.of_kind.items()}
         return cls(
@@ -163,35 +163,35 @@ class _Judged:
             {k: v if len(v) >= MAJORITY * len(judging.of_kind[k]) else judging.of_kind[k] for k, v in kept.items()},
         )
 
-    def without_frame(self, frame: int) -> _Judged:
+    def without_frame(self, frame: int) -> _Chosen:
         """All but one frame."""
         return replace(self, of_kind={kind: [k for k in places if k != frame] for kind, places in self.of_kind.items()})
 
     def sums(self, kind: str) -> Sums:
         """Sums over the rows of one kind, without frames far from what the labels of this kind make of them."""
         rows, places = self.judging.rows, self.of_kind[kind]
-        others = {k for k in self.judging.of_kind[kind] if k not in places}
-        sums = rows.sums(kind, others)
+        absent = {k for k in self.judging.of_kind[kind] if k not in places}
+        sums = rows.sums(kind, absent)
         weights = KindRegression.of(sums, rows.precision).most_likely(sums).weights
         sizes = {k: float(np.mean((rows.rows[k, kind].y - rows.rows[k, kind].A @ weights) ** 2)) for k in places}
         typical = float(np.median(list(sizes.values())))
         odd = {k for k, size in sizes.items() if size > ODD**2 * typical}
-        return rows.sums(kind, others | odd) if odd else sums
+        return rows.sums(kind, absent | odd) if odd else sums
 
 
-def _compared(judged: _Judged, enough: float = LIKELIER) -> tuple[Consistency, ...]:
+def _compared(chosen: _Chosen, enough: float = LIKELIER) -> tuple[Consistency, ...]:
     """The comparisons of all frames that have a part; none where they are too few.
 
     ``enough``: logarithm of the evidence by which a convention must be likelier, beside that per label.
     """
-    have = [kind for kind in KINDS if len(judged.of_kind[kind]) >= FEWEST]
+    have = [kind for kind in KINDS if len(chosen.of_kind[kind]) >= FEWEST]
     if len(have) < 2:
         return ()
-    pair = _Pair(judged, have[0], have[1])
+    pair = _Pair(chosen, have[0], have[1])
     likely, factor = pair.likely_conventions(enough)
     if have[1] == "virial":
         return (pair.consistency(likely, factor),)
-    compared = {c: _virials(judged, "energies and forces", pair.posterior(c)) for c in likely if "virial" in have}
+    compared = {c: _virials(chosen, "energies and forces", pair.posterior(c)) for c in likely if "virial" in have}
     if compared and any(c.left <= APART for c in compared.values()):  # virials say which of them is right
         likely = [c for c in likely if compared[c].left <= APART]
     return (pair.consistency(likely, factor), *(compared[c] for c in likely[:1] if c in compared))
@@ -209,12 +209,12 @@ class _Pair:
         ``virial``.
     """
 
-    def __init__(self, judged: _Judged, source: str, kind: str) -> None:
-        judging = judged.judging
+    def __init__(self, chosen: _Chosen, source: str, kind: str) -> None:
+        judging = chosen.judging
         self.judging, self.source, self.kind = judging, source, kind
         rows = judging.rows
-        self.sums = judged.sums(source)
-        places = judged.of_kind[kind]
+        self.sums = chosen.sums(source)
+        places = chosen.of_kind[kind]
         about = [judging.kinds[k, kind] for k in places]
         self.A = np.vstack([rows.rows[k, kind].A for k in places])
         self.frame = np.repeat(np.arange(len(places)), [len(a.places) for a in about])
@@ -346,9 +346,9 @@ class _Labels:
         return np.asarray(y - self.n_atoms[:, None] * (self.constants @ (self.constants.T @ per_atom)))
 
 
-def _virials(judged: _Judged, source: str, posterior: KindPosterior) -> Consistency:
+def _virials(chosen: _Chosen, source: str, posterior: KindPosterior) -> Consistency:
     """Virials against what a posterior makes of them; components that symmetry fixes are zero in both."""
-    judging, places = judged.judging, judged.of_kind["virial"]
+    judging, places = chosen.judging, chosen.of_kind["virial"]
     labels = _Labels.of(judging, "virial", places)
     n, n_atoms = len(places), labels.n_atoms[:, None]
     label, mean, variance = np.zeros((n, 6)), np.zeros((n, 6)), np.zeros(n)

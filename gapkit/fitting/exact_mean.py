@@ -229,9 +229,9 @@ class LabelCovariances:
         self.data, self.basis, self.progress, self.n_threads = data, basis, progress, n_threads
         self.labels = [Labels.of(t, separate_groups) for t in data.targets]
         self.soap = {k: b for k, b in enumerate(basis.blocks) if b.descriptor.of_atoms}
-        others = [b for k, b in enumerate(basis.blocks) if k not in self.soap]
-        self.other_basis = SparseBasis.of_blocks(others, basis.n_terms) if others else None
-        ranges = [np.arange(b.columns.start, b.columns.stop) for b in others]
+        other_blocks = [b for k, b in enumerate(basis.blocks) if k not in self.soap]
+        self.other_basis = SparseBasis.of_blocks(other_blocks, basis.n_terms) if other_blocks else None
+        ranges = [np.arange(b.columns.start, b.columns.stop) for b in other_blocks]
         self.columns = np.concatenate([np.zeros(0, dtype=np.int64), *ranges])
 
     def whitened(self, n: int) -> np.ndarray:
@@ -360,10 +360,10 @@ class LabelCovariances:
     def _errors_alone(self, fold: int, levels: Levels, folds: np.ndarray) -> dict[int, np.ndarray]:
         """Errors (labels,) by frame of one fold under levels that were found without it, as is the factor on their
         noise; empty where no doubling of the factor makes the covariance definite."""
-        others = [n for n in self.searched(folds) if folds[n] != fold]
+        other_frames = [n for n in self.searched(folds) if folds[n] != fold]
         factor = 1.0
-        if len({folds[n] for n in others if folds[n] >= 0}) > 1:
-            factor = self.best_factor(self.matrix(others, levels.signal), others, levels, folds)
+        if len({folds[n] for n in other_frames if folds[n] >= 0}) > 1:
+            factor = self.best_factor(self.matrix(other_frames, levels.signal), other_frames, levels, folds)
         frames = _by_fold(np.arange(len(folds)), folds)
         end = np.concatenate([[0], np.cumsum([len(self.labels[n].y) for n in frames])])
         for larger in range(STEPS_UP):
@@ -397,11 +397,11 @@ class LabelCovariances:
                 parts[k] = x.T @ g
             return parts, self.whitened(n).T @ alpha[n]
 
-        for parts, own in self._each(gather, range(len(alpha)), "weights of the mean"):
+        for parts, weights in self._each(gather, range(len(alpha)), "weights of the mean"):
             for k, part in parts.items():
                 Q[k] += part
                 Q[k] += part.T
-            w += own
+            w += weights
         return Q, w
 
     def _each(self, function: Callable[[int], Any], frames: Sequence[int], desc: str) -> Iterator[Any]:

@@ -52,6 +52,6 @@ class LeftOutDirections:
         """Directions (d, f) by number of the block; those of all frames where the others have no environment."""
         found = {}
         for k, features in self.features.items():
-            others = features[self.folds[k] != fold]
-            found[k] = leading_directions(others if len(others) else features, self.sizes[k] or "auto")
+            other_folds = features[self.folds[k] != fold]
+            found[k] = leading_directions(other_folds if len(other_folds) else features, self.sizes[k] or "auto")
         return found

@@ -45,13 +45,13 @@ def separate_groups(data: TrainingSet, given: NoiseSettings) -> tuple[str, ...]:
     Stresses of different calculations differ in quality far more than energies and forces do (plane-wave cutoffs,
     cells that change), so each config_type has a virial noise of its own unless the user gives one.
     """
-    own = tuple(given.by_config)
+    named = tuple(given.by_config)
     if "virial" in given.by_kind:
-        return own
+        return named
     count = Counter(t.config_type for t in data.targets if t.virial is not None and t.config_type is not None)
-    enough = [c for c, n in count.most_common(OWN_VIRIALS) if n >= OWN_VIRIAL_FRAMES and c not in own]
+    enough = [c for c, n in count.most_common(OWN_VIRIALS) if n >= OWN_VIRIAL_FRAMES and c not in named]
     several = len({t.config_type for t in data.targets if t.virial is not None}) > 1
-    return own + tuple(f"virial:{c}" for c in sorted(enough)) if several else own
+    return named + tuple(f"virial:{c}" for c in sorted(enough)) if several else named
 
 
 @dataclass

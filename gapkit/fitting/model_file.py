@@ -259,12 +259,12 @@ def _terms(header: dict, arrays: dict, species: tuple[int, ...]) -> tuple[Term, 
     identities.check_terms(made, header["terms"])
     terms, known = [], set()
     for k, term in enumerate(made):
-        own = {name.split(".", 1)[1]: a for name, a in arrays.items() if name.startswith(f"term{k}.")}
-        descriptor = term.descriptor.with_arrays(species, own)
-        if set(own) != set(descriptor.arrays()):
+        of_term = {name.split(".", 1)[1]: a for name, a in arrays.items() if name.startswith(f"term{k}.")}
+        descriptor = term.descriptor.with_arrays(species, of_term)
+        if set(of_term) != set(descriptor.arrays()):
             raise ValueError(f"term {k} has not the arrays of its descriptor")
         descriptor.check_arrays()
-        known |= {f"term{k}.{name}" for name in own}
+        known |= {f"term{k}.{name}" for name in of_term}
         terms.append(term.with_descriptor(descriptor))
     for name in sorted(set(arrays) - known):
         if name.startswith("term"):

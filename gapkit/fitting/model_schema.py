@@ -240,7 +240,7 @@ def metadata(value: Any, context: str) -> None:
     """Check of the metadata of a model: entries that ``GAP.describe`` and cards read have the expected types."""
     count, named = whole(0), mapping(text(), at_least_zero)
     label = {"frame": count, "kind": one_of(*KINDS), "place": text(), "z": number()}
-    account = {
+    search_summary = {
         "dropped_terms": items(text()),
         "shapes": maybe(items(items(_name_or_number, 2))),
         "noise_errors": any_table,
@@ -261,7 +261,7 @@ def metadata(value: Any, context: str) -> None:
         },
         {
             "updates": count,
-            "levels": table({}, account, more=True),
+            "levels": table({}, search_summary, more=True),
             "screened": items(table({**label, "label": number(), "expected": number()})),
             "domain": any_table,
         },

@@ -58,17 +58,17 @@ def plan_line(
     n_folds: int,
     n_threads: int,
     exact: bool = False,
-    n_own: int = 0,
+    n_separate: int = 0,
     allowed: float | None = None,
 ) -> str:
-    """One line before the long work: rows, sparse points, memory, time; ``n_own`` noise groups beyond the kinds.
+    """One line before the long work: rows, sparse points, memory, time; ``n_separate`` noise groups beyond the kinds.
 
     A fit that needs more memory than ``allowed`` (GB; None: what there is) is refused (:func:`check_memory`).
     """
     m, n_folds = basis.n_columns, min(n_folds, len(data.frames))
     rows = data.n_rows
     kinds = sum(any(getattr(t, k) is not None for t in data.targets) for k in ("energy", "forces", "virial"))
-    memory = max(planned_memory(rows, m, kinds * n_folds), search_memory(rows, m, kinds + n_own, n_folds))
+    memory = max(planned_memory(rows, m, kinds * n_folds), search_memory(rows, m, kinds + n_separate, n_folds))
     more, longer = cost(data) if exact else (0.0, 0.0)
     memory += more
     check_memory(memory, m, more > 0.5 * memory, allowed)

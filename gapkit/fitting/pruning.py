@@ -56,8 +56,8 @@ def without_terms(
     selected = triangles.select(columns)
     fewer = Triangles(len(columns), len(kept))
     fewer.items = {key: Triangle(t.R, t.n_rows, t.log_scale, t.prior[kept]) for key, t in selected.items.items()}
-    own = Levels(levels.noise, np.asarray(levels.signal)[kept], levels.objective)
-    return SparseBasis.of_blocks(blocks, len(kept)), fewer, own, tuple(terms[t] for t in kept)
+    kept_levels = Levels(levels.noise, np.asarray(levels.signal)[kept], levels.objective)
+    return SparseBasis.of_blocks(blocks, len(kept)), fewer, kept_levels, tuple(terms[t] for t in kept)
 
 
 def summary_without(summary: dict[str, Any], terms: Sequence[Term]) -> dict[str, Any]:

@@ -200,12 +200,12 @@ def _first(lines: list[str], n: int = SPELLED_OUT) -> str:
 
 def findings(data: TrainingSet, terms: Sequence[Term], n_threads: int, progress: Callable[..., Any]) -> Findings:
     """Findings about each frame's labels, by a small model of the other frames; empty where its equations fail."""
-    judged = [k for k, t in enumerate(data.targets) if not t.isolated]
-    if len(judged) < 2 or max(_largest(data.targets[k]) for k in judged) > LARGEST:
+    tested = [k for k, t in enumerate(data.targets) if not t.isolated]
+    if len(tested) < 2 or max(_largest(data.targets[k]) for k in tested) > LARGEST:
         return Findings()
     try:
         with blas_threads(n_threads, SPARSE):
-            judging = JudgingModel(data, judged, terms, n_threads, progress)
+            judging = JudgingModel(data, tested, terms, n_threads, progress)
             labels, scores, aside = _Screening(judging).contradictions()
             slopes = consistencies(judging, aside)
     except (NumericsError, np.linalg.LinAlgError):
@@ -273,16 +273,16 @@ class _Screening:
         spread = float(np.median(np.abs(energies - middle))) if len(energies) else 0.0
         found = []
         for k, kinds in suspicious.items():
-            mine = {kind: errors[k, kind].error for kind in self.model.kinds[k]}
-            allowed = {kind: _rms(e) * self.limit(kind) / max(scores[k, kind], 1e-12) for kind, e in mine.items()}
-            atoms = self.kinds[k, "forces"].places // 3 if "forces" in mine else np.zeros(0, dtype=np.int64)
-            deviations = {kind: float(np.sqrt(1.0 + errors[k, kind].variance.mean())) for kind in mine}
-            sizes = {kind: _rms(self.model.rows[k, kind].y) for kind in mine}
-            if "energy" in mine:
+            by_kind = {kind: errors[k, kind].error for kind in self.model.kinds[k]}
+            allowed = {kind: _rms(e) * self.limit(kind) / max(scores[k, kind], 1e-12) for kind, e in by_kind.items()}
+            atoms = self.kinds[k, "forces"].places // 3 if "forces" in by_kind else np.zeros(0, dtype=np.int64)
+            deviations = {kind: float(np.sqrt(1.0 + errors[k, kind].variance.mean())) for kind in by_kind}
+            sizes = {kind: _rms(self.model.rows[k, kind].y) for kind in by_kind}
+            if "energy" in by_kind:
                 sizes["energy"] = max(spread, abs(float(self.model.rows[k, "energy"].y[0] - middle)))
-            frame = Corroboration(self.model, k, aside, mine, allowed, deviations, sizes, atoms)
+            frame = Corroboration(self.model, k, aside, by_kind, allowed, deviations, sizes, atoms)
             for kind in frame.not_borne_out(kinds):
-                found.append(self._screened(k, kind, mine[kind], scores[k, kind]))
+                found.append(self._screened(k, kind, by_kind[kind], scores[k, kind]))
         return found, scores, aside
 
     def limit(self, kind: str) -> float:
@@ -325,9 +325,9 @@ class _Screening:
             typical = _typical(t)
             types = np.array([str(self.data.targets[k].config_type) for k in frames])
             for name in np.unique(types):
-                mine = np.flatnonzero(types == name)
-                own = float(np.median(t[mine])) if len(mine) >= OWN_TYPE else 0.0
-                scores.update({(frames[n], kind): float(t[n]) / max(typical, own) for n in mine})
+                of_type = np.flatnonzero(types == name)
+                typical_of_type = float(np.median(t[of_type])) if len(of_type) >= OWN_TYPE else 0.0
+                scores.update({(frames[n], kind): float(t[n]) / max(typical, typical_of_type) for n in of_type})
         return scores
 
     def _screened(self, k: int, kind: str, error: np.ndarray, z: float) -> ScreenedLabel:

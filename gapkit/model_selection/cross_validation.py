@@ -81,13 +81,13 @@ def group_splits(labels: Sequence[str | None], n_splits: int | None) -> Iterator
     """
     index = np.array([k for k, g in enumerate(labels) if g is not None], dtype=np.int64)
     always = np.array([k for k, g in enumerate(labels) if g is None], dtype=np.int64)
-    own = [labels[k] for k in index]
-    n_groups = len(set(own))
+    chosen_labels = [labels[k] for k in index]
+    n_groups = len(set(chosen_labels))
     if n_groups < 2:
         raise DataError("all frames are of one group, so none can be held out; give other groups")
     if n_splits is not None and not 2 <= n_splits <= n_groups:
         raise SettingsError(f"n_splits must be from 2 to the number of groups, {n_groups}, not {n_splits!r}")
-    for train, test in GroupKFold(n_splits or n_groups).split(index, groups=own):
+    for train, test in GroupKFold(n_splits or n_groups).split(index, groups=chosen_labels):
         yield np.sort(np.concatenate([index[train], always])), index[test]
 
 

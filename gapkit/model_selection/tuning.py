@@ -138,14 +138,14 @@ def candidates(frames: Sequence[Atoms], gap: GAP | None = None) -> list[Candidat
     """Candidates of a search: the default terms, then variations of cutoff, resolution, density width and zeta."""
     pair, soap = _sample_terms(frames, gap if gap is not None else GAP(), fast=False)
     made = []
-    own = soap.settings()
-    first = (1.0, (own["n_max"], own["l_max"]), own["sigma"], own["zeta"])
+    settings = soap.settings()
+    first = (1.0, (settings["n_max"], settings["l_max"]), settings["sigma"], settings["zeta"])
     grid = [first, *(c for c in itertools.product(CUTOFFS, RESOLUTIONS, WIDTHS, POWERS) if c != first)]
     # fewest changes from the default first: what a small budget reaches is the likeliest
     grid.sort(key=lambda c: sum(a != b for a, b in zip(c, first, strict=True)))
     for factor, (n_max, l_max), sigma, zeta in grid:
-        r_cut = round(factor * own["r_cut"], 1)
-        changed = {**own, "r_cut": r_cut, "n_max": n_max, "l_max": l_max, "sigma": sigma, "zeta": zeta}
+        r_cut = round(factor * settings["r_cut"], 1)
+        changed = {**settings, "r_cut": r_cut, "n_max": n_max, "l_max": l_max, "sigma": sigma, "zeta": zeta}
         name = f"r_cut {r_cut} n_max {n_max} l_max {l_max} sigma {sigma} zeta {zeta}"
         made.append(Candidate(name, (pair.settings(), changed)))
     return made
@@ -204,7 +204,7 @@ def tune(
             if trial is None:
                 if time.monotonic() >= end and (number, place) != (0, 0):
                     return clone(gap).set_params(terms=tuning.best.made()).fit(frames), tuning
-                trial = _judge(gap, candidate, number, share, [frames[k] for k in subset])
+                trial = _evaluate(gap, candidate, number, share, [frames[k] for k in subset])
                 known[candidate.key, number] = trial
                 _write_state(state, run, known)
                 if callback is not None:
@@ -220,7 +220,7 @@ def tune(
     return clone(gap).set_params(terms=tuning.best.made()).fit(frames), tuning
 
 
-def _judge(gap: GAP, candidate: Candidate, number: int, share: float, frames: list[Atoms]) -> Trial:
+def _evaluate(gap: GAP, candidate: Candidate, number: int, share: float, frames: list[Atoms]) -> Trial:
     """Fit a candidate and score it by the held-out errors of its own folds."""
     begin = time.monotonic()
     try:

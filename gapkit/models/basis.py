@@ -162,10 +162,10 @@ class SparseBasis:
             seen_by = replace(b, directions=hidden.get(k)) if isinstance(hidden, Mapping) else b
             hides = bool(hidden) and seen_by.directions is not None
             if derivatives and b.descriptor.each_atom_alone and structure.n_atoms > streamed_rows.AT_ONCE:
-                own, add = np.zeros((n, len(b.points))), np.zeros(n)
+                block_rows, add = np.zeros((n, len(b.points))), np.zeros(n)
                 seen = np.zeros(n) if hides else None
-                streamed_rows.add_streamed_rows(b, structure, own, add if prior else None, seen, seen_by)
-                K[:, b.columns] = own
+                streamed_rows.add_streamed_rows(b, structure, block_rows, add if prior else None, seen, seen_by)
+                K[:, b.columns] = block_rows
                 variance[:, b.term] += add
                 if seen is not None:
                     unseen[:, b.term] += np.maximum(add - seen, 0.0)
@@ -174,14 +174,14 @@ class SparseBasis:
             if len(batch) == 0:
                 continue
             x, J = b.kernel.scale(batch.x), b.kernel.scale(batch.J)
-            own = np.zeros((n, len(b.points)))
+            block_rows = np.zeros((n, len(b.points)))
             arguments = b.kernel_arguments()
             projected_x, projected_J = b.project(x), b.project(J)
             design_rows.add_rows(
                 projected_x, batch.weight, batch.start, batch.target, projected_J, batch.dweight, b.points, *arguments,
-                own,
+                block_rows,
             )  # fmt: skip
-            K[:, b.columns] = own
+            K[:, b.columns] = block_rows
             if prior and b.grid is not None:
                 on_grid = np.zeros((n, len(b.grid)))
                 design_rows.add_rows(
@@ -194,9 +194,9 @@ class SparseBasis:
                 design_rows.prior_variances(x, *shared, J, batch.dweight, *arguments, add)
                 variance[:, b.term] += add
                 if hides:
-                    own_view = seen_by is b
-                    seen_x = projected_x if own_view else seen_by.project(x)
-                    seen_J = projected_J if own_view else seen_by.project(J)
+                    same_block = seen_by is b
+                    seen_x = projected_x if same_block else seen_by.project(x)
+                    seen_J = projected_J if same_block else seen_by.project(J)
                     design_rows.prior_variances(seen_x, *shared, seen_J, batch.dweight, *arguments, seen)
                     unseen[:, b.term] += np.maximum(add - seen, 0.0)
         return FrameRows(K, variance, unseen)
@@ -213,9 +213,9 @@ class SparseBasis:
             if len(batch) == 0:
                 continue
             x, row = b.kernel.scale(batch.x), place[batch.atom]
-            own = np.zeros((len(atoms), len(b.points)))
-            design_rows.add_local_rows(b.project(x), batch.weight, row, b.points, *b.kernel_arguments(), own)
-            K[:, b.columns] = own
+            block_rows = np.zeros((len(atoms), len(b.points)))
+            design_rows.add_local_rows(b.project(x), batch.weight, row, b.points, *b.kernel_arguments(), block_rows)
+            K[:, b.columns] = block_rows
             if b.grid is not None:
                 on_grid = np.zeros((len(atoms), len(b.grid)))
                 design_rows.add_local_rows(x, batch.weight, row, b.grid, *b.kernel_arguments(), on_grid)

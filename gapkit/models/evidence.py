@@ -71,8 +71,8 @@ def row_sums(triangles: Triangles, leave_out: int | None = None) -> dict[str, Ro
         if leave_out is not None and fold == leave_out:
             continue
         R = t.reduce()
-        own = RowSums(R.T @ R, t.n_rows, t.log_scale, t.prior)
-        sums[group] = sums[group] + own if group in sums else own
+        added = RowSums(R.T @ R, t.n_rows, t.log_scale, t.prior)
+        sums[group] = sums[group] + added if group in sums else added
     return sums
 
 
@@ -119,8 +119,8 @@ def negative_log_density(
         spread = float(np.sum(inverse * part.gram[:m, :m]))
         noise_slopes[g] = part.n_rows - s[g] * (spread + error + trace)
         trace_slope += s[g] * missing
-    own = np.bincount(column_terms, inverse_signal2 * (np.diag(inverse) + u**2), minlength=n_terms)
-    return 0.5 * twice, noise_slopes, per_term - own + signal**2 * trace_slope
+    from_rows = np.bincount(column_terms, inverse_signal2 * (np.diag(inverse) + u**2), minlength=n_terms)
+    return 0.5 * twice, noise_slopes, per_term - from_rows + signal**2 * trace_slope
 
 
 @dataclass

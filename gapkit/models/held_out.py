@@ -70,7 +70,7 @@ class EnergyRows:
 
 
 @dataclass(frozen=True)
-class Others:
+class OtherFolds:
     """Normal equations of the rows outside one fold, by group: A^T A, packed (groups, length); A^T y (groups, m)."""
 
     grams: np.ndarray
@@ -103,7 +103,7 @@ class HeldOutError(LevelObjective):
     energies: EnergyRows | None = None
     scale_free: ClassVar[bool] = True
     _groups: tuple[str, ...] = field(init=False)
-    _others: dict[int, Others] = field(init=False)
+    _others: dict[int, OtherFolds] = field(init=False)
     _count: dict[str, int] = field(init=False)
     _diagonal: np.ndarray = field(init=False)
 
@@ -119,22 +119,24 @@ class HeldOutError(LevelObjective):
             if f >= 0 and kind_of(group) in self._count:
                 self._count[kind_of(group)] += t.n_rows
 
-    def _of_other_folds(self) -> dict[int, Others]:
+    def _of_other_folds(self) -> dict[int, OtherFolds]:
         """For every fold what the rows of all others say; rows of tied groups count as their leader's.
 
         Matrices of a whole model are large: half of each is kept.
         """
         m, folds = self.triangles.n_columns, self.triangles.folds
         place = {group: k for k, group in enumerate(self._groups)}
-        others = {f: Others(np.zeros((len(place), packed.length(m))), np.zeros((len(place), m))) for f in folds}
+        other_folds = {
+            f: OtherFolds(np.zeros((len(place), packed.length(m))), np.zeros((len(place), m))) for f in folds
+        }
         for (group, fold), G in self.triangles.each_gram():
             G *= self.ratio(group) ** -2.0
             gram, k = packed.pack(G[:-1, :-1]), place[self.tied.get(group, group)]
-            for f, o in others.items():
+            for f, o in other_folds.items():
                 if f != fold:
                     o.grams[k] += gram
                     o.products[k] += G[:-1, -1]
-        return others
+        return other_folds
 
     def evaluate(self, levels: Levels) -> tuple[float, dict[str, float], np.ndarray]:
         """Value of the objective, and its slopes by the logarithms of the levels.

@@ -141,8 +141,10 @@ class LeaveOneOut(LevelObjective):
         noise_slopes = dict.fromkeys(self._total, 0.0)
         for g in self.free_noise:
             G = self._total[g]
-            own = sum(weight[k] * share for f in left for (k, group), share in f.own.items() if group == g)
-            noise_slopes[g] = 2 * s[g] * float(np.sum(V * (U @ G[:-1, :-1] - G[:-1, -1])) + own)
+            frame_terms = sum(
+                weight[k] * share for f in left for (k, group), share in f.frame_terms.items() if group == g
+            )
+            noise_slopes[g] = 2 * s[g] * float(np.sum(V * (U @ G[:-1, :-1] - G[:-1, -1])) + frame_terms)
         by_column = 2 * np.sum(V * U, axis=0) * inverse_signal2
         return float(value), noise_slopes, np.bincount(self.column_terms, by_column, minlength=len(levels.signal))
 
@@ -156,7 +158,7 @@ class _LeftOut:
     counts: dict[str, int]
     u: np.ndarray
     v: dict[str, np.ndarray]
-    own: dict[tuple[str, str], float]
+    frame_terms: dict[tuple[str, str], float]
 
 
 def _leave_out(A, y, parts, s, L, u, kinds, rounding) -> _LeftOut:
@@ -179,8 +181,8 @@ def _leave_out(A, y, parts, s, L, u, kinds, rounding) -> _LeftOut:
     moved = B @ np.column_stack([root**2 * error, *pulled])
     moved = scipy.linalg.solve_triangular(L, moved, lower=True, trans="T", check_finite=False).T
     v = dict(zip(slopes, -moved[1:], strict=True))
-    own = {(kind, g): float((A[at] @ v[kind]) @ error[at]) for kind in v for at, g, _ in parts}
-    return _LeftOut(losses, counts, u - moved[0], v, own)
+    frame_terms = {(kind, g): float((A[at] @ v[kind]) @ error[at]) for kind in v for at, g, _ in parts}
+    return _LeftOut(losses, counts, u - moved[0], v, frame_terms)
 
 
 def _loss(kind: str, error: np.ndarray, scale: float, rounding: float) -> tuple[float, np.ndarray]:

@@ -67,8 +67,8 @@ class Term:
         selection(self.selection)
 
     def _compared(self) -> tuple[Any, ...]:
-        own = tuple(getattr(self, f.name) for f in fields(self) if f.name != "descriptor")
-        return type(self.descriptor), self.descriptor.settings(), own
+        values = tuple(getattr(self, f.name) for f in fields(self) if f.name != "descriptor")
+        return type(self.descriptor), self.descriptor.settings(), values
 
     def __eq__(self, other: object) -> bool:
         """Whether all settings are equal; species that a fit adds to the descriptor do not count."""

@@ -88,7 +88,7 @@ def one_vector(rows, depth, a, a_at, a_row, a_step, b, b_at, b_step, c, c_at, c_
 def transpose_blocks(rows, columns, source, source_at, source_row, out, out_at, out_row):
     """``out[out_at + out_row k + i] = source[source_at + source_row i + k]`` for i below ``rows``, k below ``columns``.
 
-    Both numbers are rounded up to multiples of eight, and what stands there is turned too.
+    Both numbers are rounded up to multiples of eight, and what stands there is transposed too.
     """
     for i in range(0, rows, 8):
         for k in range(0, columns, 8):

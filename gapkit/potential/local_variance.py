@@ -71,10 +71,10 @@ class LocalForm:
 def supports(basis: SparseBasis) -> bool:
     """Whether a form can be made: for one SOAP term with a dot-product kernel, and pair terms."""
     soap = {b.term for b in basis.blocks if b.descriptor.carries_forms}
-    others = [b for b in basis.blocks if b.term not in soap]
+    other_blocks = [b for b in basis.blocks if b.term not in soap]
     return (
         len(soap) == 1
-        and all(b.descriptor.of_pairs for b in others)
+        and all(b.descriptor.of_pairs for b in other_blocks)
         and not any(b.kernel.centred for b in basis.blocks if b.term in soap)
     )
 

@@ -308,23 +308,23 @@ class Potential:
         found, begin = [], 0
         for atoms, name in zip(frames, names, strict=True):
             end = begin + len(atoms)
-            own, pull, atomic = local[begin:end], forces[begin:end], virials[begin:end]
+            energies, frame_forces, frame_virials = local[begin:end], forces[begin:end], virials[begin:end]
             volume = cell_volume(atoms)
             if self.baseline is not None and not self._local_baseline:
                 base = baseline_labels(self.baseline, atoms, name, stress=volume is not None)
-                own += base["energies"]
-                pull += base["forces"]
+                energies += base["energies"]
+                frame_forces += base["forces"]
                 if base["virial"] is not None:
-                    atomic += base["virial"] / len(atoms)
-            energy = float(own.sum())
-            if not math.isfinite(energy + squared(pull) + squared(atomic)):
+                    frame_virials += base["virial"] / len(atoms)
+            energy = float(energies.sum())
+            if not math.isfinite(energy + squared(frame_forces) + squared(frame_virials)):
                 raise NumericsError(
                     f"{name}: the potential gives an energy or force that is not finite; atoms are far too close"
                 )
-            virial = atomic.sum(axis=0) if volume is not None else None
+            virial = frame_virials.sum(axis=0) if volume is not None else None
             stress = None if virial is None or volume is None else -virial / volume
             variance = at_least(sums.variance[begin:end]) if local_variance else None
-            found.append(Evaluation(energy, pull, virial, stress, own, atomic, variance))
+            found.append(Evaluation(energy, frame_forces, virial, stress, energies, frame_virials, variance))
             begin = end
         return found
 
@@ -407,12 +407,12 @@ class Potential:
         if components not in (6, 9):
             raise SettingsError(f"components must be 6 or 9, not {components!r}")
         structure = self._structures.of_domain(np.asarray(numbers), neighbours, np.asarray(centres))
-        own = structure.centres
+        centres = structure.centres
         sums = self.sums(structure, components, local_variance)
         if not math.isfinite(squared(sums.local) + squared(sums.gradient) + squared(sums.strain)):
             raise NumericsError("the potential gives an energy or force that is not finite; atoms are far too close")
-        variance = at_least(sums.variance[own]) if local_variance else None
-        return CentresEvaluation(sums.local[own], sums.gradient, -sums.strain[own], variance)
+        variance = at_least(sums.variance[centres]) if local_variance else None
+        return CentresEvaluation(sums.local[centres], sums.gradient, -sums.strain[centres], variance)
 
     def standard_deviations(
         self,

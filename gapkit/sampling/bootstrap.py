@@ -141,14 +141,14 @@ def bootstrap_estimate(
         raise SettingsError(f"draws must be a whole number of at least 20, not {draws!r}")
     runs = [replicas_of(s, f"series {k}") for k, s in enumerate(series)]
     lengths = [len(r) for r in runs[0]]
-    for k, own in enumerate(runs):
-        if [len(r) for r in own] != lengths:
-            raise DataError(f"series {k} has runs of {[len(r) for r in own]} values, series 0 of {lengths}")
+    for k, replicas in enumerate(runs):
+        if [len(r) for r in replicas] != lengths:
+            raise DataError(f"series {k} has runs of {[len(r) for r in replicas]} values, series 0 of {lengths}")
     if block is None:
         block = max(block_length(s) for s in series)
     if not (isinstance(block, Integral) and 1 <= block <= min(lengths)):
         raise SettingsError(f"block must be a whole number from 1 to {min(lengths)} (the shortest run), not {block!r}")
-    whole = [np.concatenate(own) for own in runs]
+    whole = [np.concatenate(replicas) for replicas in runs]
     begins = np.concatenate([[0], np.cumsum(lengths)[:-1]])
     rng = np.random.default_rng(seed_of(random_state))
     value = _number(statistic(*whole), "the series as given")

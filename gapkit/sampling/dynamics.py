@@ -69,7 +69,11 @@ def check_run(steps: int, timestep: float, temperature: float) -> None:
 
 
 def langevin(
-    atoms: ase.Atoms, temperature: float, timestep: float, rng: np.random.Generator, friction: float = FRICTION
+    atoms: ase.Atoms,
+    temperature: float,
+    timestep: float,
+    random_state: int | np.random.Generator | None = None,
+    friction: float = FRICTION,
 ) -> Langevin:
     """Langevin dynamics of ``atoms``, which it moves, at ``temperature`` (K).
 
@@ -79,9 +83,17 @@ def langevin(
     ----------
     timestep
         fs.
+    random_state
+        A seed, a generator, or None for another run each time.
     friction
         1/fs.
+
+    Raises
+    ------
+    SettingsError
+        For a ``random_state`` of another kind.
     """
+    rng = generator_of(random_state)
     return Langevin(
         atoms, timestep * units.fs, temperature_K=temperature, friction=friction / units.fs, rng=rng, fixcm=False
     )
@@ -127,11 +139,10 @@ def run_md(
     Raises
     ------
     SettingsError
-        For a number that cannot work.
+        For a number that cannot work, and a ``random_state`` of another kind.
 
     Examples
     --------
-    >>> import numpy as np
     >>> from ase.build import bulk
     >>> from ase.calculators.emt import EMT
     >>> run = run_md(bulk("Cu", cubic=True), EMT(), 300, steps=20, random_state=0)

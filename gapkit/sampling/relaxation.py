@@ -59,10 +59,10 @@ class SpringNetwork:
         u = pairs.vectors / pairs.distances[:, None]
         blocks = across * np.eye(3) + (along - across) * u[:, :, None] * u[:, None, :]
         i, j = place[pairs.i], place[pairs.j]
-        mine, both = i >= 0, (i >= 0) & (j >= 0)
-        rows = np.concatenate([i[mine], i[both]])
-        columns = np.concatenate([i[mine], j[both]])
-        values = np.concatenate([blocks[mine], -blocks[both]])
+        is_free, both = i >= 0, (i >= 0) & (j >= 0)
+        rows = np.concatenate([i[is_free], i[both]])
+        columns = np.concatenate([i[is_free], j[both]])
+        values = np.concatenate([blocks[is_free], -blocks[both]])
         axes = np.arange(3)
         n = 3 * len(self.free)
         matrix = coo_matrix(

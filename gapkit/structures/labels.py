@@ -229,7 +229,7 @@ def voigt(tensor: Any, context: str, key: str) -> np.ndarray:
     tensor
         Shape (3, 3), (9,) or (6,) in Voigt order. An asymmetry within 1e-3 of the largest component plus 1e-4
         eV is averaged out, more is a :class:`DataError`.
-    where, key
+    context, key
         Start of the message and the name of the label.
 
     Examples

@@ -201,8 +201,8 @@ class FrameArrays(NamedTuple):
 
     def frame(self, f: int) -> ase.Atoms:
         """Arrays of frame ``f`` alone."""
-        own = slice(self.begin[f], self.begin[f + 1])
-        return ase.Atoms(self.numbers[own], self.positions[own], cell=self.cells[f], pbc=self.pbc[f])
+        of_frame = slice(self.begin[f], self.begin[f + 1])
+        return ase.Atoms(self.numbers[of_frame], self.positions[of_frame], cell=self.cells[f], pbc=self.pbc[f])
 
 
 def neighbours_of_frames(frames: FrameArrays, r_cut: float) -> Neighbours:

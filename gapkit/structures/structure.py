@@ -58,10 +58,10 @@ class Structure:
         if begin == 0 and end == self.n_atoms:
             return self
         pairs = self._longest
-        own = slice(pairs.first[begin], pairs.first[end])
+        of_part = slice(pairs.first[begin], pairs.first[end])
         first = pairs.first[begin : end + 1] - pairs.first[begin]
-        i, j = pairs.i[own] - begin, pairs.j[own] - begin
-        part = Neighbours(end - begin, pairs.r_cut, first, i, j, pairs.vectors[own], pairs.distances[own])
+        i, j = pairs.i[of_part] - begin, pairs.j[of_part] - begin
+        part = Neighbours(end - begin, pairs.r_cut, first, i, j, pairs.vectors[of_part], pairs.distances[of_part])
         return Structure.of_pairs(self.numbers[begin:end], part)
 
     @property

@@ -79,19 +79,19 @@ def check_forces(trial: CalculatorTrial, coordinates: int) -> None:
         unit = max(float(np.abs(forces).max()), LEAST_FORCE)
         for flat in trial.rng.permutation(3 * n)[:coordinates].tolist():
             a, axis = divmod(flat, 3)
-            where = f"{name}, {'xyz'[axis]} component of the force on atom {a}"
+            context = f"{name}, {'xyz'[axis]} component of the force on atom {a}"
             derivative = _derivative(
-                trial, "forces", partial(displaced, atoms, a, axis), 1.0, unit, where
+                trial, "forces", partial(displaced, atoms, a, axis), 1.0, unit, context
             )  # fmt: skip
-            _close(trial, "forces", forces[a, axis], derivative, -1.0, unit, where, _FORCES)
+            _close(trial, "forces", forces[a, axis], derivative, -1.0, unit, context, _FORCES)
             largest = max(largest, abs(derivative[0]))
         along = trial.rng.normal(size=(n, 3))
         along /= np.linalg.norm(along)
-        where = f"{name}, forces along a displacement of all atoms"
+        context = f"{name}, forces along a displacement of all atoms"
         derivative = _derivative(
-            trial, "forces", partial(moved_along, atoms, along), 1.0, unit, where
+            trial, "forces", partial(moved_along, atoms, along), 1.0, unit, context
         )  # fmt: skip
-        _close(trial, "forces", float(np.sum(forces * along)), derivative, -1.0, unit, where, _FORCES)
+        _close(trial, "forces", float(np.sum(forces * along)), derivative, -1.0, unit, context, _FORCES)
         trial.checks.close(
             "sum of forces", forces.sum(axis=0), np.zeros(3), 1e-2 * trial.tolerance, f"{name}, sum of forces",
             "forces on a frame without outer fields sum to zero: give each pair's force to both ends", max(unit, 1.0),
@@ -126,11 +126,11 @@ def check_stress(trial: CalculatorTrial) -> None:
         assert volume is not None
         unit = max(float(np.abs(stress).max()), LEAST_STRESS)
         for v, component in enumerate(("xx", "yy", "zz", "yz", "xz", "xy")):
-            where = f"{name}, stress component {component}"
+            context = f"{name}, stress component {component}"
             derivative = _derivative(
-                trial, "stress", partial(strained, atoms, v), volume, unit, where, 0.2
+                trial, "stress", partial(strained, atoms, v), volume, unit, context, 0.2
             )  # fmt: skip
-            _close(trial, "stress", stress[v], derivative, 1.0, unit, where, _STRESS)
+            _close(trial, "stress", stress[v], derivative, 1.0, unit, context, _STRESS)
             largest = max(largest, abs(derivative[0]))
     trial.checks.holds("stress", largest > 1e-8, "the energy changes with no strain", "give frames under strain")
 
@@ -141,7 +141,7 @@ def _derivative(
     change: Callable[[float], ase.Atoms],
     divisor: float,
     unit: float,
-    where: str,
+    context: str,
     shorter: float = 1.0,
 ) -> tuple[float, float]:
     """Derivative of the energy by a ``change`` of the frame, over ``divisor``, and its error; steps are ``shorter``."""
@@ -151,7 +151,8 @@ def _derivative(
     trial.checks.holds(
         check,
         error <= NOISIEST * max(unit, abs(value)),
-        f"{where}: finite differences of the energy with steps of {steps[0]:g} to {steps[-1]:g} differ by {error:.2g}",
+        f"{context}: finite differences of the energy with steps of {steps[0]:g} to {steps[-1]:g} differ "
+        f"by {error:.2g}",
         "the energy is noisy or jumps: converge it, and let it be continuous where neighbours cross the cutoff",
     )
     return value, error
@@ -164,11 +165,11 @@ def _close(
     derivative: tuple[float, float],
     sign: float,
     unit: float,
-    where: str,
+    context: str,
     remedy: str,
 ) -> None:
     trial.checks.close(
-        check, found, sign * derivative[0], trial.tolerance, where, remedy, unit,
+        check, found, sign * derivative[0], trial.tolerance, context, remedy, unit,
         (f"the calculator's {check} {'are' if check == 'forces' else 'is'}", "finite differences of the energy give"),
         noise=derivative[1],
     )  # fmt: skip
@@ -180,8 +181,8 @@ def check_invariances(trial: CalculatorTrial) -> None:
     for name, atoms in trial.each():
         n, known = len(atoms), trial.results(atoms)
 
-        def ask(check, changed, expected, remedy, where=name):
-            trial.same_results(check, trial.results(changed), expected, where, remedy, allowed)
+        def ask(check, changed, expected, remedy, context=name):
+            trial.same_results(check, trial.results(changed), expected, context, remedy, allowed)
 
         moved = atoms.copy()
         moved.positions += rng.normal(scale=3.0, size=3)

@@ -88,7 +88,7 @@ class CalculatorTrial:
         check: str,
         got: dict[str, np.ndarray],
         expected: dict[str, np.ndarray],
-        where: str,
+        context: str,
         remedy: str,
         allowed: float | None = None,
     ) -> None:
@@ -96,7 +96,7 @@ class CalculatorTrial:
         for name, value in expected.items():
             self.checks.close(
                 check, got[name], value, self.equal if allowed is None else allowed,
-                lambda k, name=name: f"{where}, {name}" + (f" of atom {k[0]}" if len(k) > 1 else ""),  # type: ignore[misc]
+                lambda k, name=name: f"{context}, {name}" + (f" of atom {k[0]}" if len(k) > 1 else ""),  # type: ignore[misc]
                 remedy, SCALES[name],
             )  # fmt: skip
 

@@ -65,14 +65,14 @@ def check_species_and_channels(trial: Trial) -> None:
 
 def check_shapes(trial: Trial) -> None:
     """Arrays have the shapes and types that compiled code relies on, and finite values."""
-    for where, atoms, channel in trial.each():
+    for context, atoms, channel in trial.each():
         for derivatives in (True, False):
             batch = trial.batch(atoms, channel, derivatives)
-            _check_batch(trial, batch, trial.structure(atoms), channel, where, derivatives)
+            _check_batch(trial, batch, trial.structure(atoms), channel, context, derivatives)
 
 
 def _check_batch(
-    trial: Trial, batch: EnvironmentBatch, structure: Structure, channel: Channel, where: str, derivatives: bool
+    trial: Trial, batch: EnvironmentBatch, structure: Structure, channel: Channel, context: str, derivatives: bool
 ) -> None:
     check, checks = "shapes and types", trial.checks
     f, e, n = trial.descriptor.n_features(channel), len(batch.x), structure.n_atoms
@@ -87,29 +87,29 @@ def _check_batch(
         checks.holds(
             check,
             isinstance(array, np.ndarray) and array.shape == shape,
-            f"{where}: {name} has the shape {np.shape(array)}, not {shape}",
+            f"{context}: {name} has the shape {np.shape(array)}, not {shape}",
             "see gapkit.descriptors.EnvironmentBatch: e environments, f = n_features(channel), c rows of derivatives; "
             "without environments the shapes are the same with e = c = 0",
         )
         checks.holds(
             check,
             array.dtype == kind,
-            f"{where}: {name} is of {array.dtype}, not {kind}",
+            f"{context}: {name} is of {array.dtype}, not {kind}",
             f"make it with dtype=np.{kind}: compiled code relies on it",
         )
         checks.holds(
             check,
             array.flags.c_contiguous,
-            f"{where}: {name} is not contiguous",
+            f"{context}: {name} is not contiguous",
             "use np.ascontiguousarray: compiled code reads rows one after the other",
         )
         checks.holds(
             check,
             np.isfinite(array).all(),
-            f"{where}: {name} is not finite at {tuple(map(int, np.argwhere(~np.isfinite(array))[:1].ravel()))}",
+            f"{context}: {name} is not finite at {tuple(map(int, np.argwhere(~np.isfinite(array))[:1].ravel()))}",
             "look for a division by a distance of zero, or a root of a negative number",
         )
-    holds = lambda condition, what, remedy: checks.holds(check, condition, f"{where}: {what}", remedy)  # noqa: E731
+    holds = lambda condition, what, remedy: checks.holds(check, condition, f"{context}: {what}", remedy)  # noqa: E731
     if not derivatives:
         holds(rows == 0, f"{rows} derivatives, without being asked", "leave J empty for derivatives=False")
     holds(
@@ -146,23 +146,23 @@ def _check_batch(
 def check_kinds(trial: Trial) -> None:
     """The flags of the class are true: of_atoms, of_pairs, feature_range."""
     checks, check, d = trial.checks, "flags of the class", trial.descriptor
-    for where, atoms, channel in trial.each():
+    for context, atoms, channel in trial.each():
         batch, structure = trial.batch(atoms, channel), trial.structure(atoms)
         if d.of_atoms:
-            own = structure.centres_of(channel[0])
+            centres = structure.centres_of(channel[0])
             checks.holds(
                 check,
-                len(channel) == 1 and np.array_equal(batch.atom, own),
-                f"{where}: of_atoms is set, but environments belong to the atoms {batch.atom}, not {own}",
+                len(channel) == 1 and np.array_equal(batch.atom, centres),
+                f"{context}: of_atoms is set, but environments belong to the atoms {batch.atom}, not {centres}",
                 "make one environment for each atom of the channel's species, in the order of atoms",
             )
             checks.close(
                 check, np.linalg.norm(batch.x, axis=1), np.ones(len(batch)), trial.equal,
-                lambda k, where=where: f"{where}, environment {k[0]}, length of x",  # type: ignore[misc]
+                lambda k, context=context: f"{context}, environment {k[0]}, length of x",  # type: ignore[misc]
                 "normalise x, and J with it, or leave of_atoms False",
             )  # fmt: skip
             checks.close(
-                check, batch.weight, np.ones(len(batch)), 0.0, f"{where}, weights",
+                check, batch.weight, np.ones(len(batch)), 0.0, f"{context}, weights",
                 "give weights of 1, or leave of_atoms False",
             )  # fmt: skip
         if d.feature_range is not None and len(batch):
@@ -170,7 +170,7 @@ def check_kinds(trial: Trial) -> None:
             checks.holds(
                 check,
                 batch.x.shape[1] == 1 and low <= batch.x.min() and batch.x.max() <= high,
-                f"{where}: features from {batch.x.min():.4g} to {batch.x.max():.4g}, feature_range {low} to {high}",
+                f"{context}: features from {batch.x.min():.4g} to {batch.x.max():.4g}, feature_range {low} to {high}",
                 "widen feature_range to all values of the one feature, or set it to None",
             )
     if d.of_pairs:
@@ -188,7 +188,7 @@ def check_kinds(trial: Trial) -> None:
 def check_derivatives(trial: Trial) -> None:
     """J and dweight are the derivatives of x and weight, by positions and strain."""
     tested = {"positions": 0.0, "strain": 0.0}
-    for where, atoms, channel in trial.each():
+    for context, atoms, channel in trial.each():
         batch = trial.batch(atoms, channel)
         if not len(batch):
             continue
@@ -207,8 +207,8 @@ def check_derivatives(trial: Trial) -> None:
             for column, what in ((slice(0, f), "J"), (slice(f, None), "dweight")):
                 trial.checks.close(
                     f"derivatives by {kind}", exact_here[:, column], numerical[:, column], trial.tolerance,
-                    lambda k, where=where, what=what, name=name: (  # type: ignore[misc]
-                        f"{where}, environment {k[0]}" + (f", feature {k[1]}" if what == "J" else "") + f", by {name}"
+                    lambda k, context=context, what=what, name=name: (  # type: ignore[misc]
+                        f"{context}, environment {k[0]}" + (f", feature {k[1]}" if what == "J" else "") + f", by {name}"
                     ),
                     f"check sign, factor and target of {what}" if what == "J" else
                     "give the derivative of the weight, that of the cutoff function among others, in dweight",
@@ -271,7 +271,7 @@ def _difference(columns, batch: EnvironmentBatch, h: float) -> np.ndarray | None
 def check_ways_to_ask(trial: Trial) -> None:
     """Environments are the same without derivatives, twice, with a longer pair list, and for some atoms."""
     checks, d = trial.checks, trial.descriptor
-    for where, atoms, channel in trial.each():
+    for context, atoms, channel in trial.each():
         structure = trial.structure(atoms)
         whole = d.environments(structure, channel)
         for array in (d.environments(structure, channel), d.environments(structure, channel, derivatives=False)):
@@ -283,18 +283,18 @@ def check_ways_to_ask(trial: Trial) -> None:
             "asked again",
             again,
             whole,
-            where,
+            context,
             "keep no arrays between calls, and give out no array that is kept",
         )
         plain = d.environments(structure, channel, derivatives=False)
         for name in ("x", "weight", "atom"):
             checks.close(
-                "without derivatives", getattr(plain, name), getattr(whole, name), trial.equal, f"{where}, {name}",
+                "without derivatives", getattr(plain, name), getattr(whole, name), trial.equal, f"{context}, {name}",
                 "let features and weights be the same with derivatives=False",
             )  # fmt: skip
         longer = Structure(atoms, 1.3 * d.r_cut)
         trial.same_sums(
-            "longer pair list", trial.sums(longer, channel), trial.probes(channel)(whole, len(atoms)), where,
+            "longer pair list", trial.sums(longer, channel), trial.probes(channel)(whole, len(atoms)), context,
             "take pairs with structure.pairs(self.r_cut): a structure may hold pairs beyond the descriptor's cutoff",
         )  # fmt: skip
         subset = np.sort(trial.rng.permutation(len(atoms))[: (len(atoms) + 1) // 2]).astype(np.int64)
@@ -304,11 +304,11 @@ def check_ways_to_ask(trial: Trial) -> None:
             checks.holds(
                 "some atoms",
                 not len(foreign),
-                f"{where}: environments(atoms={some.tolist()}) has one that belongs to atom {foreign[:1].tolist()}",
+                f"{context}: environments(atoms={some.tolist()}) has one that belongs to atom {foreign[:1].tolist()}",
                 "take structure.centres_of(number, atoms), and name as atom the one that owns the environment",
             )
             _same(
-                trial, "some atoms", part, _of_atoms(whole, some), f"{where}, atoms={some.tolist()}",
+                trial, "some atoms", part, _of_atoms(whole, some), f"{context}, atoms={some.tolist()}",
                 "environments(atoms=...) must give those of the whole that belong to these atoms, in the same order",
             )  # fmt: skip
 
@@ -323,36 +323,38 @@ def _of_atoms(batch: EnvironmentBatch, atoms: np.ndarray) -> EnvironmentBatch:
     )  # fmt: skip
 
 
-def _same(trial: Trial, check: str, got: EnvironmentBatch, expected: EnvironmentBatch, where: str, remedy: str) -> None:
+def _same(
+    trial: Trial, check: str, got: EnvironmentBatch, expected: EnvironmentBatch, context: str, remedy: str
+) -> None:
     for name in ("atom", "start", "target", "x", "weight", "J", "dweight"):
         trial.checks.close(
-            check, getattr(got, name), getattr(expected, name), trial.equal, f"{where}, {name}", remedy,
+            check, getattr(got, name), getattr(expected, name), trial.equal, f"{context}, {name}", remedy,
         )  # fmt: skip
 
 
 def check_frame_environments(trial: Trial) -> None:
     """frame_environments sum to the same as environments; they are the same where each_atom_alone is set."""
-    for where, atoms, channel in trial.each():
+    for context, atoms, channel in trial.each():
         structure = trial.structure(atoms)
         probes, n = trial.probes(channel), len(atoms)
         part = trial.descriptor.frame_environments(structure, channel)
-        _check_batch(trial, part, structure, channel, f"{where} (frame_environments)", True)
+        _check_batch(trial, part, structure, channel, f"{context} (frame_environments)", True)
         sums, whole = probes(part, n), probes(trial.descriptor.environments(structure, channel), n)
         unit = float(np.abs(whole.value).max(initial=0.0))
         for name, scale in (("value", unit), ("strain", unit)):
             trial.checks.close(
                 "frame_environments", getattr(sums, name).sum(axis=0), getattr(whole, name).sum(axis=0), trial.equal,
-                f"{where}, {name} of the sum", "frame_environments must sum to the same energy as environments",
+                f"{context}, {name} of the sum", "frame_environments must sum to the same energy as environments",
                 scale, ("frame_environments give", "environments give"),
             )  # fmt: skip
         trial.checks.close(
             "frame_environments", sums.gradient, whole.gradient, trial.equal,
-            lambda k, where=where: f"{where}, derivative by the position of atom {k[0]}",  # type: ignore[misc]
+            lambda k, context=context: f"{context}, derivative by the position of atom {k[0]}",  # type: ignore[misc]
             "frame_environments must have the derivatives of the same energy", unit / trial.descriptor.r_cut,
             ("frame_environments give", "environments give"),
         )  # fmt: skip
         if trial.descriptor.each_atom_alone:
             _same(
-                trial, "each_atom_alone", part, trial.descriptor.environments(structure, channel), where,
+                trial, "each_atom_alone", part, trial.descriptor.environments(structure, channel), context,
                 "frame_environments must be environments, or each_atom_alone False",
             )  # fmt: skip

@@ -83,11 +83,11 @@ def check_predictions(trial: Trial, kernel: Kernel | None) -> None:
     for case, channel, group in _cases(trial, kernel):
         predictor = trial.descriptor.predictor(group)
         for name, atoms in zip(trial.names, trial.frames, strict=True):
-            where, structure = f"{name}, {case}", trial.structure(atoms)
+            context, structure = f"{name}, {case}", trial.structure(atoms)
             expected = _kernel_sum_over(trial, structure, channel, group)
             got = _predicted(trial, structure, channel, predictor)
             _same_prediction(
-                trial, "predictions are kernel sums", got, expected, where,
+                trial, "predictions are kernel sums", got, expected, context,
                 "add_prediction must add weight * g(x) to sums.local and its derivatives to what is in sums already",
             )  # fmt: skip
             if not expected.value.any():
@@ -101,17 +101,17 @@ def check_predictions(trial: Trial, kernel: Kernel | None) -> None:
                 ):
                     np.add.at(total, owner, part)
             _same_prediction(
-                trial, "predictions of domains with ghosts", parts, expected, where,
+                trial, "predictions of domains with ghosts", parts, expected, context,
                 "add_prediction must take structure.centres only",
             )  # fmt: skip
-            _check_nine(trial, nine, structure, channel, predictor, got, where)
+            _check_nine(trial, nine, structure, channel, predictor, got, context)
         together = Structure.of_frames(FrameArrays.of(trial.frames), trial.descriptor.r_cut)
         found, begin = _predicted(trial, together, channel, predictor), 0
         for name, atoms in zip(trial.names, trial.frames, strict=True):
             alone = _predicted(trial, trial.structure(atoms), channel, predictor)
-            own = found.of(np.arange(begin, begin + len(atoms)))
+            of_frame = found.of(np.arange(begin, begin + len(atoms)))
             _same_prediction(
-                trial, "predictions of many frames", own, alone, f"{name}, {case}",
+                trial, "predictions of many frames", of_frame, alone, f"{name}, {case}",
                 "use structure.pairs and structure.n_atoms only: a structure may hold the atoms of many frames",
             )  # fmt: skip
             begin += len(atoms)
@@ -147,7 +147,7 @@ def _predicted(
     return AtomSums(sums.local[:, None] - 1.0, sums.gradient[:, :, None] - 1.0, sums.strain[:, :, None] - 1.0)
 
 
-def _same_prediction(trial: Trial, check: str, got: AtomSums, expected: AtomSums, where: str, remedy: str) -> None:
+def _same_prediction(trial: Trial, check: str, got: AtomSums, expected: AtomSums, context: str, remedy: str) -> None:
     unit = max(1.0, float(np.abs(expected.value).max()))
     for part, scale, name in (
         ("value", unit, "local energy"),
@@ -156,13 +156,13 @@ def _same_prediction(trial: Trial, check: str, got: AtomSums, expected: AtomSums
     ):
         trial.checks.close(
             check, getattr(got, part), getattr(expected, part), 10 * trial.equal,
-            lambda k, name=name: f"{where}, {name} of atom {k[0]}",  # type: ignore[misc]
+            lambda k, name=name: f"{context}, {name} of atom {k[0]}",  # type: ignore[misc]
             remedy, scale, ("add_prediction adds", "expected"),
         )  # fmt: skip
 
 
 def _check_nine(
-    trial: Trial, check: str, structure: Structure, channel: Channel, predictor: object, six: AtomSums, where: str
+    trial: Trial, check: str, structure: Structure, channel: Channel, predictor: object, six: AtomSums, context: str
 ) -> None:
     try:
         nine = _predicted(trial, structure, channel, predictor, 9)
@@ -179,11 +179,11 @@ def _check_nine(
     )
     trial.checks.close(
         check, symmetric, six.strain[:, :, 0], 10 * trial.equal,
-        lambda k: f"{where}, atom {k[0]}, symmetric part, component {k[1]}", remedy, unit, ("nine give", "six give"),
+        lambda k: f"{context}, atom {k[0]}, symmetric part, component {k[1]}", remedy, unit, ("nine give", "six give"),
     )  # fmt: skip
     trial.checks.close(
         check, tensor, tensor.transpose(0, 2, 1), 10 * trial.equal,
-        lambda k: f"{where}, atom {k[0]}, components {k[1]}, {k[2]} and {k[2]}, {k[1]} of a local energy that turns "
+        lambda k: f"{context}, atom {k[0]}, components {k[1]}, {k[2]} and {k[2]}, {k[1]} of a local energy that turns "
         "with its atoms", remedy, unit,
     )  # fmt: skip
 
@@ -248,11 +248,11 @@ def check_rows(trial: Trial, kernel: Kernel | None) -> None:
                 rows = basis.rows(structure)
                 if not len(d.environments(structure, channel, derivatives=False)):
                     continue
-                where = f"{name}, {channel_name(channel)}, {type(k).__name__}"
+                context = f"{name}, {channel_name(channel)}, {type(k).__name__}"
                 local = basis.local_rows(structure).K.sum(axis=0)
-                _close_rows(trial, rows.K[0], local, f"{where}, energy", "local energies")
+                _close_rows(trial, rows.K[0], local, f"{context}, energy", "local energies")
                 for target, what, change, h in _few_changes(trial, atoms):
-                    prior, at = float(rows.prior[1 + target, 0]), f"{where}, derivative by {what}"
+                    prior, at = float(rows.prior[1 + target, 0]), f"{context}, derivative by {what}"
                     right, unit = np.append(rows.K[1 + target], prior), float(rows.prior[0, 0]) / d.r_cut**2
                     found = refined_difference(
                         partial(_functional, trial, channel, k, points, change), right, h, trial.tolerance * unit
@@ -284,9 +284,9 @@ def _functional(
     return np.append(kernel(points, x) @ weight, weight @ kernel(x) @ weight)
 
 
-def _close_rows(trial: Trial, got: np.ndarray, expected: np.ndarray, where: str, how: str) -> None:
+def _close_rows(trial: Trial, got: np.ndarray, expected: np.ndarray, context: str, how: str) -> None:
     trial.checks.close(
-        "rows of a fit", got, expected, 10 * trial.tolerance, lambda k: f"{where}, sparse point {k[0]}",
+        "rows of a fit", got, expected, 10 * trial.tolerance, lambda k: f"{context}, sparse point {k[0]}",
         "environments and frame_environments must describe one and the same energy", 1.0,
         ("rows give", f"{how} give"),
     )  # fmt: skip

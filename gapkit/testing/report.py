@@ -83,7 +83,7 @@ class Checks:
         got: Any,
         expected: Any,
         allowed: float,
-        where: str | Callable[[tuple[int, ...]], str],
+        context: str | Callable[[tuple[int, ...]], str],
         remedy: str,
         scale: float = 0.0,
         words: tuple[str, str] = ("found", "expected"),
@@ -95,7 +95,7 @@ class Checks:
         ----------
         allowed
             Difference allowed, in units of the largest absolute number of both arrays or, if larger, of ``scale``.
-        where
+        context
             Place that the message names; a function of the index of the worst number, or a text.
         remedy
             Advice for the message.
@@ -111,7 +111,7 @@ class Checks:
         """
         got, expected = np.asarray(got, dtype=float), np.asarray(expected, dtype=float)
         if got.shape != expected.shape:
-            at = where if isinstance(where, str) else "arrays"
+            at = context if isinstance(context, str) else "arrays"
             self.fail(check, f"{at}: {words[0]} an array of shape {got.shape}, {words[1]} {expected.shape}", remedy)
         if not got.size:
             return
@@ -122,7 +122,7 @@ class Checks:
         worst = np.unravel_index(int(np.argmax(np.where(np.isfinite(excess), excess, np.inf))), got.shape)
         largest = float(excess[worst] / unit)
         if not largest <= allowed:
-            place = where if isinstance(where, str) else where(tuple(int(k) for k in worst))
+            place = context if isinstance(context, str) else context(tuple(int(k) for k in worst))
             self.fail(
                 check,
                 f"{place}: {words[0]} {got[worst]:.8g}, {words[1]} {expected[worst]:.8g}; the difference of "

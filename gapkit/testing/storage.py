@@ -96,12 +96,12 @@ def check_reshaped(trial: Trial) -> None:
         f"reshaped gives a {type(other).__name__} with the channels {getattr(other, 'channels', None)!r:.80}",
         "give a descriptor of the same class for the same species, or self",
     )
-    for where, atoms, channel in trial.each():
+    for context, atoms, channel in trial.each():
         x = other.environments(Structure(atoms, other.r_cut), channel).x
         trial.checks.holds(
             "reshaped",
             x.shape[1] == other.n_features(channel) and np.isfinite(x).all(),
-            f"{where}: features of the reshaped descriptor are of the shape {x.shape}, or not finite",
+            f"{context}: features of the reshaped descriptor are of the shape {x.shape}, or not finite",
             "make new tables for new settings",
         )
 
@@ -113,12 +113,12 @@ def _same_numbers(trial: Trial, check: str, other: Descriptor, remedy: str) -> N
         f"a {type(other).__name__} with the channels {other.channels!r:.200}",
         remedy,
     )
-    for where, atoms, channel in trial.each():
+    for context, atoms, channel in trial.each():
         batch, structure = trial.batch(atoms, channel), trial.structure(atoms)
         again = other.environments(structure, channel)
         for name in ("x", "weight", "J", "dweight"):
             trial.checks.close(
-                check, getattr(again, name), getattr(batch, name), trial.equal, f"{where}, {name}", remedy,
+                check, getattr(again, name), getattr(batch, name), trial.equal, f"{context}, {name}", remedy,
             )  # fmt: skip
 
 

@@ -21,12 +21,12 @@ NEAR = 1e-5
 def check_invariances(trial: Trial) -> None:
     """Translation, rotation, order of atoms, choice of the cell, and supercells change nothing."""
     rng = trial.rng
-    for where, atoms, channel in trial.each():
+    for context, atoms, channel in trial.each():
         n, sums = len(atoms), trial.sums(trial.structure(atoms), channel)
 
-        def ask(check, changed, expected, remedy, where=where, channel=channel):
+        def ask(check, changed, expected, remedy, context=context, channel=channel):
             got = trial.sums(trial.structure(changed), channel)
-            trial.same_sums(check, got, expected, where, remedy)
+            trial.same_sums(check, got, expected, context, remedy)
 
         moved = atoms.copy()
         moved.positions += rng.normal(scale=3.0, size=3)
@@ -107,12 +107,12 @@ def check_structures(trial: Trial) -> None:
     for channel in trial.channels:
         found = trial.sums(together, channel)
         for name, atoms, a, b in zip(trial.names, trial.frames, begin[:-1], begin[1:], strict=True):
-            alone, where = trial.sums(trial.structure(atoms), channel), f"{name}, {channel_name(channel)}"
+            alone, context = trial.sums(trial.structure(atoms), channel), f"{name}, {channel_name(channel)}"
             trial.same_sums(
-                "many frames in one structure", found.of(np.arange(a, b)), alone, where,
+                "many frames in one structure", found.of(np.arange(a, b)), alone, context,
                 "use structure.pairs and structure.n_atoms only: a structure may hold the atoms of many frames",
             )  # fmt: skip
-    for where, atoms, channel in trial.each():
+    for context, atoms, channel in trial.each():
         whole = trial.sums(trial.structure(atoms), channel)
         added = AtomSums(*(np.zeros_like(getattr(whole, part)) for part in ("value", "gradient", "strain")))
         for structure, owner in halves(trial, atoms):
@@ -121,13 +121,13 @@ def check_structures(trial: Trial) -> None:
             trial.checks.holds(
                 "domains with ghosts",
                 not part.value[ghosts].any(),
-                f"{where}: environments around ghosts, of which only the centres have any",
+                f"{context}: environments around ghosts, of which only the centres have any",
                 "take structure.centres_of(number, atoms), not all atoms of the structure",
             )
             for name in ("value", "gradient", "strain"):
                 np.add.at(getattr(added, name), owner, getattr(part, name))
         trial.same_sums(
-            "domains with ghosts", added, whole, where,
+            "domains with ghosts", added, whole, context,
             "make environments of structure.centres only, with derivatives by all atoms, ghosts included",
         )  # fmt: skip
 

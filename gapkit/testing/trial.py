@@ -107,7 +107,7 @@ class Trial:
         batch = self.descriptor.environments(structure, channel)
         return self.probes(channel)(batch, structure.n_atoms)
 
-    def same_sums(self, check: str, got: AtomSums, expected: AtomSums, where: str, remedy: str) -> None:
+    def same_sums(self, check: str, got: AtomSums, expected: AtomSums, context: str, remedy: str) -> None:
         """Ask that sums over environments, and their derivatives, are the same but for rounding."""
         unit = float(np.abs(expected.value).max(initial=0.0))
         for part, scale, name in (
@@ -120,7 +120,7 @@ class Trial:
                 getattr(got, part),
                 getattr(expected, part),
                 self.equal,
-                lambda k, name=name: f"{where}, atom {k[0]}, {name}",  # type: ignore[misc]
+                lambda k, name=name: f"{context}, atom {k[0]}, {name}",  # type: ignore[misc]
                 remedy,
                 scale,
             )

@@ -78,8 +78,12 @@ class Calibration:
             return self.groups[f"{kind}:{config_type}"]
         if kind in self.groups:
             return self.groups[kind]
-        own = [c for g, c in self.groups.items() if kind_of(g) == kind]
-        return max(own, key=lambda c: c.noise) if own else GroupCalibration(0.0, self.residual_scale, self.weight_scale)
+        of_kind = [c for g, c in self.groups.items() if kind_of(g) == kind]
+        return (
+            max(of_kind, key=lambda c: c.noise)
+            if of_kind
+            else GroupCalibration(0.0, self.residual_scale, self.weight_scale)
+        )
 
     def scaled(self, factor: float) -> Calibration:
         """All variances times one factor."""

@@ -369,6 +369,12 @@ def test_other_settings_in_the_same_folder_are_refused(tmp_path, pool):
         learning(tmp_path, pool, initial=[])
 
 
+@pytest.mark.parametrize("state", [None, -1, 0.5, "zero", np.random.default_rng(0)])
+def test_a_random_state_that_a_later_run_could_not_repeat_is_refused(state, tmp_path, pool):
+    with pytest.raises(SettingsError, match="random_state must be a whole number of at least 0"):
+        learning(tmp_path, pool, random_state=state)
+
+
 def relabelled(frames):
     """The frames with energies 1 eV higher."""
     changed = [a.copy() for a in frames]

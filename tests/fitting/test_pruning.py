@@ -33,9 +33,9 @@ def terms():
 
 def test_without_a_term_the_mean_is_that_of_a_vanishing_signal(model):
     levels = Levels(NOISE, np.array([0.7, 0.4, 1.5]))
-    basis, triangles, own, left = without_terms(model.basis, model.triangles, levels, terms(), [1])
+    basis, triangles, kept_levels, left = without_terms(model.basis, model.triangles, levels, terms(), [1])
     assert [type(t.descriptor).__name__ for t in left] == ["PairDistance", "SOAP"]
-    posterior = Posterior.solve(triangles, own.noise, own.signal, basis.column_terms())
+    posterior = Posterior.solve(triangles, kept_levels.noise, kept_levels.signal, basis.column_terms())
     faint = Posterior.solve(model.triangles, NOISE, np.array([0.7, 1e-7, 1.5]), model.terms)
     for atoms in model.frames[:3]:
         few, many = (b.rows(b.structure(atoms)) for b in (basis, model.basis))

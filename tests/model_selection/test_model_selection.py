@@ -227,7 +227,7 @@ def test_a_candidate_that_cannot_be_fitted_is_last(train, monkeypatch):
         return fit(self, X, **k)
 
     monkeypatch.setattr(GAP, "fit", failing)
-    trial = tuning._judge(small_gap(), choices()[1], 0, 0.5, train)
+    trial = tuning._evaluate(small_gap(), choices()[1], 0, 0.5, train)
     assert trial.score == np.inf and trial.force is None
 
 

@@ -105,7 +105,7 @@ class Rupture:
         Energy released by rupture; see the module's text.
     positions : (n, 3) A
         With the bond open.
-    others : int
+    other_bonds : int
         Bonds that broke with it.
     """
 
@@ -114,7 +114,7 @@ class Rupture:
     force: np.ndarray
     driving: float
     positions: np.ndarray
-    others: int
+    other_bonds: int
 
     @property
     def barrier(self) -> float:
@@ -162,10 +162,15 @@ def open_bond(
         free = relax(cluster.frame(x), cluster.springs, fmax=fmax)
         if cluster.opening(free.positions, bond) > end:
             open_energy, x = free.energy, free.positions
-    others = cluster.broken(x) & ~cluster.broken(intact.positions)
-    others[bond] = False
+    other_bonds = cluster.broken(x) & ~cluster.broken(intact.positions)
+    other_bonds[bond] = False
     return Rupture(
-        path, np.array(energies) - intact.energy, np.array(forces), intact.energy - open_energy, x, int(others.sum())
+        path,
+        np.array(energies) - intact.energy,
+        np.array(forces),
+        intact.energy - open_energy,
+        x,
+        int(other_bonds.sum()),
     )
 
 
@@ -410,7 +415,7 @@ def label_history(
         X = bonds_descriptors(cluster, state.positions, bonds, stress)
         for n, b in enumerate(bonds):
             cut = open_bond(cluster, state, int(b))
-            if cut.others:  # not the rupture of one bond
+            if cut.other_bonds:  # not the rupture of one bond
                 continue
             rows.append(
                 (X[n], cut.driving, cut.barrier, cluster.system.name, history.name, load.k, history.mode, n == 0)
@@ -435,7 +440,7 @@ def label_strained(
         if cluster.broken(state.positions).any():
             continue
         cut = open_bond(cluster, state, bond)
-        if cut.others:
+        if cut.other_bonds:
             continue
         X = bonds_descriptors(cluster, state.positions, np.array([bond]), stress)[0]
         rows.append((X, cut.driving, cut.barrier, "strained", name, 0.0, 0.0, False))

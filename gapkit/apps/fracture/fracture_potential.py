@@ -99,11 +99,12 @@ class FracturePotential(CalibratedRegressor):
         check_is_fitted(self)
         return self._sampled(self._scaled(X), n_samples, generator_of(random_state))
 
-    def draw(self, rng: np.random.Generator) -> Callable[[np.ndarray], np.ndarray]:
+    def draw(self, random_state: int | np.random.Generator | None = None) -> Callable[[np.ndarray], np.ndarray]:
         """One driving force from the calibrated posterior, as a function of descriptors (n, f) that may be asked again
         and again; what the sparse points do not explain (the Nystrom residual) is left out."""
         check_is_fitted(self)
-        departure, law = self._process.draw(rng), cast(ConstantFactor, self.error_law_)
+        departure = self._process.draw(generator_of(random_state))
+        law = cast(ConstantFactor, self.error_law_)
 
         def drive(X: np.ndarray) -> np.ndarray:
             return self.predict(X) + law.value * departure(self._scaled(X))

@@ -360,8 +360,8 @@ def run_propagation(
     phases = phases or Phases(critical=(potential.critical_,), std=(potential.critical_std_,))
     common = (potential, descriptors, tip_load, loads, s)
     mean = grow_crack(*common, phases, None, start)
-    bar = progress_bar(range(s.n_samples), desc="cracks", unit="draw", show=progress)
-    samples = [grow_crack(*common, phases.draw(rng), potential.draw(rng), start) for _ in bar]
+    draws = progress_bar(range(s.n_samples), desc="cracks", unit="draw", show=progress)
+    samples = [grow_crack(*common, phases.draw(rng), potential.draw(rng), start) for _ in draws]
     return PropagationResult(s, mean, tuple(samples))
 
 

@@ -399,8 +399,8 @@ def learn_fracture(
         out = home == name
         blind = clone(potential).fit(X[~out], y[~out], _inner(home[~out], labels.history[~out]))
         blind.set_critical(ruptures[owner != name])
-        others = [h for h in histories if h.cluster.system.name != name]
-        smooth = continuum_potential(others, labels, stress)
+        other_histories = [h for h in histories if h.cluster.system.name != name]
+        smooth = continuum_potential(other_histories, labels, stress)
         mean[out], std[out] = blind.predict(X[out], return_std=True)
         for h in histories:
             if h.cluster.system.name != name:

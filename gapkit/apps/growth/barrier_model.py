@@ -55,6 +55,7 @@ from gapkit.apps.growth.sites import SurfaceSites, bond_length
 from gapkit.estimators.calibrated_regressors import CalibratedRegressor, EvidenceProcess, GroupedRegressor
 from gapkit.exceptions import DataError, SettingsError
 from gapkit.progress import progress_bar
+from gapkit.randomness import generator_of
 from gapkit.uncertainty.held_out import HeldOut
 
 #: cohesive energy (eV per atom) and bulk modulus (GPa) of fcc metals: Kittel, Introduction to Solid State Physics, 8th
@@ -335,14 +336,14 @@ class SurfaceBarrierModel(CalibratedRegressor):
         self,
         hops: Sequence[Hop],
         n_samples: int,
-        rng: np.random.Generator,
+        random_state: int | np.random.Generator | None = None,
         features: np.ndarray | None = None,
     ) -> np.ndarray:
         """Barriers (n_samples, n) in eV drawn jointly from the calibrated posterior of the function: hops in like
         places err alike, and a hop and its reverse have opposite changes of energy in every draw."""
         check_is_fitted(self, "symmetric_")
         X = self.features(hops) if features is None else np.asarray(features, dtype=float)
-        widening = self._widening(hops, len(X))
+        widening, rng = self._widening(hops, len(X)), generator_of(random_state)
         half = self.symmetric_.sample(symmetric_features(X), n_samples, rng, widening)
         change = self.change_.sample(site_pairs(X), n_samples, rng, widening)
         known = self._known_changes(hops, len(X))

@@ -28,6 +28,7 @@ from gapkit.apps.growth.hops import Hop
 from gapkit.apps.growth.lattice import N_BETWEEN, N_CODES, N_LEAVE, N_SAME, PATCH
 from gapkit.apps.growth.sites import bond_length
 from gapkit.exceptions import DataError, SettingsError
+from gapkit.randomness import generator_of
 
 _INDEX = {p: k for k, p in enumerate(PATCH)}
 _BITS = (np.arange(N_SAME)[:, None] >> np.arange(10)) & 1  # (1024, 10)
@@ -246,7 +247,7 @@ def barriers_from_model(
     model: HopModel,
     geometry: LatticeGeometry,
     n_samples: int = 0,
-    rng: np.random.Generator | None = None,
+    random_state: int | np.random.Generator | None = None,
     step_edge: float = 0.0,
     leaving: float = np.inf,
     coverage: float = 0.2,
@@ -259,8 +260,8 @@ def barriers_from_model(
         Fitted model.
     geometry
         Lengths of the terrace.
-    n_samples, rng
-        Number of joint draws, and the source of their random numbers.
+    n_samples, random_state
+        Number of joint draws, and their seed or generator; None: other draws each time.
     step_edge
         Cost of a hop between layers beyond the trend of hops within one (eV); the model knows no such hops.
     leaving
@@ -277,9 +278,7 @@ def barriers_from_model(
     mean, std = model.predict(hops, return_std=True, features=features)
     draws = np.empty((0, len(hops)))
     if n_samples:
-        if rng is None:
-            raise SettingsError("rng is needed where n_samples is not zero: give numpy.random.default_rng(seed)")
-        draws = model.sample(hops, n_samples, rng, features=features)
+        draws = model.sample(hops, n_samples, generator_of(random_state), features=features)
     share = (coverage / (1.0 - coverage)) ** _BITS.sum(axis=1)
     weight = share / (std[where] ** 2 + std[where][REVERSE] ** 2)
     tables = [_table(b[where], weight, step_edge, leaving) for b in (mean, *draws)]

@@ -217,9 +217,9 @@ def site_descriptors(
 
 
 def _neighbours_of(pairs: Neighbours, atom: int, bond: float) -> _Site:
-    mine = slice(pairs.first[atom], pairs.first[atom + 1])
-    r = pairs.distances[mine]
-    return _Site(atom, pairs.j[mine], r / bond, pairs.vectors[mine] / r[:, None])
+    of_atom = slice(pairs.first[atom], pairs.first[atom + 1])
+    r = pairs.distances[of_atom]
+    return _Site(atom, pairs.j[of_atom], r / bond, pairs.vectors[of_atom] / r[:, None])
 
 
 def _counts(here: _Site, settings: SiteSettings) -> list[tuple[float, np.ndarray]]:

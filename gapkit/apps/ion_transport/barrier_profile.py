@@ -274,12 +274,13 @@ class PeriodicBarrier:
         shapes = [((smooth, a), p) for smooth, (a, p) in itertools.product((True, False), axis("length", None))]
         return shapes, axis("signal", None), noises
 
-    def coefficients(self, n_samples: int, rng: np.random.Generator) -> np.ndarray:
+    def coefficients(self, n_samples: int, random_state: int | np.random.Generator | None = None) -> np.ndarray:
         """Coefficients (S, 1 + 2 harmonics) of random profiles of the posterior, hyperparameters drawn too (eV).
 
         A draw of prior and noise is corrected by the labels (Matheron's rule; Wilson et al., J. Mach. Learn. Res. 22,
         105 (2021), eq. 6).
         """
+        rng = generator_of(random_state)
         node = rng.choice(len(self.weights_), size=n_samples, p=self.weights_)
         prior = self._prior[node]
         drawn = rng.normal(size=prior.shape) * np.sqrt(prior)

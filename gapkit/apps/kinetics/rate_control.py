@@ -98,8 +98,10 @@ def value_of_information(slopes: np.ndarray, covariance: np.ndarray, noise: floa
         raise SettingsError(f"noise must be finite and not negative (eV), not {noise}")
     gain = C @ slopes
     total = float(slopes @ gain)
-    own = np.diagonal(C) + noise**2
-    return np.divide(gain**2, own * total, out=np.zeros(len(slopes)), where=(own > 0) & (total > 0))
+    label_variance = np.diagonal(C) + noise**2
+    return np.divide(
+        gain**2, label_variance * total, out=np.zeros(len(slopes)), where=(label_variance > 0) & (total > 0)
+    )
 
 
 def sampled(

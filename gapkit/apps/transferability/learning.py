@@ -211,11 +211,13 @@ def run_learning(
                 model = clone(gap).fit(training + [pool[k] for k in chosen])
             else:
                 model.update([pool[k] for k in fresh])
-        steps.append(_judged(model, training + [pool[k] for k in chosen], tuple(chosen), test, reference, s.slab))
+        steps.append(
+            _evaluated_step(model, training + [pool[k] for k in chosen], tuple(chosen), test, reference, s.slab)
+        )
     return LearningResult(s, name, tuple(steps), reference, model)
 
 
-def _judged(
+def _evaluated_step(
     model: GAP,
     known: Sequence[ase.Atoms],
     chosen: tuple[int, ...],

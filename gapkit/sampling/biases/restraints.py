@@ -118,8 +118,8 @@ def total_bias(biases: Sequence[Bias], positions: Any, cell: Any = None, pbc: An
         bias.check(x.shape[-2])
         found = [variable.evaluate(x, box) for variable in bias.variables]
         s = np.stack([f.value for f in found], axis=1)
-        own, slope = bias.potential(s)
-        energy += own
+        bias_energy, slope = bias.potential(s)
+        energy += bias_energy
         for k, f in enumerate(found):
             gradient += slope[:, k].reshape(-1, *[1] * (x.ndim - 1)) * f.gradient
             strain += slope[:, k, None, None] * f.strain

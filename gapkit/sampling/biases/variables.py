@@ -151,8 +151,8 @@ class Angle(OfVectors):
         curvature[:, 0, :, 1] = curvature[:, 1, :, 0] = -across / (r[:, 0] * r[:, 1] * sine)[:, None, None]
         for q, turned in enumerate((np.cross(u[:, 0], n), -np.cross(u[:, 1], n))):
             along = _dyad(u[:, q], turned)
-            own = (cosine / sine)[:, None, None] * across - along - along.transpose(0, 2, 1)
-            curvature[:, q, :, q] = own / r[:, q, None, None] ** 2
+            diagonal = (cosine / sine)[:, None, None] * across - along - along.transpose(0, 2, 1)
+            curvature[:, q, :, q] = diagonal / r[:, q, None, None] ** 2
         return curvature
 
 
@@ -310,6 +310,6 @@ class Coordination(OfVectors):
         _, slope, bend = self._terms(v)
         q = np.arange(v.shape[1])
         curvature = np.zeros((len(v), len(q), 3, len(q), 3))
-        own = slope[..., None, None] * np.eye(3) + bend[..., None, None] * v[..., :, None] * v[..., None, :]
-        curvature[:, q, :, q] = own.transpose(1, 0, 2, 3)
+        diagonal = slope[..., None, None] * np.eye(3) + bend[..., None, None] * v[..., :, None] * v[..., None, :]
+        curvature[:, q, :, q] = diagonal.transpose(1, 0, 2, 3)
         return curvature

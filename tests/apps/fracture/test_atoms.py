@@ -249,7 +249,7 @@ def test_energy_on_the_way_is_the_integral_of_the_force(cluster, material):
     bond = cluster.tip_bond(state.positions)
     cut = open_bond(cluster, state, bond, step=0.05, fmax=1e-4)
     assert np.trapezoid(cut.force, cut.opening) == pytest.approx(cut.energy[-1], abs=3e-3)
-    assert cut.barrier > 0 and cut.others == 0
+    assert cut.barrier > 0 and cut.other_bonds == 0
     # in one or many steps: the same end
     assert open_bond(cluster, state, bond, step=2.0).driving == pytest.approx(cut.driving, abs=1e-3)
     broken = int(np.flatnonzero(cluster.broken(state.positions))[-1])

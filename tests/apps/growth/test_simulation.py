@@ -495,7 +495,7 @@ def test_environments_have_the_neighbours_that_their_codes_say():
 
 def test_a_counting_model_gives_the_bond_counting_table():
     model = CountingModel()
-    made = barriers_from_model(model, GEOMETRY, n_samples=3, rng=np.random.default_rng(0), step_edge=0.1)
+    made = barriers_from_model(model, GEOMETRY, n_samples=3, random_state=0, step_edge=0.1)
     assert model.evaluations == made.n_evaluations == 544
     toy = bond_counting(0.4, 0.15, step_edge=0.1)
     np.testing.assert_allclose(made.mean.barriers[:1649], toy.barriers[:1649], atol=1e-9)
