@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from gapkit.kernel_cache import ensure_kernel_cache
-from gapkit.submodules import public_modules, submodule
+from gapkit.submodules import public_packages, submodule
 from gapkit.version import __version__ as __version__
 
 _HOME = {
@@ -62,4 +62,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({"__version__", *__all__, *public_modules(__path__)})
+    return sorted({"__version__", "exceptions", "plotting", *__all__, *public_packages(__path__)})

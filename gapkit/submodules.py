@@ -13,6 +13,11 @@ def public_modules(path: Sequence[str]) -> list[str]:
     return [found.name for found in pkgutil.iter_modules(path) if not found.name.startswith("_")]
 
 
+def public_packages(path: Sequence[str]) -> list[str]:
+    """Names of the packages in the folders ``path`` of a package, without private ones and single modules."""
+    return [found.name for found in pkgutil.iter_modules(path) if found.ispkg and not found.name.startswith("_")]
+
+
 def submodule(package: str, path: Sequence[str], name: str) -> ModuleType:
     """Module ``name`` of a package, imported.
 

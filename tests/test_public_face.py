@@ -29,7 +29,8 @@ def test_subpackages_are_there_after_import_gapkit():
 
 def test_tab_completion_shows_names_and_subpackages():
     shown = dir(gapkit)
-    assert {"GAP", "load", "exceptions", "uncertainty", "apps", "__version__"} <= set(shown)
+    assert {"GAP", "load", "exceptions", "plotting", "uncertainty", "apps", "__version__"} <= set(shown)
+    assert not {"checks", "safe_write", "submodules"} & set(shown)
     assert not [name for name in shown if name.startswith("_") and name != "__version__"]
 
 
