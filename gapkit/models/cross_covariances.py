@@ -23,21 +23,41 @@ def energy_covariances(basis: SparseBasis, structures: Sequence[Structure]) -> n
 
     Per term, sum_e sum_e' w_e w_e' k(x_e, x_e') over the environments of the two frames.
     """
-    n = len(structures)
-    covariances = np.zeros((n, n, basis.n_terms))
+    covariances = np.zeros((len(structures), len(structures), basis.n_terms))
     for b in basis.blocks:
-        batches = [b.descriptor.frame_environments(s, b.channel, derivatives=False) for s in structures]
-        scaled = [b.kernel.scale(batch.x) for batch in batches]
-        for i in range(n):
-            for j in range(i, n):
-                if len(batches[i]) and len(batches[j]):
-                    value = design_rows.energy_variance(
-                        scaled[i], batches[i].weight, scaled[j], batches[j].weight, *b.kernel_arguments()
-                    )
-                    covariances[i, j, b.term] += value
-                    if i != j:
-                        covariances[j, i, b.term] += value
+        features = _features(b, structures)
+        covariances[:, :, b.term] += _sums(b, features)
     return covariances
+
+
+def hidden_covariances(basis: SparseBasis, structures: Sequence[Structure]) -> np.ndarray:
+    """The part (n, n, terms) of :func:`energy_covariances` that the projections of the blocks hide.
+
+    It is the covariance of functions of the whole features less that of functions of the projected ones; a positive
+    semidefinite matrix, because the one kernel of features x is (x . x')^p, the other (P x . P x')^p.
+    """
+    covariances = np.zeros((len(structures), len(structures), basis.n_terms))
+    for b in basis.blocks:
+        if b.directions is not None:
+            features = _features(b, structures)
+            covariances[:, :, b.term] += _sums(b, features) - _sums(b, [(b.project(x), w) for x, w in features])
+    return covariances
+
+
+def _features(block: SparseBlock, structures: Sequence[Structure]) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Scaled features (e, f) and weights (e,) of each structure's environments."""
+    batches = [block.descriptor.frame_environments(s, block.channel, derivatives=False) for s in structures]
+    return [(block.kernel.scale(batch.x), batch.weight) for batch in batches]
+
+
+def _sums(block: SparseBlock, features: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    """Sums (n, n) of the kernel over the environments of two frames each."""
+    sums = np.zeros((len(features), len(features)))
+    for i, (x, w) in enumerate(features):
+        for j, (y, v) in enumerate(features[i:], i):
+            if len(x) and len(y):
+                sums[i, j] = sums[j, i] = design_rows.energy_variance(x, w, y, v, *block.kernel_arguments())
+    return sums
 
 
 def extended_basis(basis: SparseBasis, structures: Sequence[Structure], most: int = 2000) -> tuple[SparseBasis, int]:

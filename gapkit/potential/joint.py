@@ -9,14 +9,10 @@ import ase
 import numpy as np
 
 from gapkit.exceptions import DataError
-from gapkit.models.cross_covariances import energy_covariances
+from gapkit.models.cross_covariances import energy_covariances, hidden_covariances
 from gapkit.numerics.threads import blas_threads, limited_threads, thread_count
 from gapkit.potential.potential import Potential
 from gapkit.structures.structure import Structure
-
-#: power of the function's correlation that errors of labels have; odd, so that signs stay, and positive definite by
-#: Schur's product theorem. Differences of held-out ethanol energies have std(z) 2.9 at 1, 1.4 at 7, 1.2 at 15
-SHARPNESS = 15
 
 
 @dataclass(frozen=True)
@@ -80,11 +76,14 @@ def joint_energies(potential: Potential, frames: Sequence[ase.Atoms], include_no
     The function's covariance is :math:`a \rho + \lambda^2 \omega`, each factor that of the frame's energy group, with
     the prior's cross kernel in rho, as samples of the function have it (``predict`` says less of a frame where its
     error model does); that of an exact mean has the variances of its error model. A new label's error is mostly what
-    the model cannot express of a frame; two frames share it only where they are nearly the same. With T the
-    standard deviations of new labels and C the function's covariance it is taken as
-    :math:`T_i T_j (C_{ij}/\sqrt{C_{ii} C_{jj}})^{15}`, so that the difference of a frame with itself has no error and
-    that of two snapshots nearly the sum of both variances. Reference energies that nothing determines
-    (:mod:`gapkit.structures.reference_energies`) add their covariance.
+    the model cannot express of a frame. Held-out errors of differences of energies have, like those of energies, a mean
+    square in proportion to the posterior variance of the difference (docs/apps/kinetics.md has the measurement). With T
+    the standard deviations of new labels and V the covariance from which the error model takes variances
+    (:meth:`gapkit.uncertainty.recalibration.ErrorModel.joint`; without an error model the function's), the covariance
+    is :math:`T_i T_j\,\mathrm{corr}(V)_{ij}\,\mathrm{corr}(\rho)_{ij}`, positive semidefinite by Schur's theorem.
+    The second correlation counts where sparse points are few: two frames share what no sparse point explains only as
+    far as it is the same in both. The difference of a frame with itself has no error. Reference energies that nothing
+    determines (:mod:`gapkit.structures.reference_energies`) add their covariance.
 
     Raises
     ------
@@ -101,24 +100,28 @@ def joint_energies(potential: Potential, frames: Sequence[ase.Atoms], include_no
         residual, weights = potential.posterior.covariances(
             potential.basis.whiten(K), energy_covariances(potential.basis, structures)
         )
+        hidden = hidden_covariances(potential.basis, structures) @ potential.posterior.signal**2
     config_types = [_config_type(a) for a in frames]
     groups = [potential.calibration.of("energy", name) for name in config_types]
     ratio = _variance_ratios(potential, structures, config_types)
     by_residual = np.sqrt([g.residual_scale for g in groups] * ratio)
     by_weights = np.sqrt([g.weight_scale for g in groups] * ratio)
-    residual = residual * np.outer(by_residual, by_residual)
-    covariance = residual + weights * np.outer(by_weights, by_weights)
+    stated = residual * np.outer(by_residual, by_residual)
+    covariance = stated + weights * np.outer(by_weights, by_weights)
     variance = np.diagonal(covariance).copy()
-    share = np.divide(np.diagonal(residual), variance, out=np.zeros_like(variance), where=variance > 0)
+    share = np.divide(np.diagonal(stated), variance, out=np.zeros_like(variance), where=variance > 0)
     loadings = np.array([potential.reference.loadings(s) for s in structures])
     if include_noise:
         sigma = np.array([g.noise * np.sqrt(len(a)) for g, a in zip(groups, frames, strict=True)])
         std = np.sqrt(variance + sigma**2)
-        if potential.errors.has_model("energy"):
+        recalibration = potential.errors.recalibration
+        if recalibration is not None and potential.errors.has_model("energy"):
             both = zip(frames, structures, strict=True)
             std = np.array([potential.standard_deviations(a, structure=s, forces=False).energy for a, s in both])
             std = np.sqrt(std**2 - np.sum(loadings**2, axis=1))
-        covariance = np.outer(std, std) * _correlation(covariance) ** SHARPNESS
+            sizes = np.array([len(a) for a in frames])
+            covariance = recalibration.models["energy"].joint(residual, weights, hidden, sizes)
+        covariance = np.outer(std, std) * _correlation(covariance) * _correlation(residual)
     return JointEnergies(energy, covariance + loadings @ loadings.T, share)
 
 

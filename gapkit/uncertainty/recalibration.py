@@ -224,6 +224,24 @@ class ErrorModel:
         beyond = np.divide(v, inside, out=np.ones_like(v), where=inside > 0)
         return np.asarray(self.factor * inside**self.power * beyond)
 
+    def joint(self, residual: np.ndarray, weights: np.ndarray, hidden: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+        """Matrix (n, n) of v between energies, of which :meth:`rise` takes the diagonal; in eV^2, not per atom.
+
+        Parameters
+        ----------
+        residual, weights, hidden : (n, n)
+            Parts of the posterior covariance of the energies of n frames (eV^2).
+        sizes : (n,)
+            Numbers of atoms.
+        """
+        v = weights + self.residual_weight * residual
+        if self.hidden_limit is None:
+            return v
+        own = np.diagonal(hidden)
+        beyond = np.maximum(own - sizes * self.hidden_limit, 0.0)
+        share = np.sqrt(np.divide(beyond, own, out=np.zeros_like(own), where=beyond > 0))
+        return v + np.outer(share, share) * hidden
+
     def has_error(self, residual: np.ndarray, weights: np.ndarray, hidden: np.ndarray | float = 0.0) -> np.ndarray:
         """Whether an error bar can be tested on a label: not where the label is fixed by symmetry."""
         return np.asarray(residual) + np.asarray(weights) > self.symmetry

@@ -5,9 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+import gapkit
 from gapkit.estimators.committee import Committee
 from gapkit.exceptions import DataError, GapkitWarning, SettingsError
-from gapkit.models.cross_covariances import added_columns, energy_covariances, extended_basis
+from gapkit.models.cross_covariances import added_columns, energy_covariances, extended_basis, hidden_covariances
 from gapkit.models.posterior import Posterior
 from gapkit.potential.joint import joint_energies
 from gapkit.potential.samples import Sampler, sampled_energies
@@ -16,7 +17,7 @@ from gapkit.sampling.batches import batch_forces
 from gapkit.uncertainty.calibration import Calibration, GroupCalibration
 from gapkit.uncertainty.label_errors import StatedErrors
 from tests import systems
-from tests.conftest import small_gap
+from tests.conftest import copper_frames, label, small_gap
 
 NOISE = {"energy": 0.02, "forces": 0.3, "virial": 0.5}
 SIGNAL = np.array([0.7, 0.4, 1.5])
@@ -118,6 +119,41 @@ def test_a_difference_of_a_frame_with_itself_has_no_error(gap, held_out):
     independent = np.hypot(*gap.joint_energies([moved, held_out[0]]).std)
     assert 0 < near.std < 0.2 * independent
     assert near.std < far.std
+
+
+@pytest.fixture(scope="module")
+def of_two_dozen():
+    """A potential of 24 frames and 30 sparse points."""
+    return small_gap().fit(copper_frames(24, seed=1))
+
+
+@pytest.mark.parametrize("step", [0.01, 0.05])
+def test_errors_of_differences_of_near_frames_are_as_large_as_stated(of_two_dozen, step):
+    """Two independent errors would give rms z = 0.02 and 0.11, a correlation of the weights alone 3.5 and 3.7."""
+    rng, z = np.random.default_rng(0), []
+    for atoms in copper_frames(60, seed=7):
+        moved = atoms.copy()
+        moved.positions[0] += step * rng.normal(size=3)
+        true = label(moved).get_potential_energy() - atoms.get_potential_energy()
+        found = of_two_dozen.energy_difference(moved, atoms)
+        z.append((found.value - true) / found.std)
+    assert 0.6 < np.sqrt(np.mean(np.square(z))) < 1.6
+
+
+def test_what_projections_hide_of_two_energies_has_the_variances_of_each():
+    soap = gapkit.Term(gapkit.SOAP(r_cut=4.0, n_max=4, l_max=3), gapkit.DotProduct(3), n_sparse=20, projection=12)
+    pair = gapkit.Term(gapkit.PairDistance(r_cut=4.0), gapkit.SquaredExponential(0.7), n_sparse=10)
+    basis = small_gap(terms=[pair, soap]).fit(copper_frames(12, seed=1)).potential_.basis
+    structures = [basis.structure(a) for a in copper_frames(6, seed=7)]
+    hidden = hidden_covariances(basis, structures)
+    for i, s in enumerate(structures):
+        alone = basis.rows(s, derivatives=False, hidden=True).hidden[0]
+        np.testing.assert_allclose(hidden[i, i], alone, rtol=1e-6, atol=1e-9 * hidden.max())
+    soap = hidden[:, :, -1]
+    assert hidden[:, :, 0].max() == 0 < soap.max()  # pairs are not projected
+    assert np.linalg.eigvalsh(soap).min() > -1e-9 * soap.max()
+    whole = energy_covariances(basis, structures)[:, :, -1]
+    assert np.all(np.abs(soap) < np.abs(whole))
 
 
 @pytest.mark.parametrize("noise", [True, False])

@@ -1,5 +1,7 @@
 """Metrics, recalibration and conformal intervals on errors whose distribution is known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.stats import norm
@@ -154,6 +156,20 @@ def test_what_projections_hide_counts_in_full_beyond_what_calibration_labels_hav
     assert outside == pytest.approx(model.variance(1e-3, 1.0 + 1e-4 - model.hidden_limit)) and outside > 100 * inside
     stated = ErrorModel.stated(GroupCalibration(noise=0.01, residual_scale=0.3, weight_scale=2.0))
     assert stated.variance(1e-3, 1e-4, 1.0) == stated.variance(1e-3, 1e-4)
+
+
+def test_the_joint_form_of_an_error_model_has_its_variances_on_the_diagonal():
+    """With p = 1 and c = v_0 = 1 the rise of a variance is v itself, per atom."""
+    rng, sizes = np.random.default_rng(0), np.array([4, 8, 2])
+    model = ErrorModel(0.0, 1.0, 1.0, 1.0, 0.3, 0.0, 10, hidden_limit=0.2)
+    residual, weights, hidden = (M @ M.T for M in rng.normal(size=(3, 3, 3)))
+    joint = model.joint(residual, weights, hidden, sizes)
+    parts = (np.diagonal(M) / sizes for M in (residual, weights, hidden))
+    np.testing.assert_allclose(np.diagonal(joint) / sizes, model.rise(*parts), rtol=1e-12)
+    assert np.linalg.eigvalsh(joint).min() > 0
+    assert np.any(np.diagonal(hidden) > 0.2 * sizes)
+    plain = replace(model, hidden_limit=None).joint(residual, weights, hidden, sizes)
+    np.testing.assert_allclose(plain, weights + 0.3 * residual, rtol=1e-12)
 
 
 def test_labels_fixed_by_symmetry_play_no_part():
