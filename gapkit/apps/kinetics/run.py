@@ -8,6 +8,7 @@ from typing import Any
 import ase
 import numpy as np
 
+from gapkit.apps.kinetics.prefactor_errors import log_prefactor_std
 from gapkit.apps.kinetics.rates import STATISTICS, RatePosterior, rates
 from gapkit.apps.kinetics.stationary_points import PointMotion, point_motion
 from gapkit.apps.kinetics.tunnelling import KINDS
@@ -36,8 +37,9 @@ class BarrierSettings(Settings):
         Factor from tunnelling: "none", "wigner", "bell" or "eckart".
     degeneracy : float
         Number of equivalent saddles around the initial minimum.
-    ln_prefactor_std : float
-        Standard deviation of the logarithm of the prefactor; the potential does not know it, so it must be stated.
+    ln_prefactor_std : float or None
+        Standard deviation of the logarithm of the prefactor; None: the potential's own
+        (:func:`gapkit.apps.kinetics.prefactor_errors.log_prefactor_std`).
     """
 
     images: int = 5
@@ -46,7 +48,7 @@ class BarrierSettings(Settings):
     statistics: str = "quantum"
     tunnelling: str = "none"
     degeneracy: float = 1.0
-    ln_prefactor_std: float = 0.0
+    ln_prefactor_std: float | None = None
 
     def check(self) -> None:
         """Raise :class:`SettingsError` for values that cannot work."""
@@ -59,7 +61,7 @@ class BarrierSettings(Settings):
             raise SettingsError(f"tunnelling must be one of {', '.join(KINDS)}, not {self.tunnelling!r}")
         if not 0 < self.degeneracy < np.inf:
             raise SettingsError(f"degeneracy must be positive, not {self.degeneracy}")
-        if not 0 <= self.ln_prefactor_std < np.inf:
+        if self.ln_prefactor_std is not None and not 0 <= self.ln_prefactor_std < np.inf:
             raise SettingsError(f"ln_prefactor_std must not be negative, not {self.ln_prefactor_std}")
 
 
@@ -69,7 +71,7 @@ class BarrierResult:
 
     Standard deviations are those of a comparison with the reference method: ``forward_std`` squared is the sum of the
     squares of ``label_error`` and ``motion_error``, which are standard deviations too. ``function_error`` stands apart:
-    it is the part that the posterior of the function knows, and was an order of magnitude too small in some trials.
+    it is the part that the posterior of the function knows, an order of magnitude too small (docs/apps/kinetics.md).
 
     Attributes
     ----------
@@ -129,6 +131,7 @@ class BarrierResult:
             "label_error": self.label_error.tolist(), "function_error": self.function_error.tolist(),
             "motion_shift": self.motion_shift.tolist(), "motion_error": self.motion_error.tolist(),
             "domain_excess": self.domain_excess.tolist(), "imaginary": self.imaginary,
+            "ln_prefactor_std": self.rates.ln_prefactor_std,
             "temperature": self.rates.temperature.tolist(), "rate": self.rates.median.tolist(),
             "rate_low": low.tolist(), "rate_high": high.tolist(), "ln_rate_std": self.rates.ln_rate_std.tolist(),
             "connects": None if self.path.connects is None else list(self.path.connects),
@@ -144,7 +147,10 @@ class BarrierResult:
                 f"{1e3 * self.motion_error[k]:>7.1f} | {1e3 * self.function_error[k]:.1f}"
             )
         lines.append(f"{'reaction':<10}{self.reaction_energy:>9.4f} {self.reaction_energy_std:>8.4f}eV")
-        lines.append(f"imaginary frequency {self.imaginary:.0f}i cm^-1")
+        lines.append(
+            f"imaginary frequency {self.imaginary:.0f}i cm^-1; standard deviation of ln(prefactor) "
+            f"{self.rates.ln_prefactor_std:.2f}"
+        )
         if not self.in_domain:
             points = [
                 f"{name} ({x:.1f} times the limit)"
@@ -210,9 +216,12 @@ def run_barrier(
     motion_error = np.array([_moved(motion[1], motion[k]) for k in (0, 2)])
     std = np.hypot(label_error, motion_error)
     modes = [normal_modes(h) for h in hessians[:2]]
+    prefactor_std = settings.ln_prefactor_std
+    if prefactor_std is None:
+        prefactor_std = log_prefactor_std(gap, *modes)
     found = rates(
         modes[0], modes[1], np.array(settings.temperatures), barrier_std=float(std[0]),
-        ln_prefactor_std=settings.ln_prefactor_std, statistics=settings.statistics, tunnelling=settings.tunnelling,
+        ln_prefactor_std=prefactor_std, statistics=settings.statistics, tunnelling=settings.tunnelling,
         degeneracy=settings.degeneracy, backward=path.barrier_backward,
     )  # fmt: skip
     return BarrierResult(
