@@ -10,13 +10,14 @@ from ase.calculators.emt import EMT
 import gapkit
 from gapkit.apps.kinetics import BarrierSettings, MicrokineticsSettings, run_barrier, run_microkinetics
 from gapkit.apps.kinetics.pictures import barrier_figure, microkinetics_figure
+from gapkit.apps.kinetics.prefactor_errors import CURVATURE, log_prefactor_std
 from gapkit.apps.kinetics.stationary_points import point_motion
 from gapkit.apps.kinetics.toys import two_step_mechanism
 from gapkit.cli.main import main
 from gapkit.exceptions import DataError, SettingsError
 from gapkit.sampling.paths import PathSettings, find_path
 from gapkit.structures.files import write_frames
-from gapkit.vibrations import given_hessian
+from gapkit.vibrations import given_hessian, hessian, normal_modes
 
 
 def vacancy_ends():
@@ -137,3 +138,28 @@ def test_the_command_rates_reads_a_mechanism(tmp_path, capsys):
 def test_a_barrier_is_drawn(found, tmp_path):
     barrier_figure(found, tmp_path / "b.png")
     assert (tmp_path / "b.png").stat().st_size > 5000
+
+
+def test_the_error_of_a_prefactor_is_that_of_posterior_samples(gap, found):
+    """Vineyard's prefactor of three atoms, once for each of 60 samples of the function, at the same points."""
+    points = [found.path.images[0], found.path.saddle.atoms]
+    moving = [int(np.argmax(np.linalg.norm(points[1].positions - points[0].positions, axis=1))), 5, 17]
+
+    def modes(calculator):
+        return [normal_modes(hessian(atoms, calculator, indices=moving), force_limit=None) for atoms in points]
+
+    def log_prefactor(calculator):
+        first, second = (np.log(m.angular_frequencies[~m.imaginary]).sum() for m in modes(calculator))
+        return first - second
+
+    stated = log_prefactor_std(gap, *modes(gap.calculator()))
+    samples = gap.samples(60, random_state=0)
+    drawn = np.std([log_prefactor(s.calculator()) for s in samples], ddof=1)
+    potential = gap.potential_
+    scale = potential.calibration.of("energy").weight_scale
+    rows = [potential.basis.rows(potential.structure(a), derivatives=False, prior=False).K[0] for a in points]
+    weights = potential.posterior.weight_variance(potential.basis.whiten(np.array(rows)))
+    factor = np.max(gap.joint_energies(points).std ** 2 / (scale * weights))
+    assert stated == pytest.approx(CURVATURE * np.sqrt(factor) * drawn, rel=0.35)  # four standard errors of 60 draws
+    with pytest.raises(DataError, match="one imaginary mode"):
+        log_prefactor_std(gap, *reversed(modes(gap.calculator())))
