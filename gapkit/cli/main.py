@@ -34,6 +34,7 @@ COMMANDS = {
     "domain": "which atoms of some frames a model does not know",
     "barrier": "barrier and rates between two minima, with error bars",
     "rates": "turnover frequency of a mechanism, its error bar, and the number to compute next",
+    "vibrations": "frequencies of a relaxed structure, with error bars",
     "growth": "grow a metal surface with barriers from a model",
     "transport": "diffusion and conductivity of ions, by dynamics or from trajectories",
     "fracture": "crack silicon, learn when bonds break, predict unseen cracks",
