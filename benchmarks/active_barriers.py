@@ -136,8 +136,8 @@ def hop(name: str) -> tuple[Ends, Callable[[], Any]]:
     return made, partial(oracle, "gfn2")
 
 
-def band(ends: Ends, make: Callable[[], Any], images: int, fmax: float) -> tuple[float, int, ase.Atoms, Ends]:
-    """Barrier (eV), calls, highest image and relaxed ends by ASE's band on the oracle itself."""
+def band(ends: Ends, make: Callable[[], Any], images: int, fmax: float) -> tuple[float, int, ase.Atoms, np.ndarray, Ends]:
+    """Barrier (eV), calls, highest image, tangent there, and relaxed ends by ASE's band on the oracle itself."""
     calls: list[int] = []
     relaxed = [atoms.copy() for atoms in ends]
     for atoms in relaxed:
@@ -161,13 +161,14 @@ def band(ends: Ends, make: Callable[[], Any], images: int, fmax: float) -> tuple
     BFGS(climbing, logfile=None).run(fmax=fmax, steps=500)
     heights = [atoms.get_potential_energy() for atoms in chain]
     top = int(np.argmax(heights))
-    return heights[top] - energies[0], len(calls), chain[top], (initial, final)
+    tangent = chain[top + 1].positions - chain[top - 1].positions
+    return heights[top] - energies[0], len(calls), chain[top], tangent, (initial, final)
 
 
-def true_barrier(ends: Ends, top: ase.Atoms, make: Callable[[], Any]) -> float:
+def true_barrier(ends: Ends, top: ase.Atoms, tangent: np.ndarray, make: Callable[[], Any]) -> float:
     """Barrier (eV) of the oracle by minima and saddle to 1e-4 eV/A."""
     low = relax_many([ends[0]], make(), RelaxationSettings(fmax=1e-4, steps=2000), strict=True)[0]
-    saddle = refine_saddle(top, make(), SaddleSettings(fmax=1e-4))
+    saddle = refine_saddle(top, make(), SaddleSettings(fmax=1e-4), mode=tangent)
     if not saddle.is_saddle:
         raise ArithmeticError(f"the band's highest image is not near a saddle: {saddle}")
     return saddle.energy - low.energy
@@ -177,8 +178,8 @@ def compare(name: str, fmax: float, seed: int) -> dict[str, Any]:
     """One hop both ways."""
     ends, make = hop(name)
     settings = ActiveBarrierSettings(fmax=fmax)
-    by_band, calls, top, relaxed = band(ends, make, settings.images, fmax)
-    truth = true_barrier(relaxed, top, make)
+    by_band, calls, *top, relaxed = band(ends, make, settings.images, fmax)
+    truth = true_barrier(relaxed, *top, make)
     begin = time.process_time()
     found = run_active_barrier(make, *ends, settings, random_state=seed)
     return {

@@ -52,10 +52,12 @@ class ActiveBarrierSettings(Settings):
         Standard deviation of the random displacements of these images.
     trust : float
         Largest domain excess of a frame that is labelled; a search that leads further is followed only so far.
+    longest : float, A
+        Largest displacement of an atom of such a frame from the nearest labelled one, for the same purpose.
     max_labels : int
         Labels after which the search is given up.
     verify : bool
-        Whether the oracle's own curvature along the saddle's mode is taken, by two labels.
+        Whether the oracle's own curvature along the saddle's mode is taken, by one more label.
     """
 
     fmax: float = 0.02
@@ -65,12 +67,13 @@ class ActiveBarrierSettings(Settings):
     start_images: int = 3
     rattle: float = 0.05
     trust: float = 3.0
+    longest: float = 0.3
     max_labels: int = 60
     verify: bool = True
 
     def check(self) -> None:
         """Raise :class:`SettingsError` for values that cannot work."""
-        for name in ("fmax", "barrier_std", "rattle", "trust"):
+        for name in ("fmax", "barrier_std", "rattle", "trust", "longest"):
             if not 0 < getattr(self, name) < np.inf:
                 raise SettingsError(f"{name} must be positive and finite, not {getattr(self, name)}")
         if not 0 <= self.label_noise < np.inf:
@@ -115,7 +118,7 @@ class ActiveBarrierResult:
     steps : tuple of SearchStep
         Course of the search.
     gap : gapkit.GAP
-        The potential of these labels.
+        The potential of these labels, but for the one that gave ``curvature``.
     """
 
     settings: ActiveBarrierSettings

@@ -128,19 +128,21 @@ def nearest(known: Sequence[ase.Atoms], atoms: ase.Atoms) -> ase.Atoms:
     return min(alike, key=lambda a: distance(a, atoms))
 
 
-def frame_within(gap: GAP, known: Sequence[ase.Atoms], atoms: ase.Atoms, limit: float) -> ase.Atoms:
-    """The frame itself where its domain excess is at most ``limit``, else one on the way to it.
+def frame_within(gap: GAP, known: Sequence[ase.Atoms], atoms: ase.Atoms, limit: float, longest: float) -> ase.Atoms:
+    """The frame itself where the model may be trusted, else a frame on the way to it.
 
-    The way is the straight line from the nearest frame among ``known``. The farthest of a few frames on it that is
-    within the limit is taken; where there is none, a frame at 0.1 A.
+    A frame is trusted where no atom is further than ``longest`` (A) from its place in the nearest frame among
+    ``known``, and the domain excess is at most ``limit``. The way is the straight line from that nearest frame. The
+    farthest of a few frames on it that is trusted is taken; where there is none, a frame at 0.1 A.
     """
-    if domain_excess(gap, atoms) <= limit:
-        return atoms
     origin = nearest(known, atoms)
     step = minimum_image(atoms.positions - origin.positions, atoms)
     length = float(np.linalg.norm(step, axis=1).max())
+    if length <= longest and domain_excess(gap, atoms) <= limit:
+        return atoms
     between = atoms.copy()
-    for share in np.linspace(1.0, min(LEAST_MOVE / max(length, LEAST_MOVE), 1.0), _SHARES)[1:]:
+    far = min(1.0, longest / length)
+    for share in np.linspace(far, min(LEAST_MOVE / length, far), _SHARES):
         between.set_positions(origin.positions + share * step, apply_constraint=False)
         if domain_excess(gap, between) <= limit:
             break

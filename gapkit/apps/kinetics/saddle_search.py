@@ -26,6 +26,8 @@ NEAR = 0.05
 _ALONG = 0.05
 #: searches without a path that are forgiven, one after the other
 _PATIENCE = 6
+#: energies (eV) that are equal when two labels of a minimum are compared
+_EQUAL = 1e-3
 
 
 @dataclass(frozen=True)
@@ -74,8 +76,8 @@ class Limits:
         Largest labelled force at the stationary points.
     barrier_std : float, eV
         Largest standard deviation of the barriers from the residual forces.
-    trust : float
-        Largest domain excess of a frame that is labelled.
+    trust, longest : float
+        Largest domain excess of a frame that is labelled, and largest distance (A) from all labelled frames.
     max_labels : int
     verify : bool
         Whether the oracle's own curvature along the mode is taken.
@@ -87,6 +89,7 @@ class Limits:
     fmax: float
     barrier_std: float
     trust: float
+    longest: float
     max_labels: int
     verify: bool
 
@@ -148,11 +151,19 @@ class SaddleSearch:
         found = self.label(frames)
         self._new += [a for a in found if a is not None]
         for (name, _), labelled in zip(wanted, found, strict=True):
-            if name not in POINTS or labelled is None:
-                continue
-            if name == "saddle" or self._largest(labelled) < self.largest_force(name):
-                self.best[name] = labelled
-                self.shift.pop(name, None)
+            point = name.removeprefix("towards ")
+            if point in POINTS and labelled is not None and self._better(point, labelled, on_the_way=name != point):
+                self.best[point] = labelled
+                self.shift.pop(point, None)
+
+    def _better(self, point: str, labelled: ase.Atoms, on_the_way: bool) -> bool:
+        """Whether a label is the best one of a point: ends go down in energy, or in force at an equal energy."""
+        if point == "saddle":
+            return not on_the_way
+        if point not in self.best:
+            return True
+        change = labelled.calc.results["energy"] - self.best[point].calc.results["energy"]
+        return change < -_EQUAL or (abs(change) <= _EQUAL and self._largest(labelled) < self.largest_force(point))
 
     def _unlike_known(self, atoms: ase.Atoms) -> ase.Atoms:
         """The frame, displaced a little at random where its label is known: a label twice teaches nothing."""
@@ -235,14 +246,26 @@ class SaddleSearch:
 
     def _wanted(self, gap: GAP, path: Path, top: ase.Atoms) -> list[tuple[str, ase.Atoms]]:
         """Frames of a path that must be labelled, with the reason."""
-        wanted = []
-        for name, atoms in zip(POINTS, (path.images[0], top, path.images[-1]), strict=True):
-            if self.largest_force(name) < self.fmax and distance(self.best[name], atoms) < NEAR:
-                continue
-            frame = frame_within(gap, self.label.frames, atoms, self.limits.trust)
-            wanted.append((name if frame is atoms else f"towards {name}", frame))
-        doubtful = self._doubtful(gap, path, top)
-        return wanted if doubtful is None else [*wanted, ("path", frame_within(gap, self.label.frames, doubtful, 1e3))]
+        ends = [self._point(gap, "initial", path.images[0]), self._point(gap, "final", path.images[-1])]
+        wanted = [one for one in ends if one is not None]
+        if any(name not in POINTS for name, _ in wanted):
+            return wanted  # a path between ends that are not reached yet is worth no labels
+        saddle, doubtful = self._point(gap, "saddle", top), self._doubtful(gap, path, top)
+        if saddle is not None:
+            wanted.append(saddle)
+        if doubtful is not None:
+            wanted.append(("path", self._within(gap, doubtful)))
+        return wanted
+
+    def _point(self, gap: GAP, name: str, atoms: ase.Atoms) -> tuple[str, ase.Atoms] | None:
+        """Frame to label for a stationary point of the potential; None where its label is good enough."""
+        if self.largest_force(name) < self.fmax and distance(self.best[name], atoms) < NEAR:
+            return None
+        frame = self._within(gap, atoms)
+        return (name if frame is atoms else f"towards {name}", frame)
+
+    def _within(self, gap: GAP, atoms: ase.Atoms) -> ase.Atoms:
+        return frame_within(gap, self.label.frames, atoms, self.limits.trust, self.limits.longest)
 
     def _doubtful(self, gap: GAP, path: Path, top: ase.Atoms) -> ase.Atoms | None:
         """The least certain image that may lie above the saddle by two standard deviations, if there is one."""
@@ -272,20 +295,17 @@ class SaddleSearch:
         return []
 
     def _verify(self, saddle: Saddle) -> None:
-        """The oracle's own curvature along the mode, by two labels on both sides of the labelled saddle."""
+        """The oracle's own curvature along the mode, by one label beside the labelled saddle."""
         at = self.best["saddle"]
         step = _ALONG * saddle.mode / np.linalg.norm(saddle.mode, axis=1).max()
-        sides = []
-        for sign in (-1.0, 1.0):
-            side = at.copy()
-            side.set_positions(at.positions + sign * step)
-            sides.append(side)
-        back, forth = self.label(sides)
-        self._new += [a for a in (back, forth) if a is not None]
+        side = at.copy()
+        side.set_positions(at.positions + step)
+        (labelled,) = self.label([side])
         self._verified = at
-        if back is not None and forth is not None:
-            change = forth.calc.results["forces"] - back.calc.results["forces"]
-            self.curvature = float(-np.vdot(change, step) / (2 * np.vdot(step, step)))
+        if labelled is not None:
+            self._new.append(labelled)
+            change = labelled.calc.results["forces"] - at.calc.results["forces"]
+            self.curvature = float(-np.vdot(change, step) / np.vdot(step, step))
 
     def weigh(self, gap: GAP) -> None:
         """Shifts of the labelled points to the reference's own stationary points."""
