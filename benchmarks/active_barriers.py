@@ -136,7 +136,9 @@ def hop(name: str) -> tuple[Ends, Callable[[], Any]]:
     return made, partial(oracle, "gfn2")
 
 
-def band(ends: Ends, make: Callable[[], Any], images: int, fmax: float) -> tuple[float, int, ase.Atoms, np.ndarray, Ends]:
+def band(
+    ends: Ends, make: Callable[[], Any], images: int, fmax: float
+) -> tuple[float, int, ase.Atoms, np.ndarray, Ends]:
     """Barrier (eV), calls, highest image, tangent there, and relaxed ends by ASE's band on the oracle itself."""
     calls: list[int] = []
     relaxed = [atoms.copy() for atoms in ends]
@@ -197,7 +199,9 @@ def main() -> None:
     parser.add_argument("--json", metavar="FILE", help="write the numbers there")
     options = parser.parse_args()
     warnings.simplefilter("ignore", GapkitWarning)
-    print("| hop | atoms | barrier (eV) | band: calls | error (meV) | active: calls | share | error (meV) | stated (meV) |")
+    print(
+        "| hop | atoms | barrier (eV) | band: calls | error (meV) | active: calls | share | error (meV) | stated (meV) |"
+    )
     print("|---|---|---|---|---|---|---|---|---|", flush=True)
     results = []
     for name in options.hops:
@@ -211,7 +215,9 @@ def main() -> None:
             continue
         results.append(r)
         wrong = [1e3 * (r[key] - r["truth"]) for key in ("band", "forward")]
-        ending = "" if r["converged"] and r["connects"] == (True, True) else f" not converged or connected: {r['connects']}"
+        ending = (
+            "" if r["converged"] and r["connects"] == (True, True) else f" not converged or connected: {r['connects']}"
+        )
         print(
             f"| {name} | {r['atoms']} | {r['truth']:.4f} | {r['band_calls']} | {wrong[0]:.2f} | {r['calls']} | "
             f"{r['calls'] / r['band_calls']:.2f} | {wrong[1]:.3f} | {1e3 * r['std']:.2f} |{ending}",

@@ -238,9 +238,7 @@ def run_active_barrier(
         place = stack.enter_context(tempfile.TemporaryDirectory()) if folder is None else folder
         label = Labeller(make_oracle, LabelStore(place))
         search = SaddleSearch(initial, final, limits, label, learner, rng)
-        bar = stack.enter_context(
-            progress_bar(desc="saddle", unit="label", show=progress, total=settings.max_labels)
-        )
+        bar = stack.enter_context(progress_bar(desc="saddle", unit="label", show=progress, total=settings.max_labels))
         search.begin()
 
         def each(step: SearchStep) -> bool | None:

@@ -66,7 +66,9 @@ def active_barrier_figure(result: ActiveBarrierResult, path: str | os.PathLike) 
     labels = [step.labels for step in result.steps]
     forces = np.array([step.largest_force for step in result.steps])
     for k, (name, color) in enumerate((("initial minimum", GREEN), ("saddle", ORANGE), ("final minimum", BLUE))):
-        axes[1].plot(labels, np.where(np.isfinite(forces[:, k]), forces[:, k], np.nan), "o-", ms=4, color=color, label=name)
+        axes[1].plot(
+            labels, np.where(np.isfinite(forces[:, k]), forces[:, k], np.nan), "o-", ms=4, color=color, label=name
+        )
     axes[1].axhline(result.settings.fmax, color="0.3", lw=0.8, ls="--")
     axes[1].set(xlabel="labels", ylabel="largest labelled force (eV/$\\mathrm{\\AA}$)", yscale="log")
     axes[1].legend(fontsize=8)

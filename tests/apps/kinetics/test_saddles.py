@@ -81,9 +81,7 @@ def band_barrier(initial, final):
     return max(image.get_potential_energy() for image in images) - initial.get_potential_energy()
 
 
-@pytest.mark.parametrize(
-    ("metal", "barrier"), [("Cu", 0.7916), ("Al", 0.3977), ("Pd", 0.8699), ("Ni", 1.1637)]
-)
+@pytest.mark.parametrize(("metal", "barrier"), [("Cu", 0.7916), ("Al", 0.3977), ("Pd", 0.8699), ("Ni", 1.1637)])
 def test_vacancy_hops_are_those_of_a_band_of_ase(metal, barrier):
     ends = vacancy_hop(metal, LATTICES[metal])
     path = find_path(*ends, EMT(), PathSettings(images=3, ends=RelaxationSettings(fmax=1e-3)))

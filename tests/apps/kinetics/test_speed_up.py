@@ -50,14 +50,16 @@ def test_the_account_says_months_and_seconds():
 
 
 @pytest.mark.parametrize(
-    ("seconds", "words"), [(5e-6, "5.0 us"), (0.25, "250 ms"), (1.5, "1.5 s"), (119, "119 s"), (7200, "2.0 h"), (1e8, "3.2 years")]
+    ("seconds", "words"),
+    [(5e-6, "5.0 us"), (0.25, "250 ms"), (1.5, "1.5 s"), (119, "119 s"), (7200, "2.0 h"), (1e8, "3.2 years")],
 )
 def test_times_are_said_in_units_that_fit(seconds, words):
     assert duration(seconds) == words
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"reference_seconds": 0.0}, {"fit_seconds": -1.0}, {"labels": 2.5}, {"calls": 0}, {"batched_seconds": np.nan}]
+    "wrong",
+    [{"reference_seconds": 0.0}, {"fit_seconds": -1.0}, {"labels": 2.5}, {"calls": 0}, {"batched_seconds": np.nan}],
 )
 def test_times_that_cannot_be_are_refused(wrong):
     good = dict(reference_seconds=1.0, potential_seconds=0.1, batched_seconds=0.1, fit_seconds=1.0, labels=3, calls=10)
