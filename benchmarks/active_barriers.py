@@ -1,9 +1,9 @@
-"""Barriers by an oracle: a search on a potential that learns labels, against a nudged elastic band of the oracle itself.
+"""Barriers by an oracle: a search on a potential that learns its labels, against a band of the oracle itself.
 
     python benchmarks/active_barriers.py [--hops vacancy-Cu ...] [--fmax 0.02] [--seed 0] [--json FILE]
 
-Both begin with the same ends, which are not relaxed, and the same number of images on the same interpolated path (IDPP).
-The band is ASE's: both ends are relaxed by BFGS, then the band by BFGS, with a climbing image below 0.3 eV/A, to the
+Both begin with the same ends, which are not relaxed, and the same number of images on the same interpolated path
+(IDPP). The nudged elastic band is ASE's: both ends are relaxed by BFGS, then the band by BFGS, with a climbing image below 0.3 eV/A, to the
 same largest force ``--fmax``. Calls of the oracle are counted in the same way, those of the ends included. The true
 barrier comes from minima and saddle that are refined by the oracle to 1e-4 eV/A, which is not counted. Molecules need
 tblite (GFN2-xTB); without it they are left out.
@@ -199,9 +199,8 @@ def main() -> None:
     parser.add_argument("--json", metavar="FILE", help="write the numbers there")
     options = parser.parse_args()
     warnings.simplefilter("ignore", GapkitWarning)
-    print(
-        "| hop | atoms | barrier (eV) | band: calls | error (meV) | active: calls | share | error (meV) | stated (meV) |"
-    )
+    columns = "barrier (eV) | band: calls | error (meV) | active: calls | share | error (meV) | stated (meV) |"
+    print(f"| hop | atoms | {columns}")
     print("|---|---|---|---|---|---|---|---|---|", flush=True)
     results = []
     for name in options.hops:
@@ -215,9 +214,8 @@ def main() -> None:
             continue
         results.append(r)
         wrong = [1e3 * (r[key] - r["truth"]) for key in ("band", "forward")]
-        ending = (
-            "" if r["converged"] and r["connects"] == (True, True) else f" not converged or connected: {r['connects']}"
-        )
+        connected = r["converged"] and r["connects"] == (True, True)
+        ending = "" if connected else f" not converged or connected: {r['connects']}"
         print(
             f"| {name} | {r['atoms']} | {r['truth']:.4f} | {r['band_calls']} | {wrong[0]:.2f} | {r['calls']} | "
             f"{r['calls'] / r['band_calls']:.2f} | {wrong[1]:.3f} | {1e3 * r['std']:.2f} |{ending}",
@@ -225,11 +223,12 @@ def main() -> None:
         )
     if results:
         share = sum(r["calls"] for r in results) / sum(r["band_calls"] for r in results)
-        worst = max(abs(r["forward"] - r["truth"]) for r in results)
+        largest = max(r["calls"] / r["band_calls"] for r in results)
+        worst = 1e3 * max(abs(r["forward"] - r["truth"]) for r in results)
         print(
-            f"{len(results)} hops: {share:.2f} of the calls in all, {max(r['calls'] / r['band_calls'] for r in results):.2f} "
-            f"at most; largest error {1e3 * worst:.2f} meV, largest stated {1e3 * max(r['std'] for r in results):.2f} meV; "
-            f"{sum(r['seconds'] for r in results):.0f} s of the processor for all potentials"
+            f"{len(results)} hops: {share:.2f} of the calls in all, {largest:.2f} at most; largest error {worst:.2f} meV, "
+            f"largest stated {1e3 * max(r['std'] for r in results):.2f} meV; "
+            f"{sum(r['seconds'] for r in results):.0f} s of the processor for all potentials and labels"
         )
     if options.json:
         with open(options.json, "w") as file:

@@ -1,4 +1,4 @@
-"""Frames that an active search for a saddle asks the oracle for: labels, the model of them, and frames in its domain."""
+"""Labels of an active search for a saddle: their oracle, the model of them, and frames within its domain."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ import numpy as np
 from gapkit.apps.kinetics.saddle_labels import Labeller, Learner, distance, domain_excess, frame_within, nearest
 from gapkit.apps.kinetics.stationary_points import residual_shift
 from gapkit.estimators.gap import GAP
-from gapkit.exceptions import DataError, GapkitError, GapkitWarning, NumericsError
+from gapkit.exceptions import DataError, GapkitWarning, NumericsError
 from gapkit.sampling.paths import Path, PathSettings, Saddle, find_path
 from gapkit.sampling.paths.ends import check_ends, final_positions
 from gapkit.sampling.paths.interpolation import idpp, straight_line

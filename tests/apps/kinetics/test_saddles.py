@@ -61,7 +61,7 @@ def test_a_saddle_is_refined_from_a_point_near_it(name):
     surface, _, start, _ = PATHS[name]
     saddle, energy, _ = root(surface, start)
     found = refine_saddle(
-        plane_atom(*(saddle + (0.06, -0.04))), PlaneSurface(surface), SaddleSettings(fmax=1e-4, align=False)
+        plane_atom(saddle[0] + 0.06, saddle[1] - 0.04), PlaneSurface(surface), SaddleSettings(fmax=1e-4, align=False)
     )
     assert found.is_saddle
     assert found.energy == pytest.approx(energy, abs=1e-6)

@@ -62,7 +62,10 @@ def test_times_are_said_in_units_that_fit(seconds, words):
     [{"reference_seconds": 0.0}, {"fit_seconds": -1.0}, {"labels": 2.5}, {"calls": 0}, {"batched_seconds": np.nan}],
 )
 def test_times_that_cannot_be_are_refused(wrong):
-    good = dict(reference_seconds=1.0, potential_seconds=0.1, batched_seconds=0.1, fit_seconds=1.0, labels=3, calls=10)
+    good = {
+        "reference_seconds": 1.0, "potential_seconds": 0.1, "batched_seconds": 0.1, "fit_seconds": 1.0, "labels": 3,
+        "calls": 10,
+    }  # fmt: skip
     with pytest.raises(SettingsError, match=next(iter(wrong))):
         SpeedUp(**{**good, **wrong})
 
