@@ -3,10 +3,10 @@
     python benchmarks/active_barriers.py [--hops vacancy-Cu ...] [--fmax 0.02] [--seed 0] [--json FILE]
 
 Both begin with the same ends, which are not relaxed, and the same number of images on the same interpolated path
-(IDPP). The nudged elastic band is ASE's: both ends are relaxed by BFGS, then the band by BFGS, with a climbing image below 0.3 eV/A, to the
-same largest force ``--fmax``. Calls of the oracle are counted in the same way, those of the ends included. The true
-barrier comes from minima and saddle that are refined by the oracle to 1e-4 eV/A, which is not counted. Molecules need
-tblite (GFN2-xTB); without it they are left out.
+(IDPP). The nudged elastic band is ASE's: both ends are relaxed by BFGS, then the band by BFGS, with a climbing image
+below 0.3 eV/A, to the same largest force ``--fmax``. Calls of the oracle are counted in the same way, those of the ends
+included. The true barrier comes from minima and saddle that are refined by the oracle to 1e-4 eV/A, which is not
+counted. Molecules need tblite (GFN2-xTB); without it they are left out.
 """
 
 from __future__ import annotations
@@ -226,8 +226,8 @@ def main() -> None:
         largest = max(r["calls"] / r["band_calls"] for r in results)
         worst = 1e3 * max(abs(r["forward"] - r["truth"]) for r in results)
         print(
-            f"{len(results)} hops: {share:.2f} of the calls in all, {largest:.2f} at most; largest error {worst:.2f} meV, "
-            f"largest stated {1e3 * max(r['std'] for r in results):.2f} meV; "
+            f"{len(results)} hops: {share:.2f} of the calls in all, {largest:.2f} at most; largest error "
+            f"{worst:.2f} meV, largest stated {1e3 * max(r['std'] for r in results):.2f} meV; "
             f"{sum(r['seconds'] for r in results):.0f} s of the processor for all potentials and labels"
         )
     if options.json:

@@ -41,11 +41,9 @@ def run(options: argparse.Namespace) -> None:
         oracle(options.oracle)  # a missing code is an error now, not after the ends were read
     except ImportError as error:
         raise SettingsError(str(error)) from None
-    ends = [read_frames(path)[-1] for path in (options.initial, options.final)]
-    for atoms in ends:
-        atoms.calc = None
+    initial, final = (read_frames(path)[-1] for path in (options.initial, options.final))
     found = run_active_barrier(
-        partial(oracle, options.oracle), *ends, settings, model=load(options.model) if options.model else None,
+        partial(oracle, options.oracle), initial, final, settings, model=load(options.model) if options.model else None,
         frames=read_frames(options.frames) if options.frames else (), folder=options.labels,
         random_state=options.seed, progress=not options.quiet,
     )  # fmt: skip

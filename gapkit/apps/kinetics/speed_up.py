@@ -182,8 +182,8 @@ def measure_speed_up(
 ) -> SpeedUp:
     """Account of a fitted potential and its reference method, from times that are measured here.
 
-    Each call is made at positions displaced by 0.02 A, so that nothing is known beforehand. The first call of each kind,
-    which may compile, does not count; the median is taken of the others.
+    Each call is made at positions displaced by 0.02 A, so that nothing is known beforehand. The first call of each
+    kind, which may compile, does not count; the median is taken of the others.
 
     Parameters
     ----------

@@ -13,9 +13,11 @@ from gapkit.apps.kinetics.active_barrier import ActiveBarrierSettings, run_activ
 from gapkit.apps.kinetics.pictures import active_barrier_figure
 from gapkit.apps.kinetics.saddle_labels import distance, domain_excess, frame_within
 from gapkit.apps.kinetics.stationary_points import SOFTEST, residual_shift
+from gapkit.cli.main import main
 from gapkit.exceptions import DataError, SettingsError
 from gapkit.sampling.paths import PathSettings, find_path
 from gapkit.sampling.relaxation import RelaxationSettings
+from gapkit.structures.files import read_frames, write_frames
 from gapkit.vibrations import given_hessian
 
 
@@ -23,6 +25,7 @@ def adatom():
     """An atom in two neighbouring hollows of a small slab of aluminium, not relaxed."""
     initial = fcc100("Al", size=(2, 2, 3), vacuum=8.0)
     add_adsorbate(initial, "Al", 1.6, "hollow")
+    initial.info.clear()
     initial.set_constraint(FixAtoms(mask=initial.get_tags() > 1))
     final = initial.copy()
     final.positions[-1, 0] += initial.cell[0, 0] / 2
@@ -198,3 +201,20 @@ def test_what_cannot_be_searched_is_refused(found):
         run_active_barrier(EMT, initial, final, model=found.gap, frames=found.frames)
     with pytest.raises(SettingsError, match="max_labels"):
         ActiveBarrierSettings(max_labels=1)
+
+
+def test_the_command_writes_numbers_picture_and_labelled_frames(found, tmp_path, capsys):
+    for name, atoms in zip(("i.xyz", "f.xyz"), adatom(), strict=True):
+        write_frames(tmp_path / name, [atoms])
+    write_frames(tmp_path / "known.xyz", found.frames)
+    files = [str(tmp_path / name) for name in ("i.xyz", "f.xyz", "known.xyz", "b.json", "b.png", "out.xyz")]
+    arguments = ["--oracle", "emt", "--frames", files[2], "--json", files[3], "--plot", files[4], "--output", files[5]]
+    assert main(["saddle", *files[:2], *arguments, "--no-verify", "--quiet"]) == 0
+    table = json.loads((tmp_path / "b.json").read_text())
+    assert table["forward"] == pytest.approx(found.forward, abs=max(table["forward_std"], found.forward_std))
+    assert table["curvature"] is None and table["calls"] < found.calls
+    assert len(read_frames(tmp_path / "out.xyz")) == table["labels"]
+    assert (tmp_path / "b.png").stat().st_size > 5000
+    assert "calls of the oracle" in capsys.readouterr().out
+    assert main(["saddle", files[0], files[0], "--oracle", "emt", "--quiet"]) == 2
+    assert "same frame" in capsys.readouterr().err
