@@ -63,10 +63,10 @@ def test_an_unknown_mechanism_is_refused():
 def in_cantera(mechanism, T):
     """The mechanism as a Cantera input at a temperature.
 
-    Matched by hand: one site has the area of the adsorption reactions (site density); gases have the standard pressure
-    1 bar (Cantera's own is one atmosphere, which lowers the turnover by 1.3 %) and surface species the standard state of
-    full coverage; heat capacities are zero, so that enthalpies and entropies are those of the file; sticking coefficients
-    have no Motz-Wise correction; a constant per pair of sites is divided by the site density.
+    Matched by hand: one site has the area of the adsorption reactions (site density). Gases have the standard pressure
+    1 bar (Cantera's own is one atmosphere, which lowers the turnover by 1.3 %), surface species that of full coverage.
+    Heat capacities are zero, so that enthalpies and entropies are those of the file. Sticking coefficients have no
+    Motz-Wise correction. A constant per pair of sites is divided by the site density.
     """
     density = 1.0 / (mechanism.reactions[0].area * 1e-20 * 6.02214076e26)  # kmol/m^2
     name = {s.name: s.name.replace("*", "_X") if s.name != "*" else "X" for s in mechanism.species}
