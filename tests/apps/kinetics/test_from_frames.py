@@ -2,7 +2,6 @@
 
 import warnings
 
-import ase
 import numpy as np
 import pytest
 from ase.build import add_adsorbate, fcc100
@@ -12,13 +11,17 @@ from ase.constraints import FixAtoms
 import gapkit
 from gapkit.apps.kinetics import MicrokineticsSettings, run_microkinetics
 from gapkit.apps.kinetics.from_frames import SaddleFrame, mechanism_from_frames
+from gapkit.apps.kinetics.malonaldehyde import network
 from gapkit.apps.kinetics.rates import ln_rates
+from gapkit.apps.kinetics.steady_state import Conditions, Network, solve
 from gapkit.datasets import load_malonaldehyde
 from gapkit.exceptions import DataError, GapkitWarning, SettingsError
+from gapkit.oracles import oracle
 from gapkit.vibrations import hessian, normal_modes
 
 T = 400.0
-MIRROR = [4, 3, 2, 1, 0, 7, 6, 5, 8]
+ENDS = ("open_hydroxyl", "open_hydroxyl'")
+GIVEN = dict(zip(ENDS, (1.0, 0.0), strict=True))
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +37,6 @@ def hop():
 
 
 def test_constants_are_those_of_the_rates(hop):
-    found = mechanism_from_frames(EMT(), *hop, ["left", "right"], T) if False else None
     minima, saddles = hop
     minima = minima | {"third": minima["right"]}
     saddles = saddles | {"back": SaddleFrame("right", "third", saddles["hop"].atoms)}
@@ -49,9 +51,89 @@ def test_frames_and_names_that_do_not_fit_are_refused(hop):
     minima, saddles = hop
     with pytest.raises(SettingsError, match="there are no minima middle"):
         mechanism_from_frames(EMT(), minima, saddles, ["middle"], T)
-    with pytest.raises(DataError, match="saddle hop: no saddle of first order"):
+    with pytest.raises(DataError, match=r"TS:hop: the stationary point found lies .* give a frame nearer"):
         mechanism_from_frames(EMT(), minima, {"hop": SaddleFrame("left", "right", minima["left"])}, ["left"], T)
     far = minima["left"].copy()
     far.positions[-1, 0] += 0.4 * far.cell[0, 0]
-    with pytest.raises(DataError, match="give a frame nearer"):
+    with pytest.raises(DataError, match="left: the stationary point found lies"):
         mechanism_from_frames(EMT(), minima | {"left": far}, saddles, ["left"], T)
+
+
+@pytest.fixture(scope="module")
+def frames():
+    return load_malonaldehyde("explored")
+
+
+@pytest.fixture(scope="module")
+def gap(frames):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", GapkitWarning)
+        return gapkit.GAP(folds=3, screen=False, random_state=0).fit([a for a in frames if a.info["round"] <= 3])
+
+
+@pytest.fixture(scope="module")
+def found(gap, frames):
+    return mechanism_from_frames(gap, *network(frames), ENDS, T, {"proton_transfer": 1.0})
+
+
+@pytest.fixture(scope="module")
+def rate(found):
+    settings = MicrokineticsSettings(temperature=T, n_samples=400)
+    return run_microkinetics(found.mechanism, GIVEN, found.covariance, settings, random_state=0)
+
+
+def test_both_tautomers_have_the_same_energies_and_errors(found):
+    names, C = found.mechanism.parameters, found.covariance
+    E = found.mechanism.energies
+    for name in names:
+        if name.endswith("'"):
+            i, j = names.index(name), names.index(name[:-1])
+            assert E[i] == pytest.approx(E[j], abs=1e-4)
+            assert C[i, j] / np.sqrt(C[i, i] * C[j, j]) == pytest.approx(1.0, abs=1e-3)
+    assert np.linalg.eigvalsh(C).min() > -1e-12
+    assert found.in_domain
+    assert "TS:proton_transfer" in str(found)
+
+
+def test_a_rate_without_driving_force_vanishes(found):
+    network_ = Network(found.mechanism, Conditions(T, dict.fromkeys(ENDS, 1.0)))
+    state = solve(network_)
+    assert abs(state.turnover) < 1e-3 * np.exp(state.ln_forward).min()
+
+
+def test_rate_control_is_shared_by_two_routes_and_sums_to_one(rate):
+    X = dict(zip([r.name for r in rate.mechanism.reactions], rate.rate_control, strict=True))
+    assert sum(X.values()) == pytest.approx(1.0, abs=1e-6)
+    for name in ("hydroxyl_of_chelate", "aldehyde"):
+        assert 0.1 < X[name] < 0.4
+        assert X[name] == pytest.approx(X[f"{name}'"], rel=0.01)
+    assert X["proton_transfer"] < 1e-3
+
+
+def test_propagated_errors_agree_and_are_not_those_of_independent_energies(rate, found):
+    assert rate.failed == 0
+    # (400 draws know a standard deviation to 3.5 %)
+    assert rate.samples.std(ddof=1) == pytest.approx(rate.ln_turnover_std, rel=0.1)
+    independent = np.sqrt(rate.slopes**2 @ np.diagonal(found.covariance))
+    assert rate.ln_turnover_std > 1.2 * independent  # both tautomers err alike
+
+
+def test_a_label_of_one_tautomer_is_worth_as_much_as_of_the_other(rate):
+    worth = dict(zip(rate.mechanism.parameters, rate.information, strict=True))
+    best = max(worth, key=worth.get)
+    assert worth[best] > 0.2
+    assert worth[best] == pytest.approx(worth[best[:-1] if best.endswith("'") else f"{best}'"], rel=0.02)
+
+
+@pytest.mark.slow
+def test_the_rate_is_that_of_the_reference_within_its_bar(rate, frames):
+    pytest.importorskip("tblite")
+    theirs = mechanism_from_frames(oracle("gfn2"), *network(frames), ENDS, T, {"proton_transfer": 1.0})
+    truth = run_microkinetics(theirs.mechanism, GIVEN, None, MicrokineticsSettings(temperature=T))
+    assert abs(rate.ln_turnover - truth.ln_turnover) < 3 * rate.ln_turnover_std
+    assert rate.ln_turnover_std < 0.5
+
+
+def test_missing_stationary_points_are_named(frames):
+    with pytest.raises(DataError, match="no saddle hydroxyl"):
+        network([a for a in frames if (a.info["config_type"], a.info["step"]) != ("saddle", "hydroxyl")])
