@@ -1,13 +1,16 @@
 """A network of reactions whose barriers all come from one potential, through to a rate, against GFN2-xTB live.
 
-    python benchmarks/reaction_network.py [--rounds 1 2 3 99] [--temperatures 400 600] [--samples 400] [--json FILE]
+    python benchmarks/reaction_network.py [--rounds 1 2 3 99] [--temperatures 400 600] [--vibration-std 0]
+                                          [--samples 400] [--json FILE]
 
 Potentials are fitted by defaults to the bundled frames of malonaldehyde up to a round of their active learning. The
 later the round, the nearer are its frames to the stationary points. Minima and saddles of both tautomers are found on
-the potential and by GFN2-xTB from the same guesses, those of the last round. The observable is the net rate from the highest rotamer of one
-tautomer to that of the other, at which all routes meet. Printed: test errors along GFN2-xTB's own paths, every state
-with its error bar and error, the rate by both with the error propagated linearly and by draws, degrees of rate control,
-the worth of one more label, and a table asked and measured.
+the potential and by GFN2-xTB, from the same guesses, those of the last round. The observable is the net rate from the
+highest rotamer of one tautomer to that of the other, at which all routes meet. Printed: test errors along GFN2-xTB's
+own paths, every state with its error bar and error, the rate with its error propagated linearly and by draws, degrees
+of rate control, the worth of one more label. The rate is compared twice: with the energies of GFN2-xTB and the
+vibrations of the potential ("z E", which judges the covariance), and with both of GFN2-xTB ("z", which judges the whole
+error). "vib" is the root mean square error of the vibrational free energies over k_B T.
 """
 
 from __future__ import annotations
@@ -19,17 +22,20 @@ import warnings
 from typing import Any
 
 import numpy as np
+from ase.units import kB
 
 import gapkit
 from gapkit.apps.kinetics import MicrokineticsSettings, run_microkinetics
 from gapkit.apps.kinetics.from_frames import FramesMechanism, mechanism_from_frames
 from gapkit.apps.kinetics.malonaldehyde import network
 from gapkit.apps.kinetics.microkinetics import MicrokineticsResult
+from gapkit.apps.kinetics.steady_state import Conditions, steady_state
 from gapkit.datasets import load_malonaldehyde
 from gapkit.exceptions import GapkitWarning
 from gapkit.oracles import oracle
 
-SOURCE, SINK = "open_hydroxyl", "open_hydroxyl'"
+#: activities of the two ends
+GIVEN = {"open_hydroxyl": 1.0, "open_hydroxyl'": 0.0}
 
 
 def energies(found: FramesMechanism) -> np.ndarray:
@@ -38,13 +44,16 @@ def energies(found: FramesMechanism) -> np.ndarray:
     return E - E[0]
 
 
-def rate_of(model: Any, temperature: float, samples: int) -> tuple[FramesMechanism, MicrokineticsResult]:
+def rate_of(
+    model: Any, temperature: float, samples: int, vibration_std: float = 0.0
+) -> tuple[FramesMechanism, MicrokineticsResult]:
     """Mechanism and rate by a potential, or by a calculator, at a temperature."""
     minima, saddles = network(load_malonaldehyde("explored"))
-    found = mechanism_from_frames(model, minima, saddles, [SOURCE, SINK], temperature, {"proton_transfer": 1.0})
+    found = mechanism_from_frames(
+        model, minima, saddles, list(GIVEN), temperature, {"proton_transfer": 1.0}, vibration_std=vibration_std
+    )
     settings = MicrokineticsSettings(temperature=temperature, n_samples=samples if found.covariance is not None else 0)
-    given = {SOURCE: 1.0, SINK: 0.0}
-    return found, run_microkinetics(found.mechanism, given, found.covariance, settings, random_state=0)
+    return found, run_microkinetics(found.mechanism, GIVEN, found.covariance, settings, random_state=0)
 
 
 def independent_std(rate: MicrokineticsResult, covariance: np.ndarray | None) -> float:
@@ -66,19 +75,34 @@ def states(mine: FramesMechanism, theirs: FramesMechanism) -> str:
     return "\n".join(lines)
 
 
-def row(rounds: int, found: FramesMechanism, rate: MicrokineticsResult, truth: MicrokineticsResult) -> dict[str, Any]:
+def vibrations(found: FramesMechanism) -> np.ndarray:
+    """Free energies (p,) of the states less their potential energies, over k_B T."""
+    states = [(s.energy, s.entropy) for s in found.mechanism.species]
+    states += [(float(r.energy or 0.0), r.entropy) for r in found.mechanism.reactions]
+    E = [a.get_potential_energy() for a in found.frames]
+    T = found.temperature
+    return np.array([(h - T * s - e) / (kB * T) for (h, s), e in zip(states, E, strict=True)])
+
+
+def row(
+    rounds: int, mine: FramesMechanism, rate: MicrokineticsResult, theirs: FramesMechanism, truth: MicrokineticsResult
+) -> dict[str, Any]:
     """Numbers of one comparison."""
-    function = np.array(found.function_covariance)
+    T, function = mine.temperature, np.array(mine.function_covariance)
+    swapped = mine.mechanism.energies + energies(theirs) - energies(mine)
+    same_vibrations = steady_state(mine.mechanism, Conditions(T, GIVEN), swapped).turnover
     return {
         "rounds": rounds,
-        "T (K)": rate.settings.temperature,
+        "T (K)": T,
         "ln rate": rate.ln_turnover,
         "GFN2": truth.ln_turnover,
         "std": rate.ln_turnover_std,
         "draws": float(rate.samples.std(ddof=1)),
-        "if indep.": independent_std(rate, found.covariance),
+        "indep.": independent_std(rate, mine.covariance),
         "function": float(np.sqrt(rate.slopes @ function @ rate.slopes)),
-        "fn indep.": independent_std(rate, function),
+        "f indep.": independent_std(rate, function),
+        "vib": float(np.sqrt(np.mean((vibrations(mine) - vibrations(theirs)) ** 2))),
+        "z E": (rate.ln_turnover - float(np.log(same_vibrations))) / rate.ln_turnover_std,
         "z": (rate.ln_turnover - truth.ln_turnover) / rate.ln_turnover_std,
         "sum X": float(rate.rate_control.sum()),
     }
@@ -90,12 +114,13 @@ def report(rows: list[dict[str, Any]], samples: int) -> str:
     lines += [" ".join(f"{v:>9d}" if isinstance(v, int) else f"{v:>9.4f}" for v in r.values()) for r in rows]
     worst = max(abs(r["sum X"] - 1) for r in rows)
     ratio = max(abs(r["std"] / r["draws"] - 1) for r in rows)
-    scores = ", ".join(format(r["z"], ".2f") for r in rows)
+    scores, all_in = (", ".join(format(r[name], ".2f") for r in rows) for name in ("z E", "z"))
     lines += [
         "\n| what | asked | measured |\n|---|---|---|",
         f"| sum of degrees of rate control | 1 to 1e-6 | 1 to {worst:.0e} |",
         f"| error of the rate, linear against {samples} draws | within 10 % | within {100 * ratio:.1f} % |",
-        f"| z of ln rate against GFN2-xTB | abs(z) < 3 | {scores} |",
+        f"| z of ln rate, energies of GFN2-xTB | abs(z) < 3 | {scores} |",
+        f"| z of ln rate, energies and vibrations of GFN2-xTB | abs(z) < 3 | {all_in} |",
     ]
     return "\n".join(lines)
 
@@ -104,6 +129,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", nargs="+", type=int, default=[1, 2, 3, 99])
     parser.add_argument("--temperatures", nargs="+", type=float, default=[400.0, 600.0])
+    parser.add_argument("--vibration-std", type=float, default=0.0, help="of vibrational free energies over k_B T")
     parser.add_argument("--samples", type=int, default=400)
     parser.add_argument("--json", metavar="FILE", help="write the numbers there")
     options = parser.parse_args()
@@ -117,11 +143,11 @@ def main() -> None:
         print(f"\n{len(frames)} training frames, fit {time.process_time() - begin:.0f} s of processor time")
         print(gap.evaluate(load_malonaldehyde("paths")))
         for k, (T, (theirs, truth)) in enumerate(truths.items()):
-            mine, rate = rate_of(gap, T, options.samples)
+            mine, rate = rate_of(gap, T, options.samples, options.vibration_std)
             if k == 0:
                 print(states(mine, theirs))
             print(f"\n{rate}", flush=True)
-            rows.append(row(rounds, mine, rate, truth))
+            rows.append(row(rounds, mine, rate, theirs, truth))
     print(f"\n{report(rows, options.samples)}")
     if options.json:
         with open(options.json, "w") as file:

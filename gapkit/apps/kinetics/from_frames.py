@@ -111,6 +111,7 @@ def mechanism_from_frames(
     temperature: float,
     observed: Mapping[str, float] | None = None,
     *,
+    vibration_std: float = 0.0,
     progress: bool = False,
 ) -> FramesMechanism:
     """Mechanism from minima and saddles of one potential, with the covariance of all its energies.
@@ -132,6 +133,9 @@ def mechanism_from_frames(
     temperature : float, K
     observed
         As :class:`gapkit.apps.kinetics.Mechanism`.
+    vibration_std : float
+        Standard deviation of the vibrational free energy of a state over k_B T, which is that of the logarithm of its
+        partition function.
     progress
         Whether to show progress bars.
 
@@ -140,9 +144,11 @@ def mechanism_from_frames(
     DataError
         For a frame whose stationary point is of another kind, or lies far from it.
     SettingsError
-        For names of minima that do not exist.
+        For names of minima that do not exist, and numbers that cannot work.
     """
     T = check_positive("temperature", temperature, "K")
+    if not 0 <= vibration_std < np.inf:
+        raise SettingsError(f"vibration_std must be finite and not negative, not {vibration_std}")
     named = {*fixed, *(name for s in saddles.values() for name in (s.first, s.last))}
     unknown = sorted(named - set(minima))
     if unknown:
@@ -163,7 +169,7 @@ def mechanism_from_frames(
     frames = list(points.values())
     if not isinstance(model, GAP):
         return FramesMechanism(mechanism, T, frames)
-    covariance, excess = _errors(model, frames, hessians)
+    covariance, excess = _errors(model, frames, hessians, units.kB * T * vibration_std)
     function = model.joint_energies(frames, include_noise=False).covariance
     return FramesMechanism(mechanism, T, frames, covariance, function, excess)
 
@@ -205,8 +211,13 @@ def _state(name: str, modes: NormalModes, temperature: float, n_imaginary: int) 
     return float(found.internal_energy), entropy
 
 
-def _errors(gap: GAP, frames: list[ase.Atoms], hessians: list[Hessian]) -> tuple[np.ndarray, np.ndarray]:
-    """Covariance (p, p) of the energies of the reference's stationary points, and domain excess (p,)."""
+def _errors(
+    gap: GAP, frames: list[ase.Atoms], hessians: list[Hessian], vibrations: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Covariance (p, p) of the energies of the reference's stationary points, and domain excess (p,).
+
+    ``vibrations`` is the standard deviation of the vibrational free energies (eV).
+    """
     labels = gap.joint_energies(frames).covariance
     predicted = gap.predict(frames, uncertainty="full")
     assert predicted.forces_std is not None and predicted.local_energy_std is not None
@@ -219,4 +230,4 @@ def _errors(gap: GAP, frames: list[ase.Atoms], hessians: list[Hessian]) -> tuple
         gap.potential_.domain_excess(gap.potential_.structure(a), s, True).ratio
         for a, s in zip(frames, predicted.local_energy_std, strict=True)
     ]
-    return labels + correlation * np.outer(motion, motion), np.array(excess)
+    return labels + correlation * (np.outer(motion, motion) + vibrations**2), np.array(excess)
