@@ -92,7 +92,7 @@ class ActiveBarrierResult:
     settings : ActiveBarrierSettings
     converged : bool
         Whether forces and errors are below the limits, no image of the path may lie above the saddle, and the saddle is
-        one of first order.
+        one of first order whose two sides lead down to both ends on the potential.
     forward, forward_std : float, eV
         Barrier from the initial minimum: labels, with the shifts of both points applied.
     backward, backward_std : float, eV
@@ -271,7 +271,7 @@ def _result(settings: ActiveBarrierSettings, search: SaddleSearch, gap: GAP) -> 
 
     assert search.path is not None
     return ActiveBarrierResult(
-        settings=settings, converged=search.converged,
+        settings=settings, converged=search.converged and search.path.connects == (True, True),
         forward=float(energy[1] - energy[0]), forward_std=std(1, 0),
         backward=float(energy[1] - energy[2]), backward_std=std(1, 2),
         reaction_energy=float(energy[2] - energy[0]), reaction_energy_std=std(2, 0),

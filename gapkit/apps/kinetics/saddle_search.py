@@ -225,7 +225,7 @@ class SaddleSearch:
                 self.converged = not wanted
             if self.converged or stop or not wanted or lost > _PATIENCE:
                 return gap
-            self._ask(wanted)
+            self._ask(wanted[: max(left, 0)])
 
     def _search(self, gap: GAP) -> Path | str:
         """A path on the potential from the best known ends, or the reason why there is none."""

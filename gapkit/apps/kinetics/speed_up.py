@@ -150,7 +150,7 @@ class SpeedUp:
 
 
 def duration(seconds: float) -> str:
-    """A time in words, in the largest unit of which it holds two, with two digits.
+    """A time in words, in the largest unit of which it holds two (below minutes: one), with two digits.
 
     Examples
     --------
@@ -161,7 +161,7 @@ def duration(seconds: float) -> str:
         return "0 s"
     for name, length in _UNITS + _SMALL:
         count = seconds / length
-        if count >= 2 or (name == "s" and count >= 1) or name == "us":
+        if count >= (2 if length > 1 else 1) or name == "us":
             return f"{count:,.0f} {name}" if count >= 10 else f"{count:.1f} {name}"
     raise AssertionError("the last unit takes every number")
 

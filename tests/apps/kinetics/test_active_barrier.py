@@ -206,9 +206,9 @@ def test_what_cannot_be_searched_is_refused(found):
 def test_the_command_writes_numbers_picture_and_labelled_frames(found, tmp_path, capsys):
     for name, atoms in zip(("i.xyz", "f.xyz"), adatom(), strict=True):
         write_frames(tmp_path / name, [atoms])
-    write_frames(tmp_path / "known.xyz", found.frames)
-    files = [str(tmp_path / name) for name in ("i.xyz", "f.xyz", "known.xyz", "b.json", "b.png", "out.xyz")]
-    arguments = ["--oracle", "emt", "--frames", files[2], "--json", files[3], "--plot", files[4], "--output", files[5]]
+    found.gap.save(tmp_path / "m.gapkit", updatable=True)
+    files = [str(tmp_path / name) for name in ("i.xyz", "f.xyz", "m.gapkit", "b.json", "b.png", "out.xyz")]
+    arguments = ["--oracle", "emt", "--model", files[2], "--json", files[3], "--plot", files[4], "--output", files[5]]
     assert main(["saddle", *files[:2], *arguments, "--no-verify", "--quiet"]) == 0
     table = json.loads((tmp_path / "b.json").read_text())
     assert table["forward"] == pytest.approx(found.forward, abs=max(table["forward_std"], found.forward_std))

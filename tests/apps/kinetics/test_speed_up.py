@@ -51,7 +51,15 @@ def test_the_account_says_months_and_seconds():
 
 @pytest.mark.parametrize(
     ("seconds", "words"),
-    [(5e-6, "5.0 us"), (0.25, "250 ms"), (1.5, "1.5 s"), (119, "119 s"), (7200, "2.0 h"), (1e8, "3.2 years")],
+    [
+        (5e-6, "5.0 us"),
+        (0.25, "250 ms"),
+        (1.088e-3, "1.1 ms"),
+        (1.5, "1.5 s"),
+        (119, "119 s"),
+        (7200, "2.0 h"),
+        (1e8, "3.2 years"),
+    ],
 )
 def test_times_are_said_in_units_that_fit(seconds, words):
     assert duration(seconds) == words
