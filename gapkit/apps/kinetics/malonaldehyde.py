@@ -26,7 +26,7 @@ MIRROR = [4, 3, 2, 1, 0, 7, 6, 5, 8]
 
 
 def mirrored(atoms: ase.Atoms) -> ase.Atoms:
-    """The same shape of the other tautomer: mirror image, with the atoms in the order of the given frame."""
+    """Mirror image of a frame, which is the other tautomer, with the atoms in the order of the frame."""
     return ase.Atoms(atoms.symbols, (atoms.positions * (-1, 1, 1))[MIRROR])
 
 
