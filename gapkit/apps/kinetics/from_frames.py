@@ -7,7 +7,7 @@ those of :func:`gapkit.apps.kinetics.rates.ln_rates` with quantum nuclei.
 
 The covariance is that of new labels at these geometries (:func:`gapkit.potential.joint.joint_energies`) and, where two
 frames share an error, of the motion of their stationary points (:mod:`gapkit.apps.kinetics.stationary_points`) with the
-same correlation. Errors of vibrations are not in it.
+same correlation. Errors of vibrational free energies are added where they are asked for.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import numpy as np
 from ase import units
 
 from gapkit.apps.kinetics.mechanism import Mechanism, Reaction, Species
+from gapkit.apps.kinetics.prefactor_errors import vibrational_covariance
 from gapkit.apps.kinetics.stationary_points import point_motion
 from gapkit.checks import check_positive
 from gapkit.estimators.gap import GAP
@@ -111,7 +112,7 @@ def mechanism_from_frames(
     temperature: float,
     observed: Mapping[str, float] | None = None,
     *,
-    vibration_std: float = 0.0,
+    vibration_std: float | None = 0.0,
     progress: bool = False,
 ) -> FramesMechanism:
     """Mechanism from minima and saddles of one potential, with the covariance of all its energies.
@@ -133,9 +134,11 @@ def mechanism_from_frames(
     temperature : float, K
     observed
         As :class:`gapkit.apps.kinetics.Mechanism`.
-    vibration_std : float
+    vibration_std : float or None
         Standard deviation of the vibrational free energy of a state over k_B T, which is that of the logarithm of its
-        partition function.
+        partition function; None: the potential's own
+        (:func:`gapkit.apps.kinetics.prefactor_errors.vibrational_covariance`), which was five times the error in the
+        network of malonaldehyde.
     progress
         Whether to show progress bars.
 
@@ -147,7 +150,7 @@ def mechanism_from_frames(
         For names of minima that do not exist, and numbers that cannot work.
     """
     T = check_positive("temperature", temperature, "K")
-    if not 0 <= vibration_std < np.inf:
+    if vibration_std is not None and not 0 <= vibration_std < np.inf:
         raise SettingsError(f"vibration_std must be finite and not negative, not {vibration_std}")
     named = {*fixed, *(name for s in saddles.values() for name in (s.first, s.last))}
     unknown = sorted(named - set(minima))
@@ -169,7 +172,12 @@ def mechanism_from_frames(
     frames = list(points.values())
     if not isinstance(model, GAP):
         return FramesMechanism(mechanism, T, frames)
-    covariance, excess = _errors(model, frames, hessians, units.kB * T * vibration_std)
+    covariance, excess = _errors(model, frames, hessians)
+    if vibration_std is None:
+        covariance = covariance + vibrational_covariance(model, list(modes.values()), T)
+    else:
+        std = np.sqrt(np.diagonal(covariance))
+        covariance = covariance * (1.0 + np.outer(1 / std, 1 / std) * (units.kB * T * vibration_std) ** 2)
     function = model.joint_energies(frames, include_noise=False).covariance
     return FramesMechanism(mechanism, T, frames, covariance, function, excess)
 
@@ -211,13 +219,8 @@ def _state(name: str, modes: NormalModes, temperature: float, n_imaginary: int) 
     return float(found.internal_energy), entropy
 
 
-def _errors(
-    gap: GAP, frames: list[ase.Atoms], hessians: list[Hessian], vibrations: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Covariance (p, p) of the energies of the reference's stationary points, and domain excess (p,).
-
-    ``vibrations`` is the standard deviation of the vibrational free energies (eV).
-    """
+def _errors(gap: GAP, frames: list[ase.Atoms], hessians: list[Hessian]) -> tuple[np.ndarray, np.ndarray]:
+    """Covariance (p, p) of the energies of the reference's stationary points, and domain excess (p,)."""
     labels = gap.joint_energies(frames).covariance
     predicted = gap.predict(frames, uncertainty="full")
     assert predicted.forces_std is not None and predicted.local_energy_std is not None
@@ -230,4 +233,4 @@ def _errors(
         gap.potential_.domain_excess(gap.potential_.structure(a), s, True).ratio
         for a, s in zip(frames, predicted.local_energy_std, strict=True)
     ]
-    return labels + correlation * (np.outer(motion, motion) + vibrations**2), np.array(excess)
+    return labels + correlation * np.outer(motion, motion), np.array(excess)

@@ -14,9 +14,13 @@ variance into that of an error; curvatures have a factor of their own.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import ase
 import numpy as np
+from ase import units
 
+from gapkit.checks import check_positive
 from gapkit.estimators.gap import GAP
 from gapkit.exceptions import DataError
 from gapkit.numerics.threads import blas_threads, limited_threads, thread_count
@@ -51,30 +55,59 @@ def log_prefactor_std(gap: GAP, minimum: NormalModes, saddle: NormalModes) -> fl
             f"a prefactor needs a minimum and a saddle with one imaginary mode, not {minimum.n_imaginary} and "
             f"{saddle.n_imaginary} imaginary modes: relax and refine them"
         )
-    potential = gap.potential_
-    factors = []
-    joint = gap.joint_energies([minimum.atoms, saddle.atoms])
-    with limited_threads(potential.n_jobs), blas_threads(thread_count()):
-        rows = [_log_curvatures(gap, modes) for modes in (minimum, saddle)]
-        combination, points = rows[0][0] - rows[1][0], [r[1] for r in rows]
-        A = potential.basis.whiten(np.vstack([combination, *points]))
-        variance = potential.posterior.weight_variance(A)
-    factors = joint.std**2 / variance[1:]
-    return float(CURVATURE * np.sqrt(factors.max() * variance[0]))
+    rows = _rows(gap, [minimum, saddle], [None, None])
+    return float(np.sqrt(np.array([1.0, -1.0]) @ _covariance(gap, [minimum, saddle], rows) @ np.array([1.0, -1.0])))
 
 
-def _log_curvatures(gap: GAP, modes: NormalModes) -> tuple[np.ndarray, np.ndarray]:
-    """Row (m,) of half the sum of ln kappa over the real modes, to first order, and the row of the energy."""
+def vibrational_covariance(gap: GAP, modes: Sequence[NormalModes], temperature: float) -> np.ndarray:
+    r"""Covariance (p, p) of the errors of vibrational free energies (eV^2) of several structures, quantum oscillators.
+
+    :math:`\delta F = \sum_k \hbar\omega_k (\tfrac12 + n_k)\,\delta\kappa_k/2\kappa_k` over the real modes, n the mean
+    number of quanta at the temperature (K); classical modes have :math:`k_B T` in place of the first factor.
+
+    Parameters
+    ----------
+    gap
+        The fitted model that the modes were found with.
+    modes
+        Of minima and saddles.
+    temperature : float, K
+    """
+    kT = units.kB * check_positive("temperature", temperature, "K")
+    quanta = [np.abs(m.energies) for m in modes]
+    weights = [q * (0.5 + 1.0 / np.expm1(q / kT)) for q in quanta]
+    return _covariance(gap, modes, _rows(gap, modes, weights))
+
+
+def _covariance(gap: GAP, modes: Sequence[NormalModes], rows: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    """Covariance (p, p) of the functionals of ``rows``, each with the factor of its structure."""
+    combined, here = rows
+    basis, posterior = gap.potential_.basis, gap.potential_.posterior
+    with limited_threads(gap.potential_.n_jobs), blas_threads(thread_count()):
+        half = posterior.half_rows(basis.whiten(combined))
+        variance = posterior.weight_variance(basis.whiten(here))
+    factor = np.sqrt(np.max(gap.joint_energies([m.atoms for m in modes]).std ** 2 / variance))
+    return CURVATURE**2 * factor**2 * (half.T @ half)
+
+
+def _rows(
+    gap: GAP, modes: Sequence[NormalModes], weights: Sequence[np.ndarray | None]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rows (p, m) of half the weighted sums of ln kappa over the real modes, to first order, and of the energies."""
     basis = gap.potential_.basis
 
     def row(atoms: ase.Atoms) -> np.ndarray:
         return basis.rows(basis.structure(atoms), derivatives=False, prior=False).K[0]
 
-    here = row(modes.atoms)
-    total = np.zeros_like(here)
-    stiffness = modes.force_constants  # those of displacements of unit length
-    for k in np.flatnonzero(~modes.imaginary).tolist():
-        length = STEP / np.linalg.norm(modes.displacements[k], axis=1).max()
-        second = (row(modes.displaced(k, STEP)) - 2 * here + row(modes.displaced(k, -STEP))) / length**2
-        total += 0.5 * second / stiffness[k]
-    return total, here
+    combined, here = [], []
+    for one, weight in zip(modes, weights, strict=True):
+        at_rest = row(one.atoms)
+        total = np.zeros_like(at_rest)
+        stiffness = one.force_constants  # those of displacements of unit length
+        for k in np.flatnonzero(~one.imaginary).tolist():
+            length = STEP / np.linalg.norm(one.displacements[k], axis=1).max()
+            second = (row(one.displaced(k, STEP)) - 2 * at_rest + row(one.displaced(k, -STEP))) / length**2
+            total += (1.0 if weight is None else weight[k]) * 0.5 * second / stiffness[k]
+        combined.append(total)
+        here.append(at_rest)
+    return np.array(combined), np.array(here)

@@ -73,7 +73,7 @@ def gap(frames):
 
 @pytest.fixture(scope="module")
 def found(gap, frames):
-    return mechanism_from_frames(gap, *network(frames), ENDS, T, {"proton_transfer": 1.0})
+    return mechanism_from_frames(gap, *network(frames), ENDS, T, {"proton_transfer": 1.0}, vibration_std=0.0)
 
 
 @pytest.fixture(scope="module")
@@ -141,9 +141,9 @@ def test_the_rate_is_that_of_the_reference_within_its_bar(rate, found, gap, fram
     # vibrations: wrong by 0.2 k_B T a state (root mean square, measured), which no covariance of energies knows
     whole = np.log(steady_state(theirs.mechanism, Conditions(T, GIVEN)).turnover)
     assert abs(rate.ln_turnover - whole) > 3 * rate.ln_turnover_std
-    stated = mechanism_from_frames(gap, *network(frames), ENDS, T, {"proton_transfer": 1.0}, vibration_std=0.2)
+    stated = mechanism_from_frames(gap, *network(frames), ENDS, T, {"proton_transfer": 1.0}, vibration_std=None)
     std = np.sqrt(rate.slopes @ stated.covariance @ rate.slopes)
-    assert abs(rate.ln_turnover - whole) < 3 * std < 1.5
+    assert abs(rate.ln_turnover - whole) < std < 2
 
 
 def test_missing_stationary_points_are_named(frames):
