@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import ase
@@ -11,7 +11,7 @@ import numpy as np
 from gapkit.apps.ion_transport.site_graphs import SiteGraph
 from gapkit.checks import check_count
 from gapkit.exceptions import DataError, SettingsError
-from gapkit.structures.neighbours import neighbours
+from gapkit.structures.neighbours import Neighbours, neighbours
 
 #: distances (A) of one shell lie closer to each other than this
 _SHELL_GAP = 0.1
@@ -220,7 +220,7 @@ def interstitial_hops(
     places = np.asarray(sites, dtype=float)
     if places.ndim != 2 or places.shape[1] != 3 or not len(places) or not np.isfinite(places).all():
         raise DataError(f"sites must be finite numbers of the shape (sites, 3), not {places.shape}")
-    index, images = _images(atoms, atoms.positions, 1.0)
+    _, images = _images(atoms, atoms.positions, 1.0)
     inside = atoms.cell.scaled_positions(places) % 1.0 @ atoms.cell.array
     gap = np.linalg.norm(images - inside[:, None], axis=2).min(axis=1)
     if gap.min() < 0.5:
@@ -292,16 +292,19 @@ def _pairs(atoms: ase.Atoms, sites: np.ndarray, shells: int) -> tuple[np.ndarray
             )
         chosen[near] = True
     # a hop from a deeper site to a shallow shell needs its way back
-    back = {(int(j), int(i), *np.rint(-10 * v).astype(int)) for i, j, v in _each(pairs, chosen)}
-    chosen |= np.array([(int(i), int(j), *np.rint(10 * v).astype(int)) in back for i, j, v in _each(pairs)])
+    ways = {(i, j): v for i, j, v in _each(pairs, chosen)}
+    chosen |= np.array(
+        [(j, i) in ways and np.abs(ways[j, i] + v).max() < _SHELL_GAP for i, j, v in _each(pairs)], dtype=bool
+    )
     i, j, v = pairs.i[chosen], pairs.j[chosen], pairs.vectors[chosen]
     x, y, z = np.rint(v / _SHELL_GAP).T
     order = np.lexsort((z, y, x, i))
     return i[order], j[order], v[order]
 
 
-def _each(pairs, chosen=slice(None)):  # type: ignore[no-untyped-def]
-    return zip(pairs.i[chosen], pairs.j[chosen], pairs.vectors[chosen], strict=True)
+def _each(pairs: Neighbours, chosen: np.ndarray | slice = slice(None)) -> Iterator[tuple[int, int, np.ndarray]]:
+    """Start, end and vector of each pair, or of the chosen ones."""
+    return zip(pairs.i[chosen].tolist(), pairs.j[chosen].tolist(), pairs.vectors[chosen], strict=True)
 
 
 def _images(atoms: ase.Atoms, points: np.ndarray, reach: float) -> tuple[np.ndarray, np.ndarray]:
@@ -312,8 +315,16 @@ def _images(atoms: ase.Atoms, points: np.ndarray, reach: float) -> tuple[np.ndar
     return np.tile(np.arange(len(points)), len(shifts)), (shifts[:, None] + points).reshape(-1, 3)
 
 
-def _network(defect, species, atoms, sites, pairs, frames, absent):  # type: ignore[no-untyped-def]
-    """The network, with frames of one hop of each kind."""
+def _network(
+    defect: str,
+    species: str,
+    atoms: ase.Atoms,
+    sites: np.ndarray,
+    pairs: tuple[np.ndarray, np.ndarray, np.ndarray],
+    frames: Callable[[int], tuple[ase.Atoms, ase.Atoms]],
+    absent: np.ndarray,
+) -> HopNetwork:
+    """The network, with frames of one hop of each kind: of those, the one farthest from atoms that are absent."""
     start, end, vectors = pairs
     kind, distinct = _kinds(atoms, sites[start], vectors)
     far = np.zeros(len(start))
@@ -340,7 +351,8 @@ def _kinds(atoms: ase.Atoms, starts: np.ndarray, vectors: np.ndarray) -> tuple[n
     index, images = _images(atoms, atoms.positions, length + _SURROUNDINGS)
     grid = np.arange(0.0, length + _SURROUNDINGS, _WIDTH)
     species = np.unique(atoms.numbers)
-    kind, known = np.empty(len(starts), dtype=int), []
+    kind = np.empty(len(starts), dtype=int)
+    known: list[np.ndarray] = []
     for h, (begin, step) in enumerate(zip(starts, vectors, strict=True)):
         reach = 0.5 * float(np.linalg.norm(step)) + _SURROUNDINGS
         from_middle = np.linalg.norm(images - begin - 0.5 * step, axis=1)

@@ -1,7 +1,7 @@
 r"""Diffusion by hops of point defects: barriers by search, rates with errors, and the exact walk on the site graph.
 
 The diffusion tensor of one defect follows exactly from the rates of its hops
-(:meth:`gapkit.apps.ion_transport.site_graphs.SiteGraph.diffusion`). Atoms that move by a share c of defects diffuse with
+(:meth:`gapkit.apps.ion_transport.site_graphs.SiteGraph.diffusion`). With c defects per site, the atoms diffuse with
 
 .. math:: D^* = c\, f\, D_\mathrm{defect},
 
@@ -36,46 +36,11 @@ _STEP = 1e-4
 _MOST_SITES = 1100
 
 
-class HopRates(Protocol):
-    """Rates over a barrier, as :class:`gapkit.apps.kinetics.rates.RatePosterior` has them (1/s, eV, K)."""
-
-    @property
-    def temperature(self) -> np.ndarray: ...
-    @property
-    def ln_rate(self) -> np.ndarray: ...
-    @property
-    def ln_rate_std(self) -> np.ndarray: ...
-    @property
-    def barrier_std(self) -> float: ...
-    @property
-    def ln_prefactor_std(self) -> float: ...
-    def interval(self, level: float = ...) -> tuple[np.ndarray, np.ndarray]: ...
-
-
-class HopBarrier(Protocol):
-    """A barrier with the parts of its error, as :class:`gapkit.apps.kinetics.BarrierResult` has them (eV)."""
-
-    @property
-    def forward(self) -> float: ...
-    @property
-    def forward_std(self) -> float: ...
-    @property
-    def label_error(self) -> np.ndarray: ...
-    @property
-    def motion_error(self) -> np.ndarray: ...
-    @property
-    def function_error(self) -> np.ndarray: ...
-    @property
-    def in_domain(self) -> bool: ...
-    @property
-    def path(self) -> Any: ...
-    @property
-    def rates(self) -> Any: ...
-    def to_dict(self) -> dict[str, Any]: ...
-
-
 class BarrierSearch(Protocol):
-    """Search for the barrier of one hop, such as :func:`gapkit.apps.kinetics.run_barrier`."""
+    """Search for the barrier of one hop, which gives a :class:`gapkit.apps.kinetics.BarrierResult`.
+
+    An application imports no other one; so the caller passes :func:`gapkit.apps.kinetics.run_barrier`.
+    """
 
     def __call__(self, gap: GAP, initial: Any, final: Any, /, *, progress: bool = ...) -> Any: ...
 
