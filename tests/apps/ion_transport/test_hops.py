@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from ase import units
+from ase import Atoms, units
 from ase.build import bulk
 from ase.calculators.emt import EMT
 from ase.geometry import get_distances
@@ -91,6 +91,14 @@ def test_another_species_nearby_makes_a_kind_of_its_own():
     )
 
 
+def test_every_hop_has_its_way_back():
+    """Sites in a row, 1 and 1.5 A apart: the middle one is the nearest of both others, and has one nearest itself."""
+    crystal = Atoms("Fe", cell=[10, 10, 10], pbc=True)
+    network = interstitial_hops(crystal, "H", np.array([[2.0, 5, 5], [3, 5, 5], [4.5, 5, 5]]))
+    pairs = sorted(zip(network.start.tolist(), network.end.tolist(), strict=True))
+    assert pairs == [(0, 1), (1, 0), (1, 2), (2, 1)]
+
+
 def test_frames_of_a_vacancy_hop_move_one_atom_into_the_vacancy():
     (hop,) = vacancy_hops(aluminium(), "Al").kinds
     assert len(hop.initial) == len(hop.final) == 31
@@ -142,7 +150,8 @@ def test_an_interstitialcy_pushes_an_atom_of_the_crystal_on():
     assert added == len(crystal)
     np.testing.assert_allclose(hop.final.positions[added], hop.initial.positions[pushed], atol=1e-9)
     assert np.linalg.norm(hop.final.positions[pushed] - hop.initial.positions[pushed]) == pytest.approx(A / 2)
-    assert shortest(hop.final) == pytest.approx(A / 2)
+    way = hop.final.positions[pushed] - hop.initial.positions[added]  # the defect's step is twice that of each atom
+    np.testing.assert_allclose(np.abs(way).max(), A)
     with pytest.raises(SettingsError, match="give correlation_factor"):
         run_hops(None, network, search=searched(given(0.5), given(0.5)))
 
@@ -197,8 +206,8 @@ def test_two_kinds_of_hops_count_by_their_shares_of_the_trace():
 def test_repeating_a_crystal_leaves_the_diffusion_of_its_defect():
     network = vacancy_hops(titanium(), "Ti", 1)
     rates = np.array([1.0, 2.0])
-    larger = network.repeated(2)
-    assert len(larger.sites) == len(larger.crystal) == 8 * len(network.sites) and not larger.is_lattice
+    larger = network.repeated(3)  # a shift to the wrong side is no other one where there are two cells
+    assert len(larger.sites) == len(larger.crystal) == 27 * len(network.sites) and not larger.is_lattice
     np.testing.assert_allclose(larger.graph(rates).diffusion(), network.graph(rates).diffusion(), atol=1e-9)
     across = larger.sites[larger.start] + larger.displacement - larger.sites[larger.end]
     np.testing.assert_allclose(across @ np.linalg.inv(larger.crystal.cell.array) % 1.0 % (1 - 1e-9), 0, atol=1e-8)
