@@ -91,7 +91,7 @@ class HopNetwork:
         return bool(np.abs(vectors - vectors[0]).max() < _SHELL_GAP and (kinds == kinds[0]).all())
 
     def repeated(self, n: int) -> HopNetwork:
-        """The same hops in a crystal repeated ``n`` times along each axis; frames are left as they are."""
+        """Network in a crystal repeated ``n`` times along each axis; frames are left as they are."""
         shifts = np.array(list(np.ndindex(n, n, n)))
         cell = self.crystal.cell.array
         inside = np.linalg.solve(cell.T, (self.sites[self.start] + self.displacement - self.sites[self.end]).T).T
