@@ -65,5 +65,17 @@ def test_counting_refuses_other_crystals_and_settings():
         count_hops(run, fcc(4))
     with pytest.raises(DataError, match="cell"):
         count_hops(run, fcc(a=4.1))
+    apart = IonTrajectory(run.positions + 1.2, run.numbers, run.masses, run.cell, 20.0)
+    with pytest.raises(DataError, match="from their sites"):
+        count_hops(apart, crystal)
     with pytest.raises(SettingsError, match="dwell"):
         count_hops(run, crystal, dwell=-1)
+
+
+def test_no_two_atoms_of_a_hot_first_frame_share_a_site():
+    run, crystal = hopping([(200, "new")])
+    x = run.positions.copy()
+    x[0, 0, 0] = 0.3 * crystal.positions[0] + 0.7 * crystal.positions[1]
+    x[0, 0, 1] = 0.55 * crystal.positions[1] + 0.45 * crystal.positions[2]  # nearest to the site of another atom
+    counts = count_hops(IonTrajectory(x, run.numbers, run.masses, run.cell, 20.0), crystal)
+    assert counts.hops.tolist() == [1]
