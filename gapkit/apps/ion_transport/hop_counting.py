@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import ase
 import numpy as np
 from ase.geometry import minkowski_reduce
+from scipy.optimize import linear_sum_assignment
 
 from gapkit.apps.ion_transport.trajectories import IonTrajectory
 from gapkit.exceptions import DataError, SettingsError
@@ -69,7 +70,7 @@ def count_hops(trajectory: IonTrajectory, crystal: ase.Atoms, dwell: float = 300
     Raises
     ------
     DataError
-        For another number of atoms or another cell; where two atoms of the first frame are nearest to one site.
+        For another number of atoms or another cell; where the first frame lies apart from the sites.
     SettingsError
         For a dwell time that is negative or not finite.
     """
@@ -99,10 +100,7 @@ def _shortest(vectors: np.ndarray, cell: np.ndarray) -> np.ndarray:
 
 def _arrivals(run: np.ndarray, sites: np.ndarray, cell: np.ndarray, reach: float, r: int) -> list[tuple[int, int]]:
     """Frame and atom of each arrival at the vacant site."""
-    apart = np.linalg.norm(_shortest(run[0][:, None] - sites[None], cell), axis=2)
-    home = apart.argmin(axis=1)
-    if len(set(home.tolist())) < len(home):
-        raise DataError(f"run {r}: two atoms of the first frame are nearest to one site; start from a relaxed vacancy")
+    home = _homes(run[0], sites, cell, reach, r)
     (vacant,) = set(range(len(sites))) - set(home.tolist())
     drift = np.zeros(3)
     events = []
@@ -114,6 +112,19 @@ def _arrivals(run: np.ndarray, sites: np.ndarray, cell: np.ndarray, reach: float
             home[nearest], vacant = vacant, home[nearest]
             events.append((t, nearest))
     return events
+
+
+def _homes(x: np.ndarray, sites: np.ndarray, cell: np.ndarray, reach: float, r: int) -> np.ndarray:
+    """Site of each atom, no two on one, by the least sum of squared distances."""
+    apart = np.linalg.norm(_shortest(x[:, None] - sites[None], cell), axis=2)
+    home = linear_sum_assignment(apart**2)[1]
+    typical = float(np.median(apart[np.arange(len(x)), home]))
+    if typical > reach:
+        raise DataError(
+            f"run {r}: atoms of the first frame are {typical:.2f} A from their sites: move the crystal onto them, or "
+            "begin with a frame nearer to the start"
+        )
+    return home
 
 
 def _lasting(events: list[tuple[int, int]], dwell: float) -> int:
