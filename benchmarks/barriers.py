@@ -1,7 +1,7 @@
 """Barriers of surface hops found by search on a potential that was fitted without them, against live EMT.
 
     python benchmarks/barriers.py [--metals Cu] [--groups flat step kink] [--rattled 1] [--seed 5] [--prefactors 3]
-                                  [--models FOLDER] [--json FILE]
+                                  [--hops N] [--models FOLDER] [--json FILE]
 
 For each metal and each group of bundled hops the potential is fitted by defaults to the frames of the other groups
 (initial, saddle and final frame of a hop, and ``--rattled`` displaced frames between them, labelled by EMT). Each hop
@@ -130,6 +130,7 @@ def main() -> None:
     parser.add_argument("--groups", nargs="+", default=["flat", "step", "kink"], help="beginnings of config_type")
     parser.add_argument("--rattled", type=int, default=1, help="displaced frames a hop")
     parser.add_argument("--seed", type=int, default=5, help="of the displaced frames")
+    parser.add_argument("--hops", type=int, help="no more hops of a group than these")
     parser.add_argument("--prefactors", type=int, default=3, help="hops of a group whose prefactors are compared")
     parser.add_argument("--models", metavar="FOLDER", help="keep fitted models there")
     parser.add_argument("--json", metavar="FILE", help="write the numbers there")
@@ -142,7 +143,7 @@ def main() -> None:
         for group in options.groups:
             rng = np.random.default_rng(options.seed)
             known = [h for h in hops if not h[0].info["config_type"].startswith(group)]
-            left_out = [h for h in hops if h[0].info["config_type"].startswith(group)]
+            left_out = [h for h in hops if h[0].info["config_type"].startswith(group)][: options.hops]
             begin = time.process_time()
             made = training_frames(known, options.rattled, rng)
             kept = Path(options.models or ".") / f"{metal}_{group}.gapkit"

@@ -2,9 +2,10 @@
 
     python benchmarks/vibrations.py [--molecules H2O CH3CH2OH] [--frames 100] [--seed 0] [--json FILE]
 
-For each molecule the frames are snapshots of Langevin dynamics by tightly converged GFN2-xTB (300 K, every 20 fs), from its minimum; the
-potential is fitted by defaults; ``gapkit.apps.vibrational_spectra.run_vibrations`` relaxes the molecule and diagnoses
-its Hessian. Names are those of ASE's molecules, and ``malonaldehyde``. Needs the extra ``reference``.
+For each molecule the frames are snapshots of Langevin dynamics by tightly converged GFN2-xTB (300 K, every 20 fs), from
+its minimum. The potential is fitted by defaults. ``gapkit.apps.vibrational_spectra.run_vibrations`` relaxes the
+molecule and diagnoses its Hessian. Names are those of ASE's molecules, and ``malonaldehyde``. Needs the extra
+``reference``.
 """
 
 from __future__ import annotations

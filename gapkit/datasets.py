@@ -31,6 +31,7 @@ _SETS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("train", "calibration", "test"),
     ),
     "molecules": (("ethanol", "malonaldehyde", "butane", "water", "H2", "N2", "HF"),) * 2,
+    "malonaldehyde": (("explored", "paths"), ("explored",)),
     "spin": (("iron_hexaaqua", "methylene"),) * 2,
     "ionic": (("NaCl", "LiF"),) * 2,
     "surface_barriers": (("Cu", "Ni", "Pd", "Ag", "Pt", "Au", "Al"),) * 2,
@@ -75,6 +76,22 @@ def load_molecules(name: str | None = None) -> list[Atoms]:
     ('H2_curve', 2)
     """
     return _load("molecules", name)
+
+
+def load_malonaldehyde(part: str | None = None) -> list[Atoms]:
+    """Malonaldehyde by GFN2-xTB: proton transfer and rotamers, for barriers and reaction networks.
+
+    ``part``: "explored" (training frames of an active learning that started from one minimum; default), or "paths"
+    (minima, saddles and images of the reference's own relaxed paths, for tests). ``info["step"]`` of these names the
+    step of the network. GFN2-xTB is cheap enough to be asked live (:func:`gapkit.oracles.oracle`).
+
+    Examples
+    --------
+    >>> from gapkit.datasets import load_malonaldehyde
+    >>> sorted({a.info["config_type"] for a in load_malonaldehyde("paths")})
+    ['minimum', 'path', 'saddle']
+    """
+    return _load("malonaldehyde", part)
 
 
 def load_spin(name: str | None = None) -> list[Atoms]:

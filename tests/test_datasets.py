@@ -16,6 +16,7 @@ LOADERS = {
     "silicon": datasets.load_silicon,
     "silicon_surface": datasets.load_silicon_surface,
     "molecules": datasets.load_molecules,
+    "malonaldehyde": datasets.load_malonaldehyde,
     "spin": datasets.load_spin,
     "ionic": datasets.load_ionic,
     "surface_barriers": datasets.load_surface_barriers,

@@ -33,6 +33,7 @@ COMMANDS = {
     "active": "active learning, from a configuration file",
     "domain": "which atoms of some frames a model does not know",
     "barrier": "barrier and rates between two minima, with error bars",
+    "saddle": "barrier between two minima by a reference method, with few calls of it",
     "rates": "turnover frequency of a mechanism, its error bar, and the number to compute next",
     "vibrations": "frequencies of a relaxed structure, with error bars",
     "growth": "grow a metal surface with barriers from a model",

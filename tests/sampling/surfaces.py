@@ -6,6 +6,8 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 
+from gapkit.apps.kinetics.surfaces import mueller_brown
+
 
 class Surface(Calculator):
     """An energy of positions (n, 3) alone; counts calls, and knows batches where ``batches`` is set."""
@@ -42,8 +44,6 @@ class MullerBrown(Surface):
     Stationary points to 12 digits, from Newton's method on the formula.
     """
 
-    A, a, b, c = (-200, -100, -170, 15), (-1, -1, -6.5, 0.7), (0, 0, 11, 0.6), (-10, -10, -6.5, 0.7)
-    x0, y0 = (1, 0, -0.5, -1), (0, 0.5, 1.5, 1)
     reactant = (-0.558223634633, 1.441725841805), -1.466995172100
     middle = (-0.050010822998, 0.466694104872), -0.807678181297
     product = (0.623499404931, 0.028037758529), -1.081667241169
@@ -51,14 +51,8 @@ class MullerBrown(Surface):
     second_saddle = (0.212486582001, 0.292988325107), -0.722489401125
 
     def value(self, x):
-        p, q = x[0, 0], x[0, 1]
-        energy, gradient = 0.0, np.zeros_like(x)
-        for A, a, b, c, x0, y0 in zip(self.A, self.a, self.b, self.c, self.x0, self.y0, strict=True):
-            u, v = p - x0, q - y0
-            term = 0.01 * A * np.exp(a * u * u + b * u * v + c * v * v)
-            energy += term
-            gradient[0, :2] += term * np.array([2 * a * u + b * v, b * u + 2 * c * v])
-        return energy, gradient
+        energy, gradient = mueller_brown(*x[0, :2])
+        return energy, np.array([[*gradient, 0.0], *np.zeros((len(x) - 1, 3))])
 
     @staticmethod
     def at(point) -> Atoms:

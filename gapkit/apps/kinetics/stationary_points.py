@@ -58,3 +58,33 @@ def point_motion(hessian: Hessian, forces_std: np.ndarray) -> PointMotion:
         float(np.sqrt(0.5 * np.sum(both * both.T))),
         float(np.sqrt(np.max(along / curvature**2, initial=0.0))),
     )
+
+
+def residual_shift(hessian: Hessian, forces: np.ndarray) -> tuple[float, float]:
+    r"""Energy of the reference's stationary point less its energy at a frame that it has labelled, with its error (eV).
+
+    The label's force f at the frame is small, and the stationary point lies :math:`-\tfrac12 f^T H^{-1} f` away in
+    energy, to second order. The Hessian is the model's, so the error is stated as large as the shift itself without
+    its signs, :math:`\tfrac12 \sum_k (f \cdot v_k)^2 / |\lambda_k|` over the modes v_k, with curvatures of at least
+    :data:`SOFTEST`.
+
+    Parameters
+    ----------
+    hessian
+        Of the model, at the frame.
+    forces : (n, 3) eV/A
+        Label of the reference at the frame.
+
+    Examples
+    --------
+    >>> import ase
+    >>> from gapkit.vibrations import given_hessian
+    >>> spring = given_hessian(ase.Atoms("H"), np.diag([2.0, 4.0, -1.0]))
+    >>> residual_shift(spring, np.array([[0.2, 0.0, 0.1]]))
+    (-0.005000000000000001, 0.015000000000000003)
+    """
+    curvature, modes = np.linalg.eigh(hessian.matrix)
+    squared = (modes.T @ np.asarray(forces)[hessian.indices].ravel()) ** 2
+    kept = np.abs(curvature) > SOFTEST
+    shift = -0.5 * np.sum(squared[kept] / curvature[kept])
+    return float(shift), float(0.5 * np.sum(squared / np.maximum(np.abs(curvature), SOFTEST)))

@@ -7,6 +7,7 @@ from typing import Any
 import ase
 import numpy as np
 from ase import units
+from ase.build import bulk
 from ase.calculators.calculator import Calculator, all_changes
 
 from gapkit.apps.kinetics.mechanism import Mechanism
@@ -87,3 +88,22 @@ class DoubleWell(Calculator):
 def double_well_atom(symbol: str = "Ar", side: float = -1.0) -> ase.Atoms:
     """One atom at x = ``side`` (A)."""
     return ase.Atoms(symbol, [[side, 0.0, 0.0]])
+
+
+def vacancy_hop(symbol: str, a: float, cells: int = 2) -> tuple[ase.Atoms, ase.Atoms]:
+    """A vacancy in fcc of the lattice constant ``a`` (A), before and after a nearest neighbour has moved into it.
+
+    Nothing is relaxed; the cubic cell has ``4 cells**3 - 1`` atoms.
+
+    Examples
+    --------
+    >>> initial, final = vacancy_hop("Al", 4.0)
+    >>> len(initial), float(round(np.abs(final.positions - initial.positions).max(), 3))
+    (31, 2.0)
+    """
+    perfect = bulk(symbol, "fcc", a=a, cubic=True) * (cells, cells, cells)
+    neighbour = int(np.argsort(perfect.get_distances(0, range(len(perfect)), mic=True))[1])
+    initial, final = perfect.copy(), perfect.copy()
+    final.positions[neighbour] += final.get_distance(neighbour, 0, mic=True, vector=True)
+    del initial[0], final[0]
+    return initial, final
