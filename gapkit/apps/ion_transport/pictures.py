@@ -1,4 +1,4 @@
-"""Pictures of ion transport: displacements, Arrhenius lines with bands, and energy profiles with bands."""
+"""Pictures of ion transport: displacements, Arrhenius lines and energy profiles with bands, hops of defects."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import numpy as np
 from gapkit.apps.ion_transport.barrier_profile import PeriodicBarrier, ProfileBarrier
 from gapkit.apps.ion_transport.conductivity import Arrhenius
 from gapkit.apps.ion_transport.diffusion import CM2_PER_S, DiffusionEstimate
+from gapkit.apps.ion_transport.hops import HopsResult
 from gapkit.apps.ion_transport.run import TransportResult
-from gapkit.plotting import BLUE, ORANGE, check_picture, new_figure, save_figure
+from gapkit.plotting import BLUE, CYCLE, ORANGE, check_picture, new_figure, save_figure
 
 
 def transport_figure(result: TransportResult, path: str | os.PathLike) -> None:
@@ -103,3 +104,48 @@ def profile_figure(
     axes[1].set(xlabel="barrier (eV)", ylabel="density (1/eV)")
     axes[1].legend(fontsize=8)
     save_figure(figure, path)
+
+
+def hops_figure(result: HopsResult, path: str | os.PathLike) -> None:
+    """Energy along each kind of hop, and the tracer diffusion constant against 1/T with its band, as one picture file.
+
+    Raises
+    ------
+    GapkitError
+        Where the ending of ``path`` names no format of pictures.
+    """
+    check_picture(path)
+    figure, (axes,) = new_figure(columns=2)
+    for k, (hop, found) in enumerate(zip(result.network.kinds, result.barriers, strict=True)):
+        draw_hop(axes[0], found, f"{hop.distance:.2f} $\\mathrm{{\\AA}}$", CYCLE[k % len(CYCLE)])
+    axes[0].legend(fontsize=8)
+    draw_tracer(axes[1], result)
+    axes[1].legend(fontsize=8)
+    save_figure(figure, path)
+
+
+def draw_hop(axes: Any, found: Any, label: str, color: str) -> None:
+    """Energy along the path of a hop, with the barrier's standard deviation as a band.
+
+    The standard deviation is known at the saddle; the band is narrower elsewhere in proportion to the energy.
+
+    Parameters
+    ----------
+    found
+        Barrier of the hop (:class:`gapkit.apps.kinetics.BarrierResult`).
+    """
+    energy = found.path.energies - found.path.energies[0]
+    share = found.forward_std * np.clip(energy / found.forward, 0.0, 1.0)
+    axes.fill_between(found.path.coordinate, energy - share, energy + share, color=color, alpha=0.3, lw=0)
+    axes.plot(found.path.coordinate, energy, "o-", ms=4, lw=1, color=color, label=label)
+    axes.set(xlabel="length of the path ($\\mathrm{\\AA}$)", ylabel="energy (eV)")
+
+
+def draw_tracer(axes: Any, result: HopsResult, color: str = BLUE) -> None:
+    """Tracer diffusion constant by hops against 1000/T, with its 90 % interval as a band."""
+    order = np.argsort(result.temperature)
+    x = 1e3 / result.temperature[order]
+    low, high = (CM2_PER_S * end[order] for end in result.interval(0.9))
+    axes.fill_between(x, low, high, color=color, alpha=0.25, lw=0, label="90 % interval")
+    axes.plot(x, CM2_PER_S * result.tracer[order], "o-", ms=4, lw=1, color=color, label="median")
+    axes.set(xlabel="1000 / T (1/K)", ylabel=f"tracer D of {result.network.species} (cm$^2$/s)", yscale="log")
