@@ -15,6 +15,9 @@ from gapkit.exceptions import DataError, SettingsError
 #: an atom has arrived at a site within this share of the distance between neighbouring sites
 CORE = 0.35
 
+#: rounds in which sites are assigned to the first frame, each less the drift found by the one before
+ALIGNMENTS = 5
+
 
 @dataclass(frozen=True)
 class HopCounts:
@@ -100,9 +103,8 @@ def _shortest(vectors: np.ndarray, cell: np.ndarray) -> np.ndarray:
 
 def _arrivals(run: np.ndarray, sites: np.ndarray, cell: np.ndarray, reach: float, r: int) -> list[tuple[int, int]]:
     """Frame and atom of each arrival at the vacant site."""
-    home = _homes(run[0], sites, cell, reach, r)
+    home, drift = _homes(run[0], sites, cell, reach, r)
     (vacant,) = set(range(len(sites))) - set(home.tolist())
-    drift = np.zeros(3)
     events = []
     for t, x in enumerate(run):
         drift = drift + _shortest(x - sites[home] - drift, cell).mean(axis=0)
@@ -114,17 +116,23 @@ def _arrivals(run: np.ndarray, sites: np.ndarray, cell: np.ndarray, reach: float
     return events
 
 
-def _homes(x: np.ndarray, sites: np.ndarray, cell: np.ndarray, reach: float, r: int) -> np.ndarray:
-    """Site of each atom, no two on one, by the least sum of squared distances."""
-    apart = np.linalg.norm(_shortest(x[:, None] - sites[None], cell), axis=2)
-    home = linear_sum_assignment(apart**2)[1]
-    typical = float(np.median(apart[np.arange(len(x)), home]))
+def _homes(x: np.ndarray, sites: np.ndarray, cell: np.ndarray, reach: float, r: int) -> tuple[np.ndarray, np.ndarray]:
+    """Site of each atom, no two on one, by the least sum of squared distances; and the drift of the crystal (3,).
+
+    Dynamics with a thermostat moves the whole crystal, by an angstrom within a picosecond where atoms are few.
+    """
+    drift = np.zeros(3)
+    for _ in range(ALIGNMENTS):
+        apart = np.linalg.norm(_shortest((x - drift)[:, None] - sites[None], cell), axis=2)
+        home = linear_sum_assignment(apart**2)[1]
+        drift = drift + _shortest(x - drift - sites[home], cell).mean(axis=0)
+    typical = float(np.median(np.linalg.norm(_shortest(x - drift - sites[home], cell), axis=1)))
     if typical > reach:
         raise DataError(
             f"run {r}: atoms of the first frame are {typical:.2f} A from their sites: move the crystal onto them, or "
             "begin with a frame nearer to the start"
         )
-    return home
+    return home, drift
 
 
 def _lasting(events: list[tuple[int, int]], dwell: float) -> int:

@@ -42,6 +42,13 @@ def test_hops_are_counted_in_a_crystal_that_drifts_across_its_cell():
     assert "3 hops and 0 recrossings" in str(counts)
 
 
+def test_a_crystal_that_has_drifted_before_the_first_frame_is_put_back():
+    run, crystal = hopping([(50, "new"), (120, "new"), (300, "new")])
+    moved = run.positions + 1.2 * np.array([0.6, 0.64, 0.48])
+    counts = count_hops(IonTrajectory(moved, run.numbers, run.masses, run.cell, 20.0), crystal)
+    assert counts.hops.tolist() == [3]
+
+
 def test_an_atom_that_comes_back_within_the_dwell_time_has_not_hopped():
     run, crystal = hopping([(50, "new"), (60, "back"), (200, "new"), (240, "back")])
     assert count_hops(run, crystal, dwell=300).hops.tolist() == [2]
