@@ -72,7 +72,7 @@ def test_counting_refuses_other_crystals_and_settings():
         count_hops(run, fcc(4))
     with pytest.raises(DataError, match="cell"):
         count_hops(run, fcc(a=4.1))
-    apart = IonTrajectory(run.positions + 1.2, run.numbers, run.masses, run.cell, 20.0)
+    apart = IonTrajectory(0.3 * run.positions, run.numbers, run.masses, run.cell, 20.0)
     with pytest.raises(DataError, match="from their sites"):
         count_hops(apart, crystal)
     with pytest.raises(SettingsError, match="dwell"):
