@@ -84,5 +84,5 @@ def test_metadata_decides_nothing(gap, held_out):
         local = bare.local_std(structure, include_noise=False)
         assert bare.domain_excess(structure, local, False) == gap.potential_.domain_excess(structure, local, False)
     assert bare.domain_limit() == gap.potential_.domain_limit()
-    levels = frozen_levels(gap, 0).noise
+    levels = frozen_levels(gap, 0).noise_levels
     assert levels["forces"] == pytest.approx(gap.potential_.metadata["noise"]["forces"])
