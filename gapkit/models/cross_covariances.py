@@ -25,23 +25,25 @@ def energy_covariances(basis: SparseBasis, structures: Sequence[Structure]) -> n
     """
     covariances = np.zeros((len(structures), len(structures), basis.n_terms))
     for b in basis.blocks:
-        features = _features(b, structures)
-        covariances[:, :, b.term] += _sums(b, features)
+        covariances[:, :, b.term] += _sums(b, _features(b, structures))
     return covariances
 
 
-def hidden_covariances(basis: SparseBasis, structures: Sequence[Structure]) -> np.ndarray:
-    """The part (n, n, terms) of :func:`energy_covariances` that the projections of the blocks hide.
+def split_energy_covariances(basis: SparseBasis, structures: Sequence[Structure]) -> tuple[np.ndarray, np.ndarray]:
+    """:func:`energy_covariances`, and the part of them (n, n, terms) that the projections of the blocks hide.
 
-    It is the covariance of functions of the whole features less that of functions of the projected ones; a positive
-    semidefinite matrix, because the one kernel of features x is (x . x')^p, the other (P x . P x')^p.
+    The second is the covariance of functions of the whole features less that of functions of the projected ones; a
+    positive semidefinite matrix, because the one kernel of features x is (x . x')^p, the other (P x . P x')^p.
     """
-    covariances = np.zeros((len(structures), len(structures), basis.n_terms))
+    whole = np.zeros((len(structures), len(structures), basis.n_terms))
+    hidden = np.zeros_like(whole)
     for b in basis.blocks:
+        features = _features(b, structures)
+        sums = _sums(b, features)
+        whole[:, :, b.term] += sums
         if b.directions is not None:
-            features = _features(b, structures)
-            covariances[:, :, b.term] += _sums(b, features) - _sums(b, [(b.project(x), w) for x, w in features])
-    return covariances
+            hidden[:, :, b.term] += sums - _sums(b, [(b.project(x), w) for x, w in features])
+    return whole, hidden
 
 
 def _features(block: SparseBlock, structures: Sequence[Structure]) -> list[tuple[np.ndarray, np.ndarray]]:

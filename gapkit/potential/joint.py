@@ -9,7 +9,7 @@ import ase
 import numpy as np
 
 from gapkit.exceptions import DataError
-from gapkit.models.cross_covariances import energy_covariances, hidden_covariances
+from gapkit.models.cross_covariances import energy_covariances, split_energy_covariances
 from gapkit.numerics.threads import blas_threads, limited_threads, thread_count
 from gapkit.potential.potential import Potential
 from gapkit.structures.structure import Structure
@@ -95,12 +95,16 @@ def joint_energies(potential: Potential, frames: Sequence[ase.Atoms], include_no
         raise DataError("there are no frames; give at least one")
     structures = [potential.structure(atoms, f"frame {k}") for k, atoms in enumerate(frames)]
     energy = np.array([p.energy for p in potential.evaluate_many(frames)])
+    recalibration = potential.errors.recalibration
+    model = recalibration.models.get("energy") if include_noise and recalibration is not None else None
     with limited_threads(potential.n_jobs), blas_threads(thread_count()):
         K = np.vstack([potential.basis.rows(s, derivatives=False, prior=False).K for s in structures])
-        residual, weights = potential.posterior.covariances(
-            potential.basis.whiten(K), energy_covariances(potential.basis, structures)
+        prior, hidden = (
+            (energy_covariances(potential.basis, structures), None)
+            if model is None
+            else split_energy_covariances(potential.basis, structures)
         )
-        hidden = hidden_covariances(potential.basis, structures) @ potential.posterior.signal**2
+        residual, weights = potential.posterior.covariances(potential.basis.whiten(K), prior)
     config_types = [_config_type(a) for a in frames]
     groups = [potential.calibration.of("energy", name) for name in config_types]
     ratio = _variance_ratios(potential, structures, config_types)
@@ -114,13 +118,12 @@ def joint_energies(potential: Potential, frames: Sequence[ase.Atoms], include_no
     if include_noise:
         sigma = np.array([g.noise * np.sqrt(len(a)) for g, a in zip(groups, frames, strict=True)])
         std = np.sqrt(variance + sigma**2)
-        recalibration = potential.errors.recalibration
-        if recalibration is not None and potential.errors.has_model("energy"):
+        if model is not None and hidden is not None:
             both = zip(frames, structures, strict=True)
             std = np.array([potential.standard_deviations(a, structure=s, forces=False).energy for a, s in both])
             std = np.sqrt(std**2 - np.sum(loadings**2, axis=1))
-            sizes = np.array([len(a) for a in frames])
-            covariance = recalibration.models["energy"].joint(residual, weights, hidden, sizes)
+            sizes, unseen = np.array([len(a) for a in frames]), hidden @ potential.posterior.signal**2
+            covariance = model.joint(residual, weights, unseen, sizes)
         covariance = np.outer(std, std) * _correlation(covariance) * _correlation(residual)
     return JointEnergies(energy, covariance + loadings @ loadings.T, share)
 

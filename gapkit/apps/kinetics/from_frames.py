@@ -22,7 +22,7 @@ from ase import units
 
 from gapkit.apps.kinetics.mechanism import Mechanism, Reaction, Species
 from gapkit.apps.kinetics.prefactor_errors import vibrational_covariance
-from gapkit.apps.kinetics.stationary_points import point_motion
+from gapkit.apps.kinetics.stationary_points import errors_of_points
 from gapkit.checks import check_positive
 from gapkit.estimators.gap import GAP
 from gapkit.exceptions import DataError, SettingsError
@@ -222,15 +222,8 @@ def _state(name: str, modes: NormalModes, temperature: float, n_imaginary: int) 
 def _errors(gap: GAP, frames: list[ase.Atoms], hessians: list[Hessian]) -> tuple[np.ndarray, np.ndarray]:
     """Covariance (p, p) of the energies of the reference's stationary points, and domain excess (p,)."""
     labels = gap.joint_energies(frames).covariance
-    predicted = gap.predict(frames, uncertainty="full")
-    assert predicted.forces_std is not None and predicted.local_energy_std is not None
-    motion = np.array(
-        [point_motion(h, s).shift_std for h, s in zip(hessians, predicted.forces_std, strict=True) if s is not None]
-    )
+    points, excess = errors_of_points(gap, frames, hessians)
+    motion = np.array([p.shift_std for p in points])
     std = np.sqrt(np.diagonal(labels))
     correlation = labels / np.outer(std, std)
-    excess = [
-        gap.potential_.domain_excess(gap.potential_.structure(a), s, True).ratio
-        for a, s in zip(frames, predicted.local_energy_std, strict=True)
-    ]
-    return labels + correlation * np.outer(motion, motion), np.array(excess)
+    return labels + correlation * np.outer(motion, motion), excess

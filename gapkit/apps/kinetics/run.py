@@ -10,7 +10,7 @@ import numpy as np
 
 from gapkit.apps.kinetics.prefactor_errors import log_prefactor_std
 from gapkit.apps.kinetics.rates import STATISTICS, RatePosterior, rates
-from gapkit.apps.kinetics.stationary_points import PointMotion, point_motion
+from gapkit.apps.kinetics.stationary_points import PointMotion, errors_of_points
 from gapkit.apps.kinetics.tunnelling import KINDS
 from gapkit.estimators.gap import GAP
 from gapkit.exceptions import DataError, SettingsError
@@ -209,10 +209,8 @@ def run_barrier(
     points = [path.images[0], path.saddle.atoms, path.images[-1]]
     labels, function = gap.joint_energies(points), gap.joint_energies(points, include_noise=False)
     label_error = np.array([labels.difference(1, k).std for k in (0, 2)])
-    predicted = gap.predict(points, uncertainty="full")
-    assert predicted.forces_std is not None and predicted.local_energy_std is not None
     hessians = [hessian(a, calculator, progress=progress) for a in points]
-    motion = [point_motion(h, s) for h, s in zip(hessians, predicted.forces_std, strict=True) if s is not None]
+    motion, excess = errors_of_points(gap, points, hessians)
     motion_error = np.array([_moved(motion[1], motion[k]) for k in (0, 2)])
     std = np.hypot(label_error, motion_error)
     modes = [normal_modes(h) for h in hessians[:2]]
@@ -237,12 +235,7 @@ def run_barrier(
         function_error=np.array([function.difference(1, k).std for k in (0, 2)]),
         motion_shift=np.array([motion[1].shift - motion[k].shift for k in (0, 2)]),
         motion_error=motion_error,
-        domain_excess=np.array(
-            [
-                gap.potential_.domain_excess(gap.potential_.structure(atoms), std, True).ratio
-                for atoms, std in zip(points, predicted.local_energy_std, strict=True)
-            ]
-        ),
+        domain_excess=excess,
         imaginary=float(-modes[1].frequencies[0]),
         rates=found,
     )

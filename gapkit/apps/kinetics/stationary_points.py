@@ -9,10 +9,13 @@ the variance :math:`\tfrac12 \mathrm{tr}(H^{-1}S\,H^{-1}S)` (Mathai and Provost,
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import ase
 import numpy as np
 
+from gapkit.estimators.gap import GAP
 from gapkit.vibrations import Hessian
 
 #: curvatures (eV/A^2) below this size say nothing of where a stationary point is
@@ -58,6 +61,21 @@ def point_motion(hessian: Hessian, forces_std: np.ndarray) -> PointMotion:
         float(np.sqrt(0.5 * np.sum(both * both.T))),
         float(np.sqrt(np.max(along / curvature**2, initial=0.0))),
     )
+
+
+def errors_of_points(
+    gap: GAP, points: Sequence[ase.Atoms], hessians: Sequence[Hessian]
+) -> tuple[list[PointMotion], np.ndarray]:
+    """Motion of stationary points of a potential under its stated errors of forces, and their domain excess (p,)."""
+    predicted = gap.predict(points, uncertainty="full")
+    assert predicted.forces_std is not None and predicted.local_energy_std is not None
+    motion = [point_motion(h, s) for h, s in zip(hessians, predicted.forces_std, strict=True) if s is not None]
+    potential = gap.potential_
+    excess = [
+        potential.domain_excess(potential.structure(atoms), std, True).ratio
+        for atoms, std in zip(points, predicted.local_energy_std, strict=True)
+    ]
+    return motion, np.array(excess)
 
 
 def residual_shift(hessian: Hessian, forces: np.ndarray) -> tuple[float, float]:
